@@ -1,0 +1,55 @@
+# Everything that one does with the shop. `make` alone lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+NEWMAN := test/node_modules/.bin/newman
+export PYTHONPATH := $(CURDIR)
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z][a-z0-9-]*:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/installed: requirements-dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed (PYTHON=... names one)"; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "python3-venv is needed: apt-get install python3-venv"; exit 1; }
+	@echo "installing the pinned packages into .venv"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements-dev.lock
+	@touch $@
+
+test/node_modules/installed: test/package.json test/package-lock.json
+	@command -v npm >/dev/null || { echo "Node.js with npm is needed for newman: apt-get install nodejs npm"; exit 1; }
+	@cd test && npm ci --silent --no-fund --no-audit
+	@touch $@
+
+install: .venv/installed ## install the pinned Python packages into .venv
+
+lock: ## pin the newest allowed versions of everything again
+	uv pip compile --upgrade --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 pyproject.toml -o requirements.lock
+	uv pip compile --upgrade --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 --extra local --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+up: .venv/installed ## run the shop on 127.0.0.1:$SHOP_PORT (8080) until Ctrl-C
+	@exec $(BIN)/python -m shop up
+
+demo: .venv/installed ## start it, run the homework scenario, show every answer, stop it
+	@exec $(BIN)/python -m shop demo
+
+newman: test/node_modules/installed ## run the collection against the local gateway, or BASE_URL=host:port
+	@$(NEWMAN) run test/hw10.postman_collection.json --env-var baseUrl=$${BASE_URL:-127.0.0.1:$${SHOP_PORT:-8080}}
+
+format: .venv/installed ## format the code
+	@$(BIN)/ruff format -q . && $(BIN)/ruff check -q --fix .
+
+check: .venv/installed ## format, lint, strict types, architecture, unit tests
+	@$(BIN)/ruff format --check -q . && $(BIN)/ruff check -q . && $(BIN)/mypy
+	@$(BIN)/python -m pytest -q test/unit
+
+test: check test/node_modules/installed ## everything that must hold before a change lands, in under 8 minutes
+	@$(BIN)/python -m pytest -q test/simulation test/integration test/faults test/e2e
+
+model: ## check the protocol's model and that each of its mutants is rejected
+	@$(PYTHON) test/model/check.py
+
+clean: ## remove what was installed and what local runs left
+	rm -rf .venv .data test/node_modules
+
+.PHONY: help install lock up demo newman format check test model clean

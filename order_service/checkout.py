@@ -1,0 +1,229 @@
+"""What an order does: name its three branches, have them decided, and say what became of it.
+
+    place -> [claim the key] -> submit -> decided: confirmed | refused | cancelled
+                                   ^          |
+                                   +----------+ once more, if only a stale price or undecided orders stood in the way
+
+The shop's prices are learnt from stock_service's refusals: an order for a product that this process has not sold yet carries
+no price for it, is refused with the prices, and goes again. So there is one way for a price that is unknown and one that is
+stale, and no cache to invalidate.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from order_service.claims import Answered, Busy, Claimed, Claims, Reused, Wanted, digest_of
+from order_service.decision_log import OrderRecord, is_repeatable, is_repeated, refusals_of
+from two_phase.coordinator import Transaction
+from two_phase.engine import Engine, Settled, Ticket
+from two_phase.protocol import Decision, TransactionId, Unavailable, new_transaction_id
+
+PRICES_MAX = 200_000
+#: One for a price that was unknown, one for a price that has changed, one for undecided orders in the way.
+ATTEMPTS_MAX = 3
+_POLL_SECONDS = 0.05
+
+
+class KeyReused(Exception):  # noqa: N818 - named for what the customer did
+    """The Idempotency-Key was used before, for another request."""
+
+
+class NotTaken(Unavailable):
+    """The order was not decided in time and is cancelled, or will be; the same request may be sent again."""
+
+    def __init__(self, detail: str, order_id: TransactionId | None = None) -> None:
+        super().__init__(detail)
+        self.order_id = order_id
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a customer wants: ``items`` are quantities by product id."""
+
+    user_id: int
+    items: Mapping[int, int]
+    slot_id: int
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """The order stands."""
+
+    order_id: TransactionId
+    record: OrderRecord
+    courier: str
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRefused:
+    """Somebody refused, and nothing was taken."""
+
+    order_id: TransactionId
+    refusals: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """The key was answered before, by this order."""
+
+    order_id: TransactionId
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The decision is with the log, which does not answer; only the log can tell."""
+
+    order_id: TransactionId
+
+
+Answer = Confirmed | OrderRefused | Repeated | Pending
+
+
+class Checkout:
+    """Places orders; one per process, shared by all requests."""
+
+    def __init__(self, engine: Engine, claims: Claims, *, deadline_seconds: float) -> None:
+        self._engine = engine
+        self._claims = claims
+        self._deadline_seconds = deadline_seconds
+        self._prices: dict[int, int] = {}
+        self._under_way: dict[tuple[int, str], asyncio.Future[None]] = {}
+        self._pending: set[TransactionId] = set()
+
+    def is_pending(self, order_id: TransactionId) -> bool:
+        """Return whether this process has told a customer that the order is pending, and does not know more yet."""
+        return order_id in self._pending
+
+    async def place(self, wish: Wish) -> Answer:
+        """Return what became of the order. Raises NotTaken, Unavailable or KeyReused: then nothing was bought by this call."""
+        deadline = asyncio.get_running_loop().time() + self._deadline_seconds
+        transaction_id = new_transaction_id()
+        if wish.key is None:
+            return await self._attempts(wish, None, transaction_id, (), deadline)
+        wanted = Wanted(wish.user_id, wish.key, _digest(wish), transaction_id)
+        return await self._alone(wish, wanted, deadline)
+
+    async def _alone(self, wish: Wish, wanted: Wanted, deadline: float) -> Answer:
+        """Let one request per key work at a time in this process; the others wait, and then find its answer."""
+        key = (wanted.user_id, wanted.key)
+        while earlier := self._under_way.get(key):
+            await _until(deadline, asyncio.wait({earlier}))
+        self._under_way[key] = asyncio.get_running_loop().create_future()
+        try:
+            return await self._with_key(wish, wanted, deadline)
+        finally:
+            self._under_way.pop(key).set_result(None)
+
+    async def _with_key(self, wish: Wish, wanted: Wanted, deadline: float) -> Answer:
+        while True:
+            match await _until(deadline, self._claims.claim(wanted)):
+                case Claimed(instead_of):
+                    return await self._attempts(wish, wanted, wanted.transaction_id, instead_of, deadline)
+                case Answered(order_id):
+                    return Repeated(order_id)
+                case Reused():
+                    raise KeyReused
+                case Busy():
+                    await _until(deadline, asyncio.sleep(_POLL_SECONDS))
+
+    async def _attempts(
+        self,
+        wish: Wish,
+        wanted: Wanted | None,
+        transaction_id: TransactionId,
+        instead_of: tuple[TransactionId, ...],
+        deadline: float,
+    ) -> Answer:
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            record = self._record(wish, wanted, may_be_repeated=attempt < ATTEMPTS_MAX)
+            ticket = self._engine.submit(_transaction(transaction_id, instead_of, record))
+            settled = await self._settled(ticket, deadline)
+            if settled is None:
+                return self._left_pending(ticket)
+            self._learn_prices(settled)
+            if not is_repeated(settled.verdict) or settled.verdict.decision is Decision.CONFIRMED:
+                return _answer(settled)
+            instead_of, transaction_id = (*instead_of, transaction_id), new_transaction_id()
+            if wanted is not None:
+                if not await _until(deadline, self._claims.move(wanted, transaction_id)):
+                    return await self._with_key(wish, replace(wanted, transaction_id=transaction_id), deadline)
+                wanted = replace(wanted, transaction_id=transaction_id)
+        raise AssertionError("unreachable")
+
+    def _left_pending(self, ticket: Ticket) -> Pending:
+        order_id = ticket.transaction.transaction_id
+        self._pending.add(order_id)
+        ticket.outcome.add_done_callback(lambda _outcome: self._pending.discard(order_id))
+        return Pending(order_id)
+
+    async def _settled(self, ticket: Ticket, deadline: float) -> Settled | None:
+        """Return the durable decision, or None when the deadline has passed and only the log knows."""
+        remaining = deadline - asyncio.get_running_loop().time()
+        try:
+            return await asyncio.wait_for(asyncio.shield(ticket.outcome), remaining)
+        except TimeoutError:
+            if ticket.give_up():
+                raise NotTaken("the order was not decided in time", ticket.transaction.transaction_id) from None
+            return None
+
+    def _record(self, wish: Wish, wanted: Wanted | None, *, may_be_repeated: bool) -> OrderRecord:
+        items = tuple(
+            {"product_id": product_id, "quantity": quantity, "price": self._prices.get(product_id)}
+            for product_id, quantity in wish.items.items()
+        )
+        return OrderRecord(
+            wish.user_id,
+            wish.slot_id,
+            items,
+            key=wanted.key if wanted else None,
+            digest=wanted.digest if wanted else None,
+            may_be_repeated=may_be_repeated,
+        )
+
+    def _learn_prices(self, settled: Settled) -> None:
+        vote = settled.verdict.votes.get("stock")
+        if vote is None or vote.prepared:
+            return
+        self._prices.update({int(product_id): price for product_id, price in vote.facts.get("prices", {}).items()})
+        while len(self._prices) > PRICES_MAX:
+            self._prices.pop(next(iter(self._prices)))
+
+
+def _transaction(
+    transaction_id: TransactionId, instead_of: tuple[TransactionId, ...], record: OrderRecord
+) -> Transaction:
+    amount = sum(price * quantity for price, quantity in record.priced() if price is not None)
+    payloads: dict[str, dict[str, Any]] = {
+        "payment": {"user_id": record.user_id, "amount": amount},
+        "stock": {"items": list(record.items)},
+        "delivery": {"slot_id": record.slot_id},
+    }
+    return Transaction(transaction_id, payloads, instead_of, record)
+
+
+def _answer(settled: Settled) -> Answer:
+    verdict = settled.verdict
+    order_id = verdict.transaction.transaction_id
+    if settled.decision is Decision.CONFIRMED:
+        courier = str(verdict.votes["delivery"].facts.get("courier", ""))
+        return Confirmed(order_id, verdict.transaction.record, courier)
+    refusals = refusals_of(verdict)
+    if refusals:
+        return OrderRefused(order_id, refusals)
+    silent = ", ".join(verdict.silent)
+    raise NotTaken(f"no answer from {silent}" if silent else "the order was cancelled before it was decided", order_id)
+
+
+def _digest(wish: Wish) -> str:
+    return digest_of({"user_id": wish.user_id, "items": sorted(wish.items.items()), "slot_id": wish.slot_id})
+
+
+async def _until(deadline: float, waiting: Any) -> Any:
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await waiting
+    except TimeoutError:
+        raise NotTaken("another request with the same Idempotency-Key is under way") from None

@@ -1,0 +1,164 @@
+"""Idempotency keys: who may answer for a key, so that the same request gets the same answer (rule 11).
+
+A claim is written, and flushed, before its order's first round leaves. Whoever finds the key claimed answers with the final
+order that holds it; or waits while its transaction is under way; or, when that transaction's patience is over, fences it by
+the same insert that the sweep uses, obeys what it finds, and takes the claim over.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from order_service.decision_log import SqlDecisionLog
+from two_phase import faults
+from two_phase.group import Group
+from two_phase.protocol import Decision, InDoubt, TransactionId
+
+#: Earlier attempts that a transaction carries along; older ones have long been resolved by the sweep.
+ATTEMPTS_MAX = 16
+_BATCH = 256
+
+_CLAIM = text("""
+    INSERT INTO claims (user_id, idempotency_key, transaction_id, request_digest, expires_at)
+    SELECT user_id, key, transaction_id, digest, clock_timestamp() + make_interval(secs => :patience_seconds)
+    FROM json_to_recordset(CAST(:rows AS json)) AS claim (user_id bigint, key text, transaction_id uuid, digest text)
+    ORDER BY user_id, key
+    ON CONFLICT DO NOTHING
+    RETURNING transaction_id::text
+""")
+_LOOK = text("""
+    WITH forced AS MATERIALIZED (SELECT pg_logical_emit_message(true, 'two_phase', ''))
+    SELECT wanted.transaction_id::text AS wanted, claims.transaction_id::text AS holder, claims.request_digest AS digest,
+           claims.attempts, claims.expires_at < clock_timestamp() AS expired, attempt.status AS holder_status,
+           answer.transaction_id::text AS answer
+    FROM forced, json_to_recordset(CAST(:rows AS json)) AS wanted (user_id bigint, key text, transaction_id uuid)
+    JOIN claims ON claims.user_id = wanted.user_id AND claims.idempotency_key = wanted.key
+    LEFT JOIN orders AS attempt ON attempt.transaction_id = claims.transaction_id
+    LEFT JOIN orders AS answer ON answer.user_id = wanted.user_id AND answer.idempotency_key = wanted.key
+""")
+_TAKE_OVER = text("""
+    UPDATE claims SET transaction_id = CAST(:transaction_id AS uuid), attempts = attempts || CAST(:holder AS text),
+           expires_at = clock_timestamp() + make_interval(secs => :patience_seconds)
+    WHERE user_id = :user_id AND idempotency_key = :key AND transaction_id = CAST(:holder AS uuid)
+    RETURNING attempts
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A request with a key: ``transaction_id`` is the transaction that is to answer it, ``digest`` stands for its body."""
+
+    user_id: int
+    key: str
+    digest: str
+    transaction_id: TransactionId
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The key is ours; the participants abort ``instead_of`` before they take anything for us."""
+
+    instead_of: tuple[TransactionId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The key has its final answer: this order."""
+
+    order_id: TransactionId
+
+
+class Busy:
+    """Another transaction works on the key and may still answer it."""
+
+
+class Reused:
+    """The key was used before, for another request."""
+
+
+Standing = Claimed | Answered | Busy | Reused
+
+
+def digest_of(request: Any) -> str:
+    """Return a digest of a JSON-like request: equal for equal requests."""
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+
+
+class Claims:
+    """The claims of all replicas; calls that arrive together share one forced write."""
+
+    def __init__(self, decision_log: SqlDecisionLog, *, patience_seconds: float) -> None:
+        self._log = decision_log
+        self._patience_seconds = patience_seconds
+        self.claim = Group(self._claim, _BATCH)
+
+    async def _claim(self, wanted: Sequence[Wanted]) -> Sequence[Standing]:
+        standings = await self._log.run(lambda connection: self._claimed(connection, wanted))
+        faults.crash_point("claim_durable")
+        return standings
+
+    async def move(self, wanted: Wanted, successor: TransactionId) -> bool:
+        """Hand a claim of ours on to the next attempt; False if somebody has taken it over meanwhile."""
+        moved = await self._log.run(
+            lambda connection: self._taken_over(connection, wanted, successor, wanted.transaction_id)
+        )
+        return moved is not None
+
+    def _claimed(self, connection: Connection, wanted: Sequence[Wanted]) -> list[Standing]:
+        rows = json.dumps([_row(each) for each in wanted])
+        ours = set(connection.execute(_CLAIM, {"rows": rows, "patience_seconds": self._patience_seconds}).scalars())
+        others = [each for each in wanted if each.transaction_id not in ours]
+        found = {}
+        if others:
+            looked = connection.execute(_LOOK, {"rows": json.dumps([_row(each) for each in others])})
+            found = {row.wanted: row for row in looked}
+        return [
+            Claimed() if each.transaction_id in ours else self._standing(connection, each, found.get(each.transaction_id))
+            for each in wanted
+        ]
+
+    def _standing(self, connection: Connection, wanted: Wanted, found: Any) -> Standing:
+        if found is None:
+            return Busy()
+        if found.digest != wanted.digest:
+            return Reused()
+        if found.answer is not None:
+            return Answered(found.answer)
+        if not found.expired and found.holder_status is None:
+            return Busy()
+        return self._take_over(connection, wanted, found.holder)
+
+    def _take_over(self, connection: Connection, wanted: Wanted, holder: TransactionId) -> Standing:
+        generation = int(connection.execute(text("SELECT generation FROM log_state")).scalar_one())
+        fenced = self._log.ask(connection, [InDoubt(transaction_id=holder, generation=generation)])
+        if fenced.get(holder) is Decision.CONFIRMED:
+            return Answered(holder)
+        if holder not in fenced:
+            return Busy()
+        attempts = self._taken_over(connection, wanted, wanted.transaction_id, holder)
+        return Busy() if attempts is None else Claimed(tuple(attempts[-ATTEMPTS_MAX:]))
+
+    def _taken_over(
+        self, connection: Connection, wanted: Wanted, successor: TransactionId, holder: TransactionId
+    ) -> list[TransactionId] | None:
+        parameters = {
+            "transaction_id": successor,
+            "holder": holder,
+            "user_id": wanted.user_id,
+            "key": wanted.key,
+            "patience_seconds": self._patience_seconds,
+        }
+        return connection.execute(_TAKE_OVER, parameters).scalar_one_or_none()
+
+
+def _row(wanted: Wanted) -> dict[str, Any]:
+    return {
+        "user_id": wanted.user_id,
+        "key": wanted.key,
+        "transaction_id": wanted.transaction_id,
+        "digest": wanted.digest,
+    }

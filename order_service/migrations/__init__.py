@@ -1,0 +1,1 @@
+"""The schema of the decision log, step by step."""

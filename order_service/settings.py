@@ -1,0 +1,48 @@
+"""What a deployment sets for order_service, read once from the environment."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from two_phase.engine import Limits
+from two_phase.hosting.settings import Secret, ServiceSettings, Urls
+
+
+class OrderSettings(ServiceSettings):
+    """The coordinator's settings: whom it asks, with which keys, and how long it waits."""
+
+    payment_urls: Urls
+    stock_urls: Urls
+    delivery_urls: Urls
+    payment_key: Secret
+    stock_key: Secret
+    delivery_key: Secret
+    prepare_timeout_seconds: float = Field(default=2, gt=0)
+    decision_timeout_seconds: float = Field(default=1, gt=0)
+    client_deadline_seconds: float = Field(default=5, gt=0)
+    in_doubt_after_seconds: float = Field(default=5, gt=0)
+    batch_limit: int = Field(default=256, ge=1, le=1024)
+    queue_limit: int = Field(default=2048, ge=1)
+
+    @model_validator(mode="after")
+    def _patience_is_in_order(self) -> Self:
+        busy_seconds = self.prepare_timeout_seconds + self.decision_timeout_seconds
+        if self.in_doubt_after_seconds <= busy_seconds:
+            message = "IN_DOUBT_AFTER_SECONDS must be longer than PREPARE_TIMEOUT_SECONDS + DECISION_TIMEOUT_SECONDS"
+            raise ValueError(message)
+        if self.client_deadline_seconds < busy_seconds:
+            message = "CLIENT_DEADLINE_SECONDS must not be shorter than PREPARE_TIMEOUT_SECONDS + DECISION_TIMEOUT_SECONDS"
+            raise ValueError(message)
+        return self
+
+    def limits(self) -> Limits:
+        """Return the engine's limits: an order that can no longer be decided in time is not begun."""
+        busy_seconds = self.prepare_timeout_seconds + self.decision_timeout_seconds
+        return Limits(
+            batch=self.batch_limit,
+            queue=self.queue_limit,
+            unsure=2 * self.queue_limit,
+            prepare_seconds=self.prepare_timeout_seconds,
+            decision_seconds=self.decision_timeout_seconds,
+            patience_seconds=max(0.1, self.client_deadline_seconds - busy_seconds),
+        )

@@ -1,0 +1,221 @@
+"""The branches of one participant in PostgreSQL: one table, the same in every participant, and the SQL over it.
+
+A branch is a promise on disk: all that is needed to commit it or to give it back stands in its row. Rows are locked in the
+order of their ids, so that any number of replicas work side by side; they are never deleted.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from two_phase.protocol import InDoubt, State, TransactionId, Unavailable, Vote
+
+BRANCHES_DDL_1 = """
+CREATE TABLE branches (
+    transaction_id uuid PRIMARY KEY,
+    state text NOT NULL,
+    generation bigint NOT NULL,
+    payload jsonb,
+    facts jsonb NOT NULL DEFAULT '{}',
+    reason text,
+    detail text,
+    contended boolean NOT NULL DEFAULT false,
+    recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    settled_at timestamptz,
+    CONSTRAINT branch_state_is_known CHECK (state IN ('prepared', 'committed', 'aborted')),
+    CONSTRAINT promise_can_be_kept CHECK (state = 'aborted' OR payload IS NOT NULL),
+    CONSTRAINT only_prepared_is_unsettled CHECK ((state = 'prepared') = (settled_at IS NULL))
+);
+CREATE INDEX branches_in_doubt ON branches (transaction_id) WHERE state = 'prepared';
+"""
+
+_FIND = text("""
+    SELECT transaction_id::text, state, generation, payload::text, facts, reason, detail, contended
+    FROM branches WHERE transaction_id = ANY (CAST(:ids AS uuid[])) ORDER BY transaction_id FOR UPDATE
+""")
+_SETTLE = text("""
+    UPDATE branches SET state = :state, settled_at = clock_timestamp()
+    WHERE transaction_id = ANY (CAST(:ids AS uuid[])) AND state = 'prepared'
+""")
+_ADD = text("""
+    INSERT INTO branches (transaction_id, state, generation, payload, facts, reason, detail, contended, settled_at)
+    SELECT transaction_id, state, generation, payload, facts, reason, detail, contended,
+           CASE WHEN state <> 'prepared' THEN clock_timestamp() END
+    FROM json_to_recordset(CAST(:rows AS json)) AS branch (
+        transaction_id uuid, state text, generation bigint, payload jsonb, facts jsonb, reason text, detail text, contended boolean
+    )
+""")
+_IN_DOUBT = text("""
+    SELECT transaction_id::text, generation FROM branches
+    WHERE state = 'prepared' AND recorded_at <= clock_timestamp() - make_interval(secs => :older_than_seconds)
+          AND transaction_id > CAST(:after AS uuid)
+    ORDER BY transaction_id LIMIT :limit
+""")
+_IN_DOUBT_SUMMARY = text("""
+    SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(recorded_at)), 0) FROM branches WHERE state = 'prepared'
+""")
+# Forces a flush although nothing was written: only a transaction that wrote something is flushed (rule 4).
+_FORCE = text("SELECT pg_logical_emit_message(true, 'two_phase', '')")
+_FORCED = text("SELECT set_config('synchronous_commit', :level, true)")
+
+#: An id below all others, from which a walk over the branches begins.
+BEFORE_ALL: TransactionId = "00000000-0000-0000-0000-000000000000"
+
+_NOT_DONE = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock time-out
+
+
+class Collision(Exception):  # noqa: N818 - named for what happened
+    """Somebody else was faster or stood in the way; nothing was written, and the same round may be tried again."""
+
+
+class Poison(Exception):  # noqa: N818 - named for what happened
+    """The database refused what one of the branches asked for; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """What one participant holds for one transaction; ``payload`` is the JSON text that was asked for."""
+
+    transaction_id: TransactionId
+    state: State
+    generation: int
+    payload: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    reason: str | None = None
+    detail: str | None = None
+    contended: bool = False
+
+    def vote(self) -> Vote:
+        """Return the recorded answer to this branch's prepare: the same however often it is asked."""
+        if self.state is not State.ABORTED:
+            return Vote(transaction_id=self.transaction_id, prepared=True, facts=dict(self.facts))
+        return Vote(
+            transaction_id=self.transaction_id,
+            prepared=False,
+            reason=self.reason or "aborted",
+            detail=self.detail or "the transaction was aborted before it was prepared",
+            contended=self.contended,
+            facts=dict(self.facts),
+        )
+
+
+C = TypeVar("C")
+
+
+class BranchStore(Protocol[C]):
+    """What the participant asks of its storage; ``C`` is an open local transaction."""
+
+    @contextmanager
+    def begin(self, *, forced: bool) -> Iterator[C]:
+        """Open a local transaction, committed on leaving and durable by then if ``forced``.
+
+        Raises Collision, Poison or Unavailable, and nothing was written.
+        """
+        ...
+
+    def find(self, connection: C, ids: Sequence[TransactionId]) -> dict[TransactionId, Branch]:
+        """Lock and return the branches that exist among ``ids``, in the order of their ids."""
+        ...
+
+    def settle(self, connection: C, ids: Sequence[TransactionId], state: State) -> None:
+        """Move prepared branches to ``state``."""
+        ...
+
+    def add(self, connection: C, branches: Sequence[Branch]) -> None:
+        """Insert new branches."""
+        ...
+
+    def force(self, connection: C) -> None:
+        """Make this local transaction count as a write, so that all it has read is durable when it ends."""
+        ...
+
+    def in_doubt(self, older_than_seconds: float, limit: int, after: TransactionId = BEFORE_ALL) -> list[InDoubt]:
+        """Return up to ``limit`` prepared branches recorded at least so long ago, by id, beginning behind ``after``."""
+        ...
+
+
+def id_array(ids: Sequence[TransactionId]) -> str:
+    """Return ``ids`` as a PostgreSQL array literal: cheaper to bind than a list, which psycopg2 writes out as ARRAY[...]."""
+    return "{" + ",".join(ids) + "}"
+
+
+class SqlBranchStore:
+    """Branches in the schema that ``engine`` connects to."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @contextmanager
+    def begin(self, *, forced: bool) -> Iterator[Connection]:
+        """Open a local transaction; see BranchStore."""
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(_FORCED, {"level": "on" if forced else "off"})
+                yield connection
+        except (DBAPIError, PoolTimeoutError) as error:
+            raise _meaning(error) from error
+
+    def find(self, connection: Connection, ids: Sequence[TransactionId]) -> dict[TransactionId, Branch]:
+        """Lock and return the branches that exist among ``ids``."""
+        rows = connection.execute(_FIND, {"ids": id_array(ids)})
+        return {row[0]: Branch(row[0], State(row[1]), *row[2:]) for row in rows}
+
+    def settle(self, connection: Connection, ids: Sequence[TransactionId], state: State) -> None:
+        """Move prepared branches to ``state``."""
+        changed = connection.execute(_SETTLE, {"ids": id_array(ids), "state": state.value}).rowcount
+        assert changed == len(ids), "branches are locked before they are settled"
+
+    def add(self, connection: Connection, branches: Sequence[Branch]) -> None:
+        """Insert new branches, all of them in one statement."""
+        connection.execute(_ADD, {"rows": "[" + ",".join(map(_as_json, branches)) + "]"})
+
+    def force(self, connection: Connection) -> None:
+        """Make this local transaction count as a write."""
+        connection.execute(_FORCE)
+
+    def in_doubt(self, older_than_seconds: float, limit: int, after: TransactionId = BEFORE_ALL) -> list[InDoubt]:
+        """Return branches in doubt for so long, by the database's clock; see BranchStore."""
+        parameters = {"older_than_seconds": older_than_seconds, "limit": limit, "after": after}
+        with self.begin(forced=False) as connection:
+            rows = connection.execute(_IN_DOUBT, parameters).all()
+        return [InDoubt(transaction_id=row[0], generation=row[1]) for row in rows]
+
+    def in_doubt_summary(self) -> tuple[int, float]:
+        """Return how many branches are in doubt, and the age of the oldest in seconds."""
+        with self.begin(forced=False) as connection:
+            count, age_seconds = connection.execute(_IN_DOUBT_SUMMARY).one()
+        return int(count), float(age_seconds)
+
+
+def touching(connection: Connection, condition: str, parameters: Mapping[str, Any]) -> list[InDoubt]:
+    """Return the branches in doubt whose row meets an SQL ``condition``, such as ``payload->>'user_id' = :user_id``."""
+    statement = f"SELECT transaction_id::text, generation FROM branches WHERE state = 'prepared' AND ({condition})"  # noqa: S608 - the condition is the service's own constant
+    return [InDoubt(transaction_id=row[0], generation=row[1]) for row in connection.execute(text(statement), parameters)]
+
+
+def _as_json(branch: Branch) -> str:
+    columns = {
+        "transaction_id": branch.transaction_id,
+        "state": branch.state.value,
+        "generation": branch.generation,
+        "facts": branch.facts,
+        "reason": branch.reason,
+        "detail": branch.detail,
+        "contended": branch.contended,
+    }
+    return f'{json.dumps(columns)[:-1]}, "payload": {branch.payload or "null"}}}'
+
+
+def _meaning(error: DBAPIError | PoolTimeoutError) -> Exception:
+    code = getattr(getattr(error, "orig", None), "pgcode", None)
+    if code in _NOT_DONE or (code == "23505" and "branches_pkey" in str(error)):
+        return Collision(str(error))
+    if isinstance(error, IntegrityError | DataError):
+        return Poison(str(error))
+    return Unavailable("the database does not answer")

@@ -1,0 +1,107 @@
+"""The HTTP side of the protocol: how a round, a question and their answers travel, and what counts as an answer.
+
+Only a 200 with a well-formed body of this version counts (rule 6); everything else, from a refused connection to a foreign
+body, is Unavailable: no answer. Several base URLs are the replicas of one service: the next one is tried when a connection
+could not be made at all, and only then, so that nothing is asked twice.
+"""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import httpx
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from two_phase.protocol import PROTOCOL_VERSION, Ballot, InDoubt, Outcomes, Question, Round, Unavailable
+
+ROUND_PATH = "/two-phase/v1/round"
+OUTCOMES_PATH = "/two-phase/v1/outcomes"
+PEEK_PATH = "/two-phase/v1/peek"
+BRANCHES_PATH = "/two-phase/v1/branches"
+
+A = TypeVar("A", Ballot, Outcomes)
+
+
+class Peer:
+    """One service at the other end, whatever its number of replicas."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        key: SecretStr,
+        *,
+        timeout_seconds: float,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        assert urls
+        self._urls = [url.rstrip("/") for url in urls]
+        self._client = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {key.get_secret_value()}", "Content-Type": "application/json"},
+            timeout=httpx.Timeout(timeout_seconds),
+            # httpx looks at every pooled connection for every request: few are faster than many.
+            limits=httpx.Limits(max_connections=8, max_keepalive_connections=2, keepalive_expiry=30),
+            follow_redirects=False,
+            trust_env=False,
+            transport=transport,
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def call(self, path: str, message: BaseModel, answer: type[A]) -> A:
+        """Post ``message`` and return the well-formed answer; raises Unavailable for everything else."""
+        body = message.model_dump_json().encode()
+        reason: Exception | None = None
+        for _ in self._urls:
+            try:
+                response = await self._client.post(self._urls[0] + path, content=body)
+            except httpx.ConnectError as failure:
+                reason = failure
+                self._try_another_next()
+            except httpx.HTTPError as failure:
+                self._try_another_next()
+                raise Unavailable(f"no answer: {failure!r}") from failure
+            else:
+                return _understood(response, answer)
+        raise Unavailable(f"no connection: {reason!r}")
+
+    def _try_another_next(self) -> None:
+        self._urls.append(self._urls.pop(0))
+
+
+def _understood(response: httpx.Response, answer: type[A]) -> A:
+    if response.status_code != httpx.codes.OK:
+        raise Unavailable(f"no answer: status {response.status_code}")
+    try:
+        understood = answer.model_validate_json(response.content)
+    except ValidationError as failure:
+        raise Unavailable("no answer: the body is not well-formed") from failure
+    if understood.version != PROTOCOL_VERSION:
+        raise Unavailable(f"no answer: version {understood.version} is not known")
+    return understood
+
+
+class HttpTransport:
+    """Carries rounds to one participant."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+
+    async def send(self, message: Round) -> Ballot:
+        """Return the participant's ballot; raises Unavailable."""
+        return await self._peer.call(ROUND_PATH, message, Ballot)
+
+
+class HttpCoordinator:
+    """Asks the coordinator about branches in doubt."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+
+    async def outcomes(self, transactions: Sequence[InDoubt]) -> Outcomes:
+        """Return decisions, after deciding what was undecided; raises Unavailable."""
+        return await self._peer.call(OUTCOMES_PATH, Question(transactions=list(transactions)), Outcomes)
+
+    async def peek(self, transactions: Sequence[InDoubt]) -> Outcomes:
+        """Return the decisions that are recorded by now; raises Unavailable."""
+        return await self._peer.call(PEEK_PATH, Question(transactions=list(transactions)), Outcomes)

@@ -1,0 +1,236 @@
+"""The batch loop of the coordinator: take what has arrived, ask everybody at once, decide once, tell.
+
+    submit() -> [queue] -> take -> ask three lanes -> judge -> DecisionLog.decide -> tell the callers and the lanes
+                             ^______________________ next batch ______________________|
+
+A batch is whatever arrived while the last one was under way: there is no timer, a lone transaction travels at once, and 256
+concurrent ones share one forced write per participant and one in the log. The order of two lines is the whole proof:
+``decide`` returns, and only then anybody is told.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from two_phase import faults
+from two_phase.coordinator import Transaction, Verdict, judge
+from two_phase.decision_log import DecisionLog, Recorded
+from two_phase.lane import Lane
+from two_phase.protocol import Decision, Prepare, TransactionId, Unavailable, Vote
+
+log = logging.getLogger(__name__)
+
+#: Inserts of one batch that may wait for the log at a time: the first one, and its repetition.
+ATTEMPTS_UNDER_WAY_MAX = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """A limit on everything the engine does (rule 13)."""
+
+    batch: int = 256
+    queue: int = 2048
+    #: Decisions sent to the log whose fate is not known yet; past it new work is refused.
+    unsure: int = 4096
+    prepare_seconds: float = 2.0
+    decision_seconds: float = 1.0
+    #: How long a transaction may wait in the queue and still be worth starting.
+    patience_seconds: float = 2.0
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """What ``submit`` gives back: the caller awaits ``outcome`` and, when its patience ends first, calls ``give_up``."""
+
+    transaction: Transaction
+    submitted: float
+    outcome: asyncio.Future["Settled"] = field(repr=False)
+    #: A ``confirmed`` insert has left for the log: from here on only the log knows.
+    confirm_sent: bool = False
+    #: The caller gave up while nothing was decided: from here on it can only be cancelled.
+    abandoned: bool = False
+
+    def give_up(self) -> bool:
+        """Return True if the transaction can only be cancelled from now on, False if its decision is with the log."""
+        self.abandoned = not self.confirm_sent
+        return self.abandoned
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A durable decision, and the verdict that led to it (which the log may have overruled).
+
+    ``found`` if the decision was in the log already: by an earlier try to write it, or by somebody else.
+    """
+
+    decision: Decision
+    verdict: Verdict
+    found: bool = False
+
+
+class Engine:
+    """Drives transactions to their decision, a batch at a time."""
+
+    def __init__(self, lanes: Sequence[Lane], decision_log: DecisionLog, limits: Limits) -> None:
+        self._lanes = {lane.name: lane for lane in lanes}
+        self._log = decision_log
+        self._limits = limits
+        self._queue: deque[Ticket] = deque()
+        self._arrival = asyncio.Event()
+        self._background: set[asyncio.Task[None]] = set()
+        self._unsure = 0
+        self._generation = 0
+
+    def submit(self, transaction: Transaction) -> Ticket:
+        """Queue a transaction; raises Unavailable at once when the engine has all that it can bear."""
+        self.check_room()
+        assert transaction.payloads.keys() == self._lanes.keys()
+        loop = asyncio.get_running_loop()
+        ticket = Ticket(transaction, loop.time(), loop.create_future())
+        # Nobody may be left to hear of a failure; asyncio would report it as forgotten.
+        ticket.outcome.add_done_callback(lambda outcome: outcome.cancelled() or outcome.exception())
+        self._queue.append(ticket)
+        self._arrival.set()
+        return ticket
+
+    def check_room(self) -> None:
+        """Raise Unavailable if the engine has all that it can bear, as ``submit`` would."""
+        if len(self._queue) >= self._limits.queue or self._unsure >= self._limits.unsure:
+            raise Unavailable("too many orders are under way")
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        self._generation = await self._log.generation()
+        async with asyncio.TaskGroup() as group:
+            for lane in self._lanes.values():
+                group.create_task(lane.deliver(self._generation))
+            while True:
+                await self._arrival.wait()
+                await self._one_batch(self._take())
+
+    async def drain(self) -> None:
+        """Return when everything that was submitted is decided and told, as far as the participants can be reached."""
+        while self._queue or self._background or any(lane.unheard for lane in self._lanes.values()):
+            await asyncio.sleep(0.01)
+
+    def _take(self) -> list[Ticket]:
+        patience_ends = asyncio.get_running_loop().time() - self._limits.patience_seconds
+        batch: list[Ticket] = []
+        while self._queue and len(batch) < self._limits.batch:
+            ticket = self._queue.popleft()
+            if ticket.submitted < patience_ends:
+                _fail(ticket, Unavailable("the order waited too long for its turn"))
+            elif not ticket.abandoned:
+                batch.append(ticket)
+        if not self._queue:
+            self._arrival.clear()
+        return batch
+
+    async def _one_batch(self, batch: list[Ticket]) -> None:
+        if not batch:
+            return
+        faults.crash_point("prepares_not_left")
+        votes = await self._ask_everybody(batch)
+        verdicts = [_verdict(ticket, votes) for ticket in batch]
+        faults.crash_point("all_votes_in")
+        for ticket, verdict in zip(batch, verdicts, strict=True):
+            ticket.confirm_sent = verdict.decision is Decision.CONFIRMED
+        await self._decide(batch, verdicts)
+
+    async def _ask_everybody(self, batch: Sequence[Ticket]) -> Mapping[str, Mapping[TransactionId, Vote]]:
+        async def ask(lane: Lane) -> Mapping[TransactionId, Vote]:
+            prepares = [_prepare(ticket.transaction, lane.name) for ticket in batch]
+            try:
+                async with asyncio.timeout(self._limits.prepare_seconds):
+                    votes = await lane.ask(prepares, self._generation)
+            except (Unavailable, TimeoutError) as silence:
+                log.warning("no vote from %s", lane.name, extra={"why": str(silence), "transactions": len(prepares)})
+                return {}
+            faults.crash_point("first_votes_in")
+            return votes
+
+        answers = await asyncio.gather(*(ask(lane) for lane in self._lanes.values()))
+        return dict(zip(self._lanes, answers, strict=True))
+
+    async def _decide(self, batch: Sequence[Ticket], verdicts: Sequence[Verdict]) -> None:
+        asking = asyncio.ensure_future(self._log.decide(verdicts, self._generation))
+        try:
+            recorded = await asyncio.wait_for(asyncio.shield(asking), self._limits.decision_seconds)
+        except Exception as failure:  # noqa: BLE001 - whatever it was, only the log knows now
+            log.warning("the decision log gave no answer", extra={"why": str(failure), "transactions": len(batch)})
+            self._spawn(self._learn(batch, verdicts, asking))
+            return
+        faults.crash_point("decision_durable")
+        self._tell(batch, verdicts, recorded)
+
+    async def _learn(
+        self,
+        batch: Sequence[Ticket],
+        verdicts: Sequence[Verdict],
+        asking: "asyncio.Future[Mapping[TransactionId, Recorded]]",
+    ) -> None:
+        """Repeat the same insert until the log tells what became of the first one (rule 3).
+
+        The first one may hang for ever on a broken connection, so a second one is sent while it is still under way.
+        """
+        self._unsure += len(batch)
+        under_way = {asking}
+        pause_seconds = 0.05
+        while True:
+            done, under_way = await asyncio.wait(
+                under_way, timeout=pause_seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            answered = [attempt for attempt in done if attempt.exception() is None]
+            if answered:
+                break
+            if done:
+                await asyncio.sleep(pause_seconds)
+            pause_seconds = min(1.0, pause_seconds * 2)
+            if len(under_way) < ATTEMPTS_UNDER_WAY_MAX:
+                under_way.add(asyncio.ensure_future(self._log.decide(verdicts, self._generation)))
+        self._unsure -= len(batch)
+        self._tell(batch, verdicts, answered[0].result())
+
+    def _tell(
+        self, batch: Sequence[Ticket], verdicts: Sequence[Verdict], recorded: Mapping[TransactionId, Recorded]
+    ) -> None:
+        told = [(transaction_id, row.decision) for transaction_id, row in recorded.items()]
+        for lane in self._lanes.values():
+            lane.tell(told)
+        for ticket, verdict in zip(batch, verdicts, strict=True):
+            self._settle(ticket, verdict, recorded.get(verdict.transaction.transaction_id))
+
+    def _settle(self, ticket: Ticket, verdict: Verdict, recorded: Recorded | None) -> None:
+        if recorded is None:
+            log.error("the log is of another generation", extra={"transaction_id": verdict.transaction.transaction_id})
+            _fail(ticket, Unavailable("the decision log was restored; orders wait for its reconciliation"))
+        elif not ticket.outcome.done():
+            ticket.outcome.set_result(Settled(recorded.decision, verdict, found=recorded.found))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+def _prepare(transaction: Transaction, participant: str) -> Prepare:
+    return Prepare(
+        transaction_id=transaction.transaction_id,
+        payload=dict(transaction.payloads[participant]),
+        instead_of=list(transaction.instead_of),
+    )
+
+
+def _verdict(ticket: Ticket, votes: Mapping[str, Mapping[TransactionId, Vote]]) -> Verdict:
+    transaction = ticket.transaction
+    heard = {name: ballot[transaction.transaction_id] for name, ballot in votes.items() if transaction.transaction_id in ballot}
+    # Nobody waits for an abandoned one any more: whatever was voted, it counts as unanswered.
+    return judge(transaction, {} if ticket.abandoned else heard)
+
+
+def _fail(ticket: Ticket, failure: Exception) -> None:
+    if not ticket.outcome.done():
+        ticket.outcome.set_exception(failure)

@@ -1,0 +1,116 @@
+"""One lane per participant: what it still has to hear, and the rounds that tell it.
+
+Decisions ride on the next round of prepares; when none comes within ``linger_seconds`` they leave on a round of their own.
+A decision stays on the list until the participant has acknowledged it (rule 8), so a lost round costs a repetition. The list
+is bounded: what falls off its end is learnt by the participant's own sweep.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from two_phase import faults
+from two_phase.protocol import (
+    ROUND_DECISIONS_MAX,
+    Ballot,
+    Decision,
+    Prepare,
+    ProtocolViolation,
+    Round,
+    TransactionId,
+    Unavailable,
+    Vote,
+)
+
+log = logging.getLogger(__name__)
+
+#: Decisions that one participant may owe an acknowledgement for; older ones are left to its sweep.
+UNHEARD_MAX = 65_536
+RETRY_SECONDS_MAX = 1.0
+
+
+class Transport(Protocol):
+    """Carries a round to one participant and brings its ballot back."""
+
+    async def send(self, message: Round) -> Ballot:
+        """Return the participant's ballot; raises Unavailable when there is no well-formed answer, whatever the reason."""
+        ...
+
+
+class Lane:
+    """What one participant is asked and told."""
+
+    def __init__(self, name: str, transport: Transport, *, linger_seconds: float = 0.01) -> None:
+        self.name = name
+        self._transport = transport
+        self._linger_seconds = linger_seconds
+        self._unheard: dict[TransactionId, Decision] = {}
+        self._in_flight: set[TransactionId] = set()
+        self._something_to_tell = asyncio.Event()
+
+    @property
+    def unheard(self) -> int:
+        """How many decisions this participant has not acknowledged yet."""
+        return len(self._unheard)
+
+    def tell(self, decisions: Iterable[tuple[TransactionId, Decision]]) -> None:
+        """Put durable decisions on the list; they leave with the next round, or soon."""
+        self._unheard.update(decisions)
+        while len(self._unheard) > UNHEARD_MAX:
+            self._unheard.pop(next(iter(self._unheard)))
+        if self._unheard:
+            self._something_to_tell.set()
+
+    async def ask(self, prepares: Sequence[Prepare], generation: int) -> Mapping[TransactionId, Vote]:
+        """Send the prepares with all that is unheard, and return the votes on them; raises Unavailable."""
+        ballot = await self._exchange(generation, prepares)
+        asked = {prepare.transaction_id for prepare in prepares}
+        return {vote.transaction_id: vote for vote in ballot.votes if vote.transaction_id in asked}
+
+    async def deliver(self, generation: int) -> None:
+        """Tell what no round of prepares has carried, for as long as the process lives."""
+        pause_seconds = self._linger_seconds
+        while True:
+            await self._something_to_tell.wait()
+            await asyncio.sleep(pause_seconds)
+            try:
+                await self._exchange(generation, ())
+                pause_seconds = self._linger_seconds
+            except Unavailable as failure:
+                pause_seconds = min(RETRY_SECONDS_MAX, pause_seconds * 2)
+                log.info("decisions wait for their participant", extra={"participant": self.name, "why": failure.detail})
+
+    async def _exchange(self, generation: int, prepares: Sequence[Prepare]) -> Ballot:
+        decisions = self._take_along()
+        if not decisions and not prepares:
+            return Ballot()
+        message = Round(
+            generation=generation,
+            aborts=[each for each, decision in decisions if decision is Decision.CANCELLED],
+            commits=[each for each, decision in decisions if decision is Decision.CONFIRMED],
+            prepares=list(prepares),
+        )
+        try:
+            ballot = await self._transport.send(message)
+        finally:
+            self._in_flight.difference_update(each for each, _ in decisions)
+        self._heard(ballot)
+        return ballot
+
+    def _take_along(self) -> list[tuple[TransactionId, Decision]]:
+        waiting = [each for each in self._unheard.items() if each[0] not in self._in_flight][:ROUND_DECISIONS_MAX]
+        self._in_flight.update(each for each, _ in waiting)
+        return waiting
+
+    def _heard(self, ballot: Ballot) -> None:
+        for transaction_id in ballot.acknowledged:
+            self._unheard.pop(transaction_id, None)
+        for violation in ballot.violations:
+            # Repeating it would not help; the participant has logged and counted it, and so do we.
+            self._unheard.pop(violation.transaction_id, None)
+            log.error("%s", ProtocolViolation(violation.detail), extra={"participant": self.name, **violation.model_dump()})
+        if not self._unheard:
+            self._something_to_tell.clear()
+        if ballot.acknowledged:
+            faults.crash_point("first_decision_delivered")

@@ -1,0 +1,249 @@
+"""One round at one participant: aborts, then commits, then prepares, in one local transaction with one flush.
+
+    unknown --prepare--> prepared --commit--> committed
+       |        |            |
+       |      (no)         abort
+       +--abort-+--> aborted <-+           every other arrow is a violation: refused, logged, counted
+
+A participant contributes a payload model and two functions, ``take`` and ``give_back``. Everything that makes them safe is
+here: votes are recorded before they are given, repeated messages find the record, and a branch that breaks the transaction
+is tried again alone, so that its neighbours go ahead.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from two_phase import faults
+from two_phase.branches import Branch, BranchStore, Collision, Poison
+from two_phase.protocol import (
+    Ballot,
+    Prepare,
+    Refused,
+    Round,
+    State,
+    Taken,
+    TransactionId,
+    Unavailable,
+    Violation,
+    Vote,
+)
+
+log = logging.getLogger(__name__)
+
+COLLISIONS_MAX = 10
+
+C = TypeVar("C")
+C_contra = TypeVar("C_contra", contravariant=True)
+P = TypeVar("P", bound=BaseModel)
+P_contra = TypeVar("P_contra", bound=BaseModel, contravariant=True)
+
+
+class Take(Protocol[C_contra, P_contra]):
+    """Take what each of ``asked`` wants, in their order, as far as it goes.
+
+    After it returns, what was answered Taken is held by this local transaction; a Refused holds nothing. An order that does
+    not fit must not block a smaller one behind it. Raising spoils the whole round: it is repeated one by one.
+    """
+
+    def __call__(self, connection: C_contra, asked: Sequence[tuple[TransactionId, P_contra]], /) -> Sequence[Taken | Refused]:
+        """Return one verdict for each of ``asked``."""
+        ...
+
+
+class GiveBack(Protocol[C_contra, P_contra]):
+    """Give back all that ``taken`` hold. It must never fail: it undoes what was promised to be undoable."""
+
+    def __call__(self, connection: C_contra, taken: Sequence[tuple[TransactionId, P_contra]], /) -> None:
+        """Undo the take of each, exactly once (the caller sees to that)."""
+        ...
+
+
+@dataclass(slots=True)
+class _Answer:
+    votes: list[Vote] = field(default_factory=list)
+    acknowledged: list[TransactionId] = field(default_factory=list)
+    violations: list[Violation] = field(default_factory=list)
+
+    def ballot(self) -> Ballot:
+        return Ballot(votes=self.votes, acknowledged=self.acknowledged, violations=self.violations)
+
+    def violation(self, transaction_id: TransactionId, detail: str) -> None:
+        log.error("protocol violation: %s", detail, extra={"transaction_id": transaction_id})
+        self.violations.append(Violation(transaction_id=transaction_id, detail=detail))
+
+
+class Participant(Generic[C, P]):
+    """The protocol's participant side over any store."""
+
+    def __init__(self, store: BranchStore[C], payload: type[P], take: Take[C, P], give_back: GiveBack[C, P]) -> None:
+        self.store = store
+        self._payload = payload
+        self._take = take
+        self._give_back = give_back
+
+    def round(self, message: Round) -> Ballot:
+        """Apply a round and return the ballot; its votes are durable by then. Raises Unavailable, and nothing was done."""
+        faults.crash_point("prepare_not_durable" if message.prepares else "decision_not_durable")
+        try:
+            ballot = self._applied(message)
+        except Unavailable:
+            raise
+        except Exception:
+            log.exception("a round broke and is tried again piece by piece", extra={"prepares": len(message.prepares)})
+            ballot = self._piece_by_piece(message)
+        faults.crash_point("prepare_durable" if message.prepares else "decision_durable")
+        return ballot
+
+    def _piece_by_piece(self, message: Round) -> Ballot:
+        """Apply what can be applied: one poisonous branch must not take the others down (rule 8)."""
+        pieces = [
+            *(message.model_copy(update={"aborts": [each], "commits": [], "prepares": []}) for each in message.aborts),
+            *(message.model_copy(update={"aborts": [], "commits": [each], "prepares": []}) for each in message.commits),
+            *(message.model_copy(update={"aborts": [], "commits": [], "prepares": [each]}) for each in message.prepares),
+        ]
+        ballots = [self._one_piece(piece) for piece in pieces]
+        return Ballot(
+            votes=[vote for ballot in ballots for vote in ballot.votes],
+            acknowledged=[each for ballot in ballots for each in ballot.acknowledged],
+            violations=[each for ballot in ballots for each in ballot.violations],
+        )
+
+    def _one_piece(self, piece: Round) -> Ballot:
+        try:
+            return self._applied(piece)
+        except Unavailable:
+            raise
+        except Exception:
+            log.exception("a branch failed alone", extra={"transactions": piece.model_dump(exclude={"prepares"})})
+            return self._refused_alone(piece)
+
+    def _refused_alone(self, piece: Round) -> Ballot:
+        """Record a refusal for a prepare that failed alone; a decision that failed stays unacknowledged, to come again."""
+        answer = _Answer()
+        for prepare in piece.prepares:
+            refusal = Refused("not_accepted", "the participant could not process this branch")
+            # Without its payload: that may be what the database cannot store.
+            branch = replace(_refusal(prepare, piece.generation, refusal), payload=None)
+            with self.store.begin(forced=True) as connection:
+                known = self.store.find(connection, [prepare.transaction_id])
+                if not known:
+                    self.store.add(connection, [branch])
+            answer.votes.append(known.get(prepare.transaction_id, branch).vote())
+        return answer.ballot()
+
+    def _applied(self, message: Round) -> Ballot:
+        for _ in range(COLLISIONS_MAX):
+            try:
+                with self.store.begin(forced=bool(message.prepares)) as connection:
+                    return self._in_transaction(connection, message)
+            except Collision as collision:
+                log.info("a round is repeated", extra={"why": str(collision)})
+        raise Unavailable("too many rounds at once stand in each other's way")
+
+    def _in_transaction(self, connection: C, message: Round) -> Ballot:
+        aborts = [*message.aborts, *(each for prepare in message.prepares for each in prepare.instead_of)]
+        ids = {*aborts, *message.commits, *(prepare.transaction_id for prepare in message.prepares)}
+        known = self.store.find(connection, sorted(ids))
+        answer = _Answer()
+        added = self._abort(connection, message, aborts, known, answer)
+        self._commit(connection, message, known, answer)
+        added += self._prepare(connection, message, known, answer)
+        if added:
+            self.store.add(connection, added)
+        elif message.prepares:
+            # Every vote was found, not written: it may leave only after a flush (rule 4).
+            self.store.force(connection)
+        return answer.ballot()
+
+    def _abort(
+        self, connection: C, message: Round, aborts: list[TransactionId], known: dict[str, Branch], answer: _Answer
+    ) -> list[Branch]:
+        prepared: list[Branch] = []
+        tombstones: list[Branch] = []
+        for each in dict.fromkeys(aborts):
+            branch = known.get(each)
+            if branch is None:
+                known[each] = Branch(each, State.ABORTED, message.generation)
+                tombstones.append(known[each])
+            elif branch.state is State.COMMITTED:
+                answer.violation(each, "abort of a committed branch")
+                continue
+            elif branch.state is State.PREPARED:
+                prepared.append(branch)
+                known[each] = replace(branch, state=State.ABORTED)
+            answer.acknowledged.append(each)
+        if prepared:
+            self.store.settle(connection, [branch.transaction_id for branch in prepared], State.ABORTED)
+            self._give_back(connection, [(branch.transaction_id, self._recorded(branch)) for branch in prepared])
+        return tombstones
+
+    def _commit(self, connection: C, message: Round, known: dict[str, Branch], answer: _Answer) -> None:
+        prepared: list[TransactionId] = []
+        for each in dict.fromkeys(message.commits):
+            branch = known.get(each)
+            if branch is None or branch.state is State.ABORTED:
+                answer.violation(each, f"commit of an {'unknown' if branch is None else 'aborted'} branch")
+                continue
+            if branch.state is State.PREPARED:
+                prepared.append(each)
+                known[each] = replace(branch, state=State.COMMITTED)
+            answer.acknowledged.append(each)
+        if prepared:
+            self.store.settle(connection, prepared, State.COMMITTED)
+
+    def _prepare(self, connection: C, message: Round, known: dict[str, Branch], answer: _Answer) -> list[Branch]:
+        fresh: dict[TransactionId, tuple[Prepare, P]] = {}
+        refused: dict[TransactionId, Branch] = {}
+        for prepare in message.prepares:
+            if prepare.transaction_id in known:
+                self._repeat(prepare, known[prepare.transaction_id], answer)
+                continue
+            try:
+                fresh.setdefault(prepare.transaction_id, (prepare, self._payload.model_validate(prepare.payload)))
+            except ValidationError as error:
+                refusal = Refused("not_accepted", f"the payload is not valid: {error.error_count()} errors")
+                refused.setdefault(prepare.transaction_id, _refusal(prepare, message.generation, refusal))
+        asked = [(transaction_id, payload) for transaction_id, (_, payload) in fresh.items()]
+        verdicts = self._take(connection, asked) if asked else []
+        assert len(verdicts) == len(asked)
+        decided = [
+            _recorded(prepare, message.generation, verdict)
+            for (prepare, _), verdict in zip(fresh.values(), verdicts, strict=True)
+        ]
+        branches = [*decided, *refused.values()]
+        answer.votes.extend(branch.vote() for branch in branches)
+        return branches
+
+    def _repeat(self, prepare: Prepare, branch: Branch, answer: _Answer) -> None:
+        if branch.payload is not None and json.loads(branch.payload) != prepare.payload:
+            answer.violation(prepare.transaction_id, "prepare of a known transaction with another body")
+            return
+        answer.votes.append(branch.vote())
+
+    def _recorded(self, branch: Branch) -> P:
+        assert branch.payload is not None
+        return self._payload.model_validate_json(branch.payload)
+
+
+def _recorded(prepare: Prepare, generation: int, verdict: Taken | Refused) -> Branch:
+    if isinstance(verdict, Refused):
+        return _refusal(prepare, generation, verdict)
+    return Branch(prepare.transaction_id, State.PREPARED, generation, json.dumps(prepare.payload), verdict.facts)
+
+
+def _refusal(prepare: Prepare, generation: int, refusal: Refused) -> Branch:
+    return Branch(
+        prepare.transaction_id,
+        State.ABORTED,
+        generation,
+        json.dumps(prepare.payload),
+        refusal.facts,
+        refusal.reason,
+        refusal.detail,
+        refusal.contended,
+    )

@@ -1,0 +1,176 @@
+"""The words that coordinator and participants exchange, and the three ways in which a call can fail.
+
+A round is one request to one participant. It carries the aborts, the commits and the prepares of many transactions, which
+are applied in that order; its answer carries a vote for each prepare and an acknowledgement for each decision. Both are
+pydantic models, so that the JSON on the wire is checked field by field before anything of it is believed.
+"""
+
+import os
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+#: Raised when a message changes its meaning; a round of another version is refused, never half understood.
+PROTOCOL_VERSION = 1
+
+#: The largest integer that every JSON reader keeps exact (RFC 8259, section 6).
+MAX_INTEGER = 2**53 - 1
+
+#: Limits of one round: the prepares of a batch, and the decisions that ride along with them.
+ROUND_PREPARES_MAX = 1024
+ROUND_DECISIONS_MAX = 4096
+
+
+#: A transaction's identity: a UUID in canonical lower-case text (version 7 where the coordinator makes it).
+TransactionId = Annotated[
+    str, StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")
+]
+
+
+def new_transaction_id() -> TransactionId:
+    """Return a new UUIDv7 (RFC 9562, section 5.7): 48 bits of milliseconds, then 74 random bits."""
+    milliseconds = time.time_ns() // 1_000_000
+    value = (milliseconds & (2**48 - 1)) << 80 | int.from_bytes(os.urandom(10))
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return str(uuid.UUID(int=value))
+
+
+class Decision(StrEnum):
+    """What the decision log says of a transaction, once and for all."""
+
+    CONFIRMED = "confirmed"
+    CANCELLED = "cancelled"
+
+
+class State(StrEnum):
+    """Where a participant's branch stands."""
+
+    #: Durable and promised: can be committed and can be aborted, whatever happened since.
+    PREPARED = "prepared"
+    #: The transaction is confirmed; nothing can change this branch any more.
+    COMMITTED = "committed"
+    #: Refused, given back, or aborted before its prepare came; a later prepare is refused.
+    ABORTED = "aborted"
+
+
+class Refused(Exception):  # noqa: N818 - the protocol's own word
+    """A participant's business no: a vote, and a 409 to the customer.
+
+    ``contended`` says that only undecided transactions stand in the way, so that a second try may succeed; ``facts`` are
+    what the coordinator may learn from the refusal (a price, for example).
+    """
+
+    def __init__(
+        self, reason: str, detail: str, *, contended: bool = False, facts: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+        self.contended = contended
+        self.facts: dict[str, Any] = dict(facts or {})
+
+
+class Unavailable(Exception):  # noqa: N818 - the protocol's own word
+    """No answer can be given now; the same call may be repeated safely after ``retry_after_seconds``."""
+
+    def __init__(self, detail: str, *, retry_after_seconds: int = 1) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after_seconds = retry_after_seconds
+
+
+class ProtocolViolation(Exception):  # noqa: N818 - the protocol's own word
+    """Somebody broke the protocol: refused, logged as an error, counted, and never retried blindly."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A participant's yes: what was asked for is held. ``facts`` travel with the vote, to the coordinator."""
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Message(BaseModel):
+    """A message on the wire: strict, closed and immutable."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Prepare(Message):
+    """Ask a participant to make its branch durable.
+
+    ``instead_of`` names earlier attempts at the same order: the participant aborts them first.
+    """
+
+    transaction_id: TransactionId
+    payload: dict[str, Any]
+    instead_of: list[TransactionId] = Field(default=[], max_length=16)
+
+
+class Round(Message):
+    """One request to one participant: ``aborts``, then ``commits``, then ``prepares``, in this order."""
+
+    version: int = PROTOCOL_VERSION
+    generation: int = Field(ge=1, le=MAX_INTEGER)
+    aborts: list[TransactionId] = Field(default=[], max_length=ROUND_DECISIONS_MAX)
+    commits: list[TransactionId] = Field(default=[], max_length=ROUND_DECISIONS_MAX)
+    prepares: list[Prepare] = Field(default=[], max_length=ROUND_PREPARES_MAX)
+
+
+class Vote(Message):
+    """A participant's recorded answer to a prepare; a refusal has a ``reason``, a yes has none."""
+
+    transaction_id: TransactionId
+    prepared: bool
+    reason: str | None = None
+    detail: str | None = None
+    contended: bool = False
+    facts: dict[str, Any] = {}
+
+
+class Violation(Message):
+    """What a participant would not do, because it contradicts what it has on record."""
+
+    transaction_id: TransactionId
+    detail: str
+
+
+class Ballot(Message):
+    """The answer to a round: ``votes`` on prepares, and the commits and aborts that are ``acknowledged``."""
+
+    version: int = PROTOCOL_VERSION
+    votes: list[Vote] = []
+    acknowledged: list[TransactionId] = []
+    violations: list[Violation] = []
+
+
+class InDoubt(Message):
+    """A prepared branch whose decision was not heard, with the generation of the log that began it."""
+
+    transaction_id: TransactionId
+    generation: int = Field(ge=1, le=MAX_INTEGER)
+
+
+class Question(Message):
+    """What a participant asks about its branches in doubt, by ``outcomes`` (which decides) or ``peek`` (which never does)."""
+
+    version: int = PROTOCOL_VERSION
+    transactions: list[InDoubt] = Field(max_length=ROUND_DECISIONS_MAX)
+
+
+class Outcomes(Message):
+    """The answer to a question. A transaction that is in neither list is undecided, or is not this log's to decide."""
+
+    version: int = PROTOCOL_VERSION
+    confirmed: list[TransactionId] = []
+    cancelled: list[TransactionId] = []

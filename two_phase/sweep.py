@@ -1,0 +1,106 @@
+"""A participant's way out of doubt: it asks the coordinator, and never guesses (rules 2 and 10).
+
+The sweep asks ``outcomes`` for branches that are in doubt for too long; the coordinator then decides what was undecided. A
+read that meets a younger branch in doubt asks by ``peek``, which never decides. Both apply what they hear by the same code as
+a round from the coordinator.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from two_phase import faults
+from two_phase.branches import BEFORE_ALL
+from two_phase.participant import Participant
+from two_phase.protocol import InDoubt, Outcomes, Round, TransactionId, Unavailable
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Branches asked about in one question; a sweep asks again until it has caught up, at most so many times.
+QUESTION_MAX = 500
+QUESTIONS_PER_SWEEP = 40
+
+
+class Coordinator(Protocol):
+    """Whom a participant asks about its branches in doubt."""
+
+    async def outcomes(self, transactions: Sequence[InDoubt]) -> Outcomes:
+        """Return decisions, after deciding what was undecided; raises Unavailable."""
+        ...
+
+    async def peek(self, transactions: Sequence[InDoubt]) -> Outcomes:
+        """Return the decisions that are recorded by now; raises Unavailable."""
+        ...
+
+
+#: Runs a blocking call without blocking the event loop.
+Run = Callable[[Callable[[], T]], Awaitable[T]]
+
+
+class Sweep:
+    """Resolves the branches in doubt of one participant; any number of replicas may sweep at once."""
+
+    def __init__(
+        self,
+        participant: Participant[Any, Any],
+        coordinator: Coordinator,
+        run: Run[Any] = asyncio.to_thread,
+        *,
+        in_doubt_after_seconds: float = 5.0,
+        interval_seconds: float = 1.0,
+    ) -> None:
+        self._participant = participant
+        self._coordinator = coordinator
+        self._run = run
+        self._in_doubt_after_seconds = in_doubt_after_seconds
+        self._interval_seconds = interval_seconds
+
+    async def run(self) -> None:
+        """Sweep until cancelled; a coordinator that is away costs a log line, and the next sweep asks again."""
+        while True:
+            await asyncio.sleep(self._interval_seconds)
+            try:
+                await self.once()
+            except Unavailable as failure:
+                log.warning("branches stay in doubt", extra={"why": failure.detail})
+
+    async def once(self) -> int:
+        """Resolve what is in doubt for longer than the limit; return how many branches that were. Raises Unavailable."""
+        resolved, after = 0, BEFORE_ALL
+        for _ in range(QUESTIONS_PER_SWEEP):
+            question = await self._question(after)
+            if not question:
+                break
+            # Goes past what has no answer yet, which may be more than one question holds.
+            after = question[-1].transaction_id
+            faults.crash_point("sweep_not_asked")
+            outcomes = await self._coordinator.outcomes(question)
+            faults.crash_point("sweep_answered")
+            resolved += await self._apply(question, outcomes)
+            if len(question) < QUESTION_MAX:
+                break
+        return resolved
+
+    async def _question(self, after: TransactionId) -> list[InDoubt]:
+        return await self._run(
+            lambda: self._participant.store.in_doubt(self._in_doubt_after_seconds, QUESTION_MAX, after)
+        )
+
+    async def peek(self, question: Sequence[InDoubt]) -> None:
+        """Apply what the coordinator has recorded about ``question`` by now; raises Unavailable when it cannot be asked."""
+        for start in range(0, len(question), QUESTION_MAX):
+            part = question[start : start + QUESTION_MAX]
+            await self._apply(part, await self._coordinator.peek(part))
+
+    async def _apply(self, question: Sequence[InDoubt], outcomes: Outcomes) -> int:
+        asked = {each.transaction_id: each.generation for each in question}
+        commits = [each for each in outcomes.confirmed if each in asked]
+        aborts = [each for each in outcomes.cancelled if each in asked]
+        if not commits and not aborts:
+            return 0
+        message = Round(generation=max(asked.values()), aborts=aborts, commits=commits)
+        ballot = await self._run(lambda: self._participant.round(message))
+        return len(ballot.acknowledged)
