@@ -1,6 +1,7 @@
 """Run order_service: python -m order_service."""
 
 from order_service.main import create_service
+from order_service.settings import OrderSettings
 from two_phase.hosting.server import serve
 
-serve(create_service)
+serve(OrderSettings, create_service)

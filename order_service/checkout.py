@@ -10,12 +10,13 @@ stale, and no cache to invalidate.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from order_service.claims import Answered, Busy, Claimed, Claims, Reused, Wanted, digest_of
-from order_service.decision_log import OrderRecord, is_repeatable, is_repeated, refusals_of
+from order_service.decision_log import OrderRecord, is_repeated, refusals_of
 from two_phase.coordinator import Transaction
 from two_phase.engine import Engine, Settled, Ticket
 from two_phase.protocol import Decision, TransactionId, Unavailable, new_transaction_id
@@ -23,10 +24,12 @@ from two_phase.protocol import Decision, TransactionId, Unavailable, new_transac
 PRICES_MAX = 200_000
 #: One for a price that was unknown, one for a price that has changed, one for undecided orders in the way.
 ATTEMPTS_MAX = 3
+#: Earlier attempts that travel along; older ones have long been resolved.
+INSTEAD_OF_MAX = 16
 _POLL_SECONDS = 0.05
 
 
-class KeyReused(Exception):  # noqa: N818 - named for what the customer did
+class KeyReused(Exception):
     """The Idempotency-Key was used before, for another request."""
 
 
@@ -92,6 +95,7 @@ class Checkout:
         self._prices: dict[int, int] = {}
         self._under_way: dict[tuple[int, str], asyncio.Future[None]] = {}
         self._pending: set[TransactionId] = set()
+        self._background: set[asyncio.Task[None]] = set()
 
     def is_pending(self, order_id: TransactionId) -> bool:
         """Return whether this process has told a customer that the order is pending, and does not know more yet."""
@@ -99,12 +103,14 @@ class Checkout:
 
     async def place(self, wish: Wish) -> Answer:
         """Return what became of the order. Raises NotTaken, Unavailable or KeyReused: then nothing was bought by this call."""
+        self._engine.check_room()
         deadline = asyncio.get_running_loop().time() + self._deadline_seconds
         transaction_id = new_transaction_id()
         if wish.key is None:
-            return await self._attempts(wish, None, transaction_id, (), deadline)
-        wanted = Wanted(wish.user_id, wish.key, _digest(wish), transaction_id)
-        return await self._alone(wish, wanted, deadline)
+            answer = await self._attempts(wish, None, transaction_id, (), deadline)
+            assert answer is not None, "without a key there is nobody to lose to"
+            return answer
+        return await self._alone(wish, Wanted(wish.user_id, wish.key, _digest(wish), transaction_id), deadline)
 
     async def _alone(self, wish: Wish, wanted: Wanted, deadline: float) -> Answer:
         """Let one request per key work at a time in this process; the others wait, and then find its answer."""
@@ -121,7 +127,11 @@ class Checkout:
         while True:
             match await _until(deadline, self._claims.claim(wanted)):
                 case Claimed(instead_of):
-                    return await self._attempts(wish, wanted, wanted.transaction_id, instead_of, deadline)
+                    answer = await self._attempts(wish, wanted, wanted.transaction_id, instead_of, deadline)
+                    if answer is not None:
+                        return answer
+                    # Somebody took the key over, and the log decided for him: a transaction of ours cannot be used again.
+                    wanted = replace(wanted, transaction_id=new_transaction_id())
                 case Answered(order_id):
                     return Repeated(order_id)
                 case Reused():
@@ -136,28 +146,49 @@ class Checkout:
         transaction_id: TransactionId,
         instead_of: tuple[TransactionId, ...],
         deadline: float,
-    ) -> Answer:
+    ) -> Answer | None:
+        """Return the answer, or None if the key went to somebody else and the log has to be asked again."""
         for attempt in range(1, ATTEMPTS_MAX + 1):
             record = self._record(wish, wanted, may_be_repeated=attempt < ATTEMPTS_MAX)
-            ticket = self._engine.submit(_transaction(transaction_id, instead_of, record))
-            settled = await self._settled(ticket, deadline)
-            if settled is None:
-                return self._left_pending(ticket)
+            settled = await self._decided(wanted, _transaction(transaction_id, instead_of, record), deadline)
+            if isinstance(settled, Pending):
+                return settled
             self._learn_prices(settled)
-            if not is_repeated(settled.verdict) or settled.verdict.decision is Decision.CONFIRMED:
+            if wanted is not None and settled.found and settled.decision is Decision.CANCELLED:
+                return None
+            if settled.decision is Decision.CONFIRMED or not is_repeated(settled.verdict):
                 return _answer(settled)
-            instead_of, transaction_id = (*instead_of, transaction_id), new_transaction_id()
+            instead_of, transaction_id = (*instead_of, transaction_id)[-INSTEAD_OF_MAX:], new_transaction_id()
             if wanted is not None:
                 if not await _until(deadline, self._claims.move(wanted, transaction_id)):
-                    return await self._with_key(wish, replace(wanted, transaction_id=transaction_id), deadline)
+                    return None
                 wanted = replace(wanted, transaction_id=transaction_id)
         raise AssertionError("unreachable")
+
+    async def _decided(self, wanted: Wanted | None, transaction: Transaction, deadline: float) -> Settled | Pending:
+        try:
+            ticket = self._engine.submit(transaction)
+            return await self._settled(ticket, deadline) or self._left_pending(ticket)
+        except Unavailable:
+            if wanted is not None:
+                self._spawn(self._claims.release(wanted))
+            raise
 
     def _left_pending(self, ticket: Ticket) -> Pending:
         order_id = ticket.transaction.transaction_id
         self._pending.add(order_id)
         ticket.outcome.add_done_callback(lambda _outcome: self._pending.discard(order_id))
         return Pending(order_id)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        async def quietly() -> None:
+            # It only spares somebody a wait; the claim runs out by itself.
+            with contextlib.suppress(Exception):
+                await work
+
+        task = asyncio.create_task(quietly())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def _settled(self, ticket: Ticket, deadline: float) -> Settled | None:
         """Return the durable decision, or None when the deadline has passed and only the log knows."""
@@ -192,10 +223,9 @@ class Checkout:
             self._prices.pop(next(iter(self._prices)))
 
 
-def _transaction(
-    transaction_id: TransactionId, instead_of: tuple[TransactionId, ...], record: OrderRecord
-) -> Transaction:
-    amount = sum(price * quantity for price, quantity in record.priced() if price is not None)
+def _transaction(transaction_id: TransactionId, instead_of: tuple[TransactionId, ...], record: OrderRecord) -> Transaction:
+    # Without a price the order is refused by stock anyway, so nothing is asked of the account.
+    amount = record.total or 0
     payloads: dict[str, dict[str, Any]] = {
         "payment": {"user_id": record.user_id, "amount": amount},
         "stock": {"items": list(record.items)},

@@ -33,7 +33,7 @@ _CLAIM = text("""
 _LOOK = text("""
     WITH forced AS MATERIALIZED (SELECT pg_logical_emit_message(true, 'two_phase', ''))
     SELECT wanted.transaction_id::text AS wanted, claims.transaction_id::text AS holder, claims.request_digest AS digest,
-           claims.attempts, claims.expires_at < clock_timestamp() AS expired, attempt.status AS holder_status,
+           claims.attempts, claims.expires_at <= clock_timestamp() AS expired, attempt.status AS holder_status,
            answer.transaction_id::text AS answer
     FROM forced, json_to_recordset(CAST(:rows AS json)) AS wanted (user_id bigint, key text, transaction_id uuid)
     JOIN claims ON claims.user_id = wanted.user_id AND claims.idempotency_key = wanted.key
@@ -45,6 +45,10 @@ _TAKE_OVER = text("""
            expires_at = clock_timestamp() + make_interval(secs => :patience_seconds)
     WHERE user_id = :user_id AND idempotency_key = :key AND transaction_id = CAST(:holder AS uuid)
     RETURNING attempts
+""")
+_RELEASE = text("""
+    UPDATE claims SET expires_at = clock_timestamp()
+    WHERE user_id = :user_id AND idempotency_key = :key AND transaction_id = CAST(:transaction_id AS uuid)
 """)
 
 
@@ -107,6 +111,11 @@ class Claims:
             lambda connection: self._taken_over(connection, wanted, successor, wanted.transaction_id)
         )
         return moved is not None
+
+    async def release(self, wanted: Wanted) -> None:
+        """Let the next request with this key take over at once, because nothing will come of ours."""
+        parameters = {"user_id": wanted.user_id, "key": wanted.key, "transaction_id": wanted.transaction_id}
+        await self._log.run(lambda connection: connection.execute(_RELEASE, parameters))
 
     def _claimed(self, connection: Connection, wanted: Sequence[Wanted]) -> list[Standing]:
         rows = json.dumps([_row(each) for each in wanted])

@@ -144,7 +144,9 @@ def _decided(connection: Connection, rows: Sequence[dict[str, Any]], *, forced: 
     lost_key = [_tombstone(row) for row in missing if row["transaction_id"] not in found and row["idempotency_key"]]
     if lost_key:
         # Another transaction has answered for this key: this one can only be cancelled, and then says so itself.
-        found |= {transaction_id: row.decision for transaction_id, row in _decided(connection, lost_key, forced=True).items()}
+        found |= {
+            transaction_id: row.decision for transaction_id, row in _decided(connection, lost_key, forced=True).items()
+        }
     return decided | {transaction_id: Recorded(decision, found=True) for transaction_id, decision in found.items()}
 
 
@@ -193,9 +195,7 @@ def refusals_of(verdict: Verdict) -> list[dict[str, str | None]]:
     """Return the refusals as the customer sees them; none if this is no final answer."""
     if is_repeated(verdict) or (verdict.silent and is_repeatable(verdict)):
         return []
-    return [
-        {"participant": name, "reason": vote.reason, "detail": vote.detail} for name, vote in verdict.refusals.items()
-    ]
+    return [{"participant": name, "reason": vote.reason, "detail": vote.detail} for name, vote in verdict.refusals.items()]
 
 
 def _row(verdict: Verdict, generation: int) -> dict[str, Any]:

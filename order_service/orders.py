@@ -11,6 +11,9 @@ from two_phase.protocol import TransactionId
 _COLUMNS = "transaction_id::text AS order_id, status, user_id, items, total, slot_id, courier, refusals"
 _ONE = text(f"SELECT {_COLUMNS} FROM orders WHERE transaction_id = CAST(:order_id AS uuid)")  # noqa: S608 - a constant
 
+# A JSON column does not keep the order of its members.
+_ITEM = ("product_id", "quantity", "price")
+
 Body = dict[str, Any]
 
 
@@ -21,7 +24,7 @@ def body_of(row: Row[Any]) -> Body:
         "order_id": row.order_id,
         "status": row.status,
         "user_id": row.user_id,
-        "items": row.items or [],
+        "items": [{name: item[name] for name in _ITEM} for item in row.items or []],
         "total": total,
         "slot_id": row.slot_id,
         "courier": row.courier,

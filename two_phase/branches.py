@@ -5,10 +5,10 @@ order of their ids, so that any number of replicas work side by side; they are n
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
@@ -48,7 +48,8 @@ _ADD = text("""
     SELECT transaction_id, state, generation, payload, facts, reason, detail, contended,
            CASE WHEN state <> 'prepared' THEN clock_timestamp() END
     FROM json_to_recordset(CAST(:rows AS json)) AS branch (
-        transaction_id uuid, state text, generation bigint, payload jsonb, facts jsonb, reason text, detail text, contended boolean
+        transaction_id uuid, state text, generation bigint, payload jsonb, facts jsonb, reason text, detail text,
+        contended boolean
     )
 """)
 _IN_DOUBT = text("""
@@ -70,11 +71,11 @@ BEFORE_ALL: TransactionId = "00000000-0000-0000-0000-000000000000"
 _NOT_DONE = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock time-out
 
 
-class Collision(Exception):  # noqa: N818 - named for what happened
+class Collision(Exception):
     """Somebody else was faster or stood in the way; nothing was written, and the same round may be tried again."""
 
 
-class Poison(Exception):  # noqa: N818 - named for what happened
+class Poison(Exception):
     """The database refused what one of the branches asked for; nothing was written."""
 
 
@@ -143,6 +144,11 @@ class BranchStore(Protocol[C]):
 def id_array(ids: Sequence[TransactionId]) -> str:
     """Return ``ids`` as a PostgreSQL array literal: cheaper to bind than a list, which psycopg2 writes out as ARRAY[...]."""
     return "{" + ",".join(ids) + "}"
+
+
+def bigint_array(numbers: Iterable[int]) -> str:
+    """Return ``numbers`` as a PostgreSQL array literal."""
+    return "{" + ",".join(map(str, numbers)) + "}"
 
 
 class SqlBranchStore:

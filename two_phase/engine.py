@@ -113,7 +113,7 @@ class Engine:
 
     async def drain(self) -> None:
         """Return when everything that was submitted is decided and told, as far as the participants can be reached."""
-        while self._queue or self._background or any(lane.unheard for lane in self._lanes.values()):
+        while self._queue or self._background or any(lane.unheard for lane in self._lanes.values()):  # noqa: ASYNC110 - many things may keep us
             await asyncio.sleep(0.01)
 
     def _take(self) -> list[Ticket]:
@@ -180,9 +180,7 @@ class Engine:
         under_way = {asking}
         pause_seconds = 0.05
         while True:
-            done, under_way = await asyncio.wait(
-                under_way, timeout=pause_seconds, return_when=asyncio.FIRST_COMPLETED
-            )
+            done, under_way = await asyncio.wait(under_way, timeout=pause_seconds, return_when=asyncio.FIRST_COMPLETED)
             answered = [attempt for attempt in done if attempt.exception() is None]
             if answered:
                 break
@@ -226,7 +224,9 @@ def _prepare(transaction: Transaction, participant: str) -> Prepare:
 
 def _verdict(ticket: Ticket, votes: Mapping[str, Mapping[TransactionId, Vote]]) -> Verdict:
     transaction = ticket.transaction
-    heard = {name: ballot[transaction.transaction_id] for name, ballot in votes.items() if transaction.transaction_id in ballot}
+    heard = {
+        name: ballot[transaction.transaction_id] for name, ballot in votes.items() if transaction.transaction_id in ballot
+    }
     # Nobody waits for an abandoned one any more: whatever was voted, it counts as unanswered.
     return judge(transaction, {} if ticket.abandoned else heard)
 

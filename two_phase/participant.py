@@ -14,12 +14,12 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from two_phase import faults
-from two_phase.branches import Branch, BranchStore, Collision, Poison
+from two_phase.branches import Branch, BranchStore, Collision
 from two_phase.protocol import (
     Ballot,
     Prepare,
@@ -50,7 +50,9 @@ class Take(Protocol[C_contra, P_contra]):
     not fit must not block a smaller one behind it. Raising spoils the whole round: it is repeated one by one.
     """
 
-    def __call__(self, connection: C_contra, asked: Sequence[tuple[TransactionId, P_contra]], /) -> Sequence[Taken | Refused]:
+    def __call__(
+        self, connection: C_contra, asked: Sequence[tuple[TransactionId, P_contra]], /
+    ) -> Sequence[Taken | Refused]:
         """Return one verdict for each of ``asked``."""
         ...
 

@@ -27,9 +27,7 @@ ROUND_DECISIONS_MAX = 4096
 
 
 #: A transaction's identity: a UUID in canonical lower-case text (version 7 where the coordinator makes it).
-TransactionId = Annotated[
-    str, StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")
-]
+TransactionId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
 
 
 def new_transaction_id() -> TransactionId:
@@ -59,16 +57,14 @@ class State(StrEnum):
     ABORTED = "aborted"
 
 
-class Refused(Exception):  # noqa: N818 - the protocol's own word
+class Refused(Exception):
     """A participant's business no: a vote, and a 409 to the customer.
 
     ``contended`` says that only undecided transactions stand in the way, so that a second try may succeed; ``facts`` are
     what the coordinator may learn from the refusal (a price, for example).
     """
 
-    def __init__(
-        self, reason: str, detail: str, *, contended: bool = False, facts: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, reason: str, detail: str, *, contended: bool = False, facts: Mapping[str, Any] | None = None) -> None:
         super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
@@ -76,7 +72,7 @@ class Refused(Exception):  # noqa: N818 - the protocol's own word
         self.facts: dict[str, Any] = dict(facts or {})
 
 
-class Unavailable(Exception):  # noqa: N818 - the protocol's own word
+class Unavailable(Exception):
     """No answer can be given now; the same call may be repeated safely after ``retry_after_seconds``."""
 
     def __init__(self, detail: str, *, retry_after_seconds: int = 1) -> None:
@@ -85,7 +81,7 @@ class Unavailable(Exception):  # noqa: N818 - the protocol's own word
         self.retry_after_seconds = retry_after_seconds
 
 
-class ProtocolViolation(Exception):  # noqa: N818 - the protocol's own word
+class ProtocolViolation(Exception):
     """Somebody broke the protocol: refused, logged as an error, counted, and never retried blindly."""
 
     def __init__(self, detail: str) -> None:

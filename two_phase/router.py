@@ -1,8 +1,7 @@
 """The internal HTTP endpoints of both sides, each one path; authentication is the business of the app they are mounted in."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
@@ -45,7 +44,7 @@ def participant_routes(participant: Participant[Any, Any], run: Run[Any] = async
     @router.get(BRANCHES_PATH)
     async def branches(
         state: Literal["prepared"] = "prepared",
-        limit: int = Query(default=100, ge=1, le=1000),
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         after: TransactionId = BEFORE_ALL,
     ) -> dict[str, object]:
         """List branches in doubt by id, beginning behind ``after``."""
@@ -55,7 +54,7 @@ def participant_routes(participant: Participant[Any, Any], run: Run[Any] = async
     return router
 
 
-def coordinator_routes(decision_log: Callable[[], DecisionLog]) -> APIRouter:
+def coordinator_routes(decision_log: DecisionLog) -> APIRouter:
     """Return the endpoints of a coordinator: ``outcomes`` decides what is unknown, ``peek`` never writes."""
     router = APIRouter()
 
@@ -63,12 +62,12 @@ def coordinator_routes(decision_log: Callable[[], DecisionLog]) -> APIRouter:
     async def outcomes(request: Request) -> Response:
         """Tell the decisions on the transactions asked about; an unknown one is cancelled first."""
         question = await _message(request, Question)
-        return _answer(await decision_log().outcomes(question.transactions))
+        return _answer(await decision_log.outcomes(question.transactions))
 
     @router.post(PEEK_PATH)
     async def peek(request: Request) -> Response:
         """Tell the decisions that are recorded by now."""
         question = await _message(request, Question)
-        return _answer(await decision_log().peek(question.transactions))
+        return _answer(await decision_log.peek(question.transactions))
 
     return router

@@ -85,9 +85,10 @@ class Sweep:
         return resolved
 
     async def _question(self, after: TransactionId) -> list[InDoubt]:
-        return await self._run(
+        found: list[InDoubt] = await self._run(
             lambda: self._participant.store.in_doubt(self._in_doubt_after_seconds, QUESTION_MAX, after)
         )
+        return found
 
     async def peek(self, question: Sequence[InDoubt]) -> None:
         """Apply what the coordinator has recorded about ``question`` by now; raises Unavailable when it cannot be asked."""

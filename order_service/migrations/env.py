@@ -2,4 +2,4 @@
 
 from two_phase.hosting.migrations import run
 
-run("orders")
+run("order_service")

@@ -41,7 +41,8 @@ CREATE INDEX orders_cancelled ON orders (transaction_id DESC) WHERE status = 'ca
 
 CREATE FUNCTION decision_never_changes() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    RAISE EXCEPTION 'a decision never changes: % of order %', TG_OP, OLD.transaction_id USING ERRCODE = 'integrity_constraint_violation';
+    RAISE EXCEPTION 'a decision never changes: % of order %', TG_OP, OLD.transaction_id
+        USING ERRCODE = 'integrity_constraint_violation';
 END $$;
 CREATE TRIGGER decision_never_changes BEFORE UPDATE OR DELETE ON orders
     FOR EACH ROW EXECUTE FUNCTION decision_never_changes();

@@ -1,0 +1,1 @@
+"""Takes, holds and gives back the couriers of time slots."""

@@ -1,0 +1,64 @@
+"""The time slots themselves: opened, looked at."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from delivery_service.book import held
+from two_phase.branches import bigint_array
+from two_phase.hosting.problems import NotFound
+
+_OPEN = text("INSERT INTO slots (starts_at) VALUES (:starts_at) RETURNING slot_id, starts_at")
+_COURIERS = text("""
+    INSERT INTO couriers (slot_id, position, name)
+    SELECT :slot_id, position, name FROM unnest(CAST(:names AS text[])) WITH ORDINALITY AS courier (name, position)
+""")
+_FIND = text("SELECT slot_id, starts_at FROM slots WHERE slot_id = :slot_id")
+_PAGE = text("SELECT slot_id, starts_at FROM slots WHERE slot_id > :after ORDER BY slot_id LIMIT :limit")
+_COUNT = text("""
+    SELECT slot_id, count(*) AS couriers, count(*) - count(transaction_id) AS available FROM couriers
+    WHERE slot_id = ANY (CAST(:ids AS bigint[])) GROUP BY slot_id
+""")
+
+Body = dict[str, Any]
+
+
+def opened(connection: Connection, starts_at: datetime, couriers: Sequence[str]) -> Body:
+    """Open a slot with its couriers and return it."""
+    row = connection.execute(_OPEN, {"starts_at": starts_at}).one()
+    connection.execute(_COURIERS, {"slot_id": row.slot_id, "names": list(couriers)})
+    return _bodies(connection, [row])[0]
+
+
+def found(connection: Connection, slot_id: int) -> Body:
+    """Return the slot; raises NotFound."""
+    row = connection.execute(_FIND, {"slot_id": slot_id}).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no slot {slot_id}")
+    return _bodies(connection, [row])[0]
+
+
+def page(connection: Connection, after: int, limit: int) -> Sequence[Body]:
+    """Return up to ``limit`` slots behind the id ``after``."""
+    return _bodies(connection, connection.execute(_PAGE, {"after": after, "limit": limit}).all())
+
+
+def _bodies(connection: Connection, slots: Sequence[Any]) -> list[Body]:
+    ids = {slot.slot_id for slot in slots}
+    counts = {row.slot_id: row for row in connection.execute(_COUNT, {"ids": bigint_array(ids)})}
+    on_hold = held(connection, ids)
+    return [_body(slot, counts.get(slot.slot_id), on_hold.get(slot.slot_id, 0)) for slot in slots]
+
+
+def _body(slot: Any, count: Any, on_hold: int) -> Body:
+    couriers, available = (count.couriers, count.available) if count else (0, 0)
+    return {
+        "slot_id": slot.slot_id,
+        "starts_at": slot.starts_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "couriers": couriers,
+        "held": on_hold,
+        "booked": couriers - available - on_hold,
+        "available": available,
+    }

@@ -1,0 +1,55 @@
+"""How order_service is wired: the engine and its lanes, the decision log, the checkout, both listeners."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from order_service.api import Counter, routes
+from order_service.checkout import Checkout
+from order_service.claims import Claims
+from order_service.decision_log import SqlDecisionLog
+from order_service.settings import OrderSettings
+from two_phase.client import HttpTransport, Peer
+from two_phase.engine import Engine
+from two_phase.hosting.database import connect
+from two_phase.hosting.server import Service, Status
+from two_phase.hosting.web import internal_app, public_app
+from two_phase.lane import Lane
+from two_phase.router import coordinator_routes
+
+NAME = "order_service"
+DESCRIPTION = "Places orders that take money, goods and a courier: all three or none."
+
+
+def create_service(settings: OrderSettings) -> Service:
+    """Return the service, ready to be served."""
+    database = connect(settings.database_url, NAME, pool_size=settings.database_pool_size)
+    status = Status(database)
+    decision_log = SqlDecisionLog(database, ThreadPoolExecutor(settings.database_pool_size, "decision-log"))
+    peers = _peers(settings)
+    engine = Engine([Lane(name, HttpTransport(peer)) for name, peer in peers.items()], decision_log, settings.limits())
+    claims = Claims(decision_log, patience_seconds=settings.client_deadline_seconds)
+    checkout = Checkout(engine, claims, deadline_seconds=settings.client_deadline_seconds)
+
+    async def close() -> None:
+        await asyncio.gather(*(peer.close() for peer in peers.values()))
+
+    keys = [settings.payment_key, settings.stock_key, settings.delivery_key]
+    return Service(
+        name=NAME,
+        status=status,
+        public=public_app(NAME, DESCRIPTION, "", routes(Counter(checkout, decision_log)), status.is_ready),
+        internal=internal_app(coordinator_routes(decision_log), keys),
+        background=[engine.run],
+        drain=engine.drain,
+        close=close,
+    )
+
+
+def _peers(settings: OrderSettings) -> dict[str, Peer]:
+    known = {
+        "payment": (settings.payment_urls, settings.payment_key),
+        "stock": (settings.stock_urls, settings.stock_key),
+        "delivery": (settings.delivery_urls, settings.delivery_key),
+    }
+    timeout_seconds = settings.prepare_timeout_seconds
+    return {name: Peer(urls, key, timeout_seconds=timeout_seconds) for name, (urls, key) in known.items()}

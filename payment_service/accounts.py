@@ -1,0 +1,116 @@
+"""The accounts themselves: opened, filled, looked at."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from payment_service.charge import held
+from two_phase.hosting.paging import encode_cursor
+from two_phase.hosting.problems import Invalid, NotFound
+from two_phase.protocol import MAX_INTEGER
+
+_OPEN = text("""
+    INSERT INTO accounts (name, opening, available) VALUES (:name, :balance, :balance) RETURNING user_id, name, available
+""")
+_FIND = text("SELECT user_id, name, available, opening FROM accounts WHERE user_id = :user_id")
+_LOCK = text("SELECT user_id, name, available, opening FROM accounts WHERE user_id = :user_id FOR UPDATE")
+_ADD = text("UPDATE accounts SET available = available + :amount, deposited = deposited + :amount WHERE user_id = :user_id")
+_DEPOSIT = text("""
+    INSERT INTO deposits (deposit_id, user_id, amount, idempotency_key, answer)
+    VALUES (:deposit_id, :user_id, :amount, :key, jsonb_build_object(
+        'deposit_id', :deposit_id, 'user_id', :user_id, 'amount', :amount,
+        'balance', CAST(:balance AS bigint), 'held', CAST(:held AS bigint), 'available', CAST(:available AS bigint)))
+    RETURNING answer
+""")
+_NEXT_DEPOSIT = text("SELECT nextval(pg_get_serial_sequence('deposits', 'deposit_id'))")
+_EARLIER = text("SELECT amount, answer FROM deposits WHERE user_id = :user_id AND idempotency_key = :key")
+_STATEMENT = text("""
+    SELECT kind, amount, id, at FROM (
+        SELECT 'deposit' AS kind, amount, CAST(deposit_id AS text) AS id, at FROM deposits WHERE user_id = :user_id
+        UNION ALL
+        SELECT 'payment', CAST(payload->>'amount' AS bigint), CAST(transaction_id AS text), settled_at FROM branches
+        WHERE state = 'committed' AND CAST(payload->>'user_id' AS bigint) = :user_id
+    ) AS entries
+    WHERE (at, id) < (CAST(:at AS timestamptz), :id)
+    ORDER BY at DESC, id DESC LIMIT :limit
+""")
+_END = (datetime.max.replace(tzinfo=UTC), "")
+
+Body = dict[str, Any]
+
+
+def opened(connection: Connection, name: str, balance: int) -> Body:
+    """Open an account and return it."""
+    row = connection.execute(_OPEN, {"name": name, "balance": balance}).one()
+    return _body(row, 0)
+
+
+def found(connection: Connection, user_id: int) -> Body:
+    """Return the account; raises NotFound."""
+    return _body(_row(connection, user_id), held(connection, {user_id}).get(user_id, 0))
+
+
+def deposited(connection: Connection, user_id: int, amount: int, key: str | None) -> Body:
+    """Add a deposit and return it, or what the same key was told before; raises NotFound or Invalid."""
+    row = connection.execute(_LOCK, {"user_id": user_id}).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no user {user_id}")
+    earlier = connection.execute(_EARLIER, {"user_id": user_id, "key": key}).one_or_none()
+    if earlier is not None:
+        if earlier.amount != amount:
+            raise Invalid("Idempotency-Key", "was used before with another body")
+        return dict(earlier.answer)
+    on_hold = held(connection, {user_id}).get(user_id, 0)
+    available = row.available + amount
+    if available + on_hold > MAX_INTEGER:
+        raise Invalid("amount", f"would lift the balance above {MAX_INTEGER}")
+    connection.execute(_ADD, {"user_id": user_id, "amount": amount})
+    parameters = {
+        "deposit_id": connection.execute(_NEXT_DEPOSIT).scalar_one(),
+        "user_id": user_id,
+        "amount": amount,
+        "key": key,
+        "balance": available + on_hold,
+        "held": on_hold,
+        "available": available,
+    }
+    return dict(connection.execute(_DEPOSIT, parameters).scalar_one())
+
+
+def statement(connection: Connection, user_id: int, before: tuple[datetime, str] | None, limit: int) -> Body:
+    """Return the account's deposits and committed payments, the newest first; raises NotFound."""
+    account = found(connection, user_id)
+    at, entry_id = before or _END
+    parameters = {"user_id": user_id, "at": at, "id": entry_id, "limit": limit + 1}
+    rows = connection.execute(_STATEMENT, parameters).all()
+    more = len(rows) > limit
+    return {
+        "user_id": user_id,
+        "balance": account["balance"],
+        "opening": _row(connection, user_id).opening,
+        "items": [_entry(row) for row in rows[:limit]],
+        "next_cursor": encode_cursor(f"{rows[limit - 1].at.isoformat()} {rows[limit - 1].id}") if more else None,
+    }
+
+
+def _row(connection: Connection, user_id: int) -> Any:
+    row = connection.execute(_FIND, {"user_id": user_id}).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no user {user_id}")
+    return row
+
+
+def _body(row: Any, on_hold: int) -> Body:
+    return {
+        "user_id": row.user_id,
+        "name": row.name,
+        "balance": row.available + on_hold,
+        "held": on_hold,
+        "available": row.available,
+    }
+
+
+def _entry(row: Any) -> Body:
+    name, value = ("deposit_id", int(row.id)) if row.kind == "deposit" else ("order_id", row.id)
+    return {"kind": row.kind, "amount": row.amount, name: value, "at": row.at.astimezone(UTC).isoformat()}

@@ -1,0 +1,21 @@
+"""How payment_service is wired."""
+
+from payment_service.api import routes
+from payment_service.charge import Charge, give_back, take
+from two_phase.hosting.participant import participant_service
+from two_phase.hosting.server import Service
+from two_phase.hosting.settings import ParticipantSettings
+
+
+def create_service(settings: ParticipantSettings) -> Service:
+    """Return the service, ready to be served."""
+    return participant_service(
+        settings,
+        name="payment_service",
+        prefix="/payment",
+        description="Takes, holds and gives back the customers' money. Amounts are integers in the smallest currency unit.",
+        payload=Charge,
+        take=take,
+        give_back=give_back,
+        routes=routes,
+    )

@@ -1,0 +1,1 @@
+"""Takes, holds and gives back products."""

@@ -1,0 +1,91 @@
+"""The products themselves: added, priced, restocked, looked at."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from stock_service.reserve import reserved
+from two_phase.hosting.problems import Invalid, NotFound
+from two_phase.protocol import MAX_INTEGER
+
+_ADD = text("""
+    INSERT INTO products (name, price, opening, available) VALUES (:name, :price, :quantity, :quantity)
+    RETURNING product_id, name, price, available
+""")
+_FIND = text("SELECT product_id, name, price, available FROM products WHERE product_id = :product_id")
+_PAGE = text("""
+    SELECT product_id, name, price, available FROM products WHERE product_id > :after ORDER BY product_id LIMIT :limit
+""")
+_PRICE = text("UPDATE products SET price = :price WHERE product_id = :product_id")
+_LOCK = text("SELECT product_id, name, price, available FROM products WHERE product_id = :product_id FOR UPDATE")
+_EARLIER = text("SELECT quantity, answer FROM restocks WHERE product_id = :product_id AND idempotency_key = :key")
+_MORE = text("""
+    UPDATE products SET available = available + :quantity, restocked = restocked + :quantity WHERE product_id = :product_id
+    RETURNING product_id, name, price, available
+""")
+_RESTOCK = text("""
+    INSERT INTO restocks (restock_id, product_id, quantity, idempotency_key, answer)
+    SELECT next.id, :product_id, :quantity, :key, jsonb_build_object('restock_id', next.id) || CAST(:product AS jsonb)
+    FROM (SELECT nextval(pg_get_serial_sequence('restocks', 'restock_id')) AS id) AS next
+    RETURNING answer
+""")
+
+Body = dict[str, Any]
+
+
+def added(connection: Connection, name: str, price: int, quantity: int) -> Body:
+    """Add a product and return it."""
+    return _body(connection.execute(_ADD, {"name": name, "price": price, "quantity": quantity}).one(), 0)
+
+
+def found(connection: Connection, product_id: int) -> Body:
+    """Return the product; raises NotFound."""
+    row = connection.execute(_FIND, {"product_id": product_id}).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no product {product_id}")
+    return _body(row, reserved(connection, {product_id}).get(product_id, 0))
+
+
+def page(connection: Connection, after: int, limit: int) -> Sequence[Body]:
+    """Return up to ``limit`` products behind the id ``after``."""
+    rows = connection.execute(_PAGE, {"after": after, "limit": limit}).all()
+    on_hold = reserved(connection, {row.product_id for row in rows})
+    return [_body(row, on_hold.get(row.product_id, 0)) for row in rows]
+
+
+def repriced(connection: Connection, product_id: int, price: int) -> Body:
+    """Change the price and return the product; raises NotFound. Orders at the old price are refused from now on."""
+    connection.execute(_PRICE, {"product_id": product_id, "price": price})
+    return found(connection, product_id)
+
+
+def restocked(connection: Connection, product_id: int, quantity: int, key: str | None) -> Body:
+    """Add goods and return the product, or what the same key was told before; raises NotFound or Invalid."""
+    row = connection.execute(_LOCK, {"product_id": product_id}).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no product {product_id}")
+    earlier = connection.execute(_EARLIER, {"product_id": product_id, "key": key}).one_or_none()
+    if earlier is not None:
+        if earlier.quantity != quantity:
+            raise Invalid("Idempotency-Key", "was used before with another body")
+        return dict(earlier.answer)
+    on_hold = reserved(connection, {product_id}).get(product_id, 0)
+    if row.available + on_hold + quantity > MAX_INTEGER:
+        raise Invalid("quantity", f"would lift the stock above {MAX_INTEGER}")
+    more = connection.execute(_MORE, {"product_id": product_id, "quantity": quantity}).one()
+    product = json.dumps(_body(more, on_hold))
+    parameters = {"product_id": product_id, "quantity": quantity, "key": key, "product": product}
+    return dict(connection.execute(_RESTOCK, parameters).scalar_one())
+
+
+def _body(row: Any, on_hold: int) -> Body:
+    return {
+        "product_id": row.product_id,
+        "name": row.name,
+        "price": row.price,
+        "quantity": row.available + on_hold,
+        "reserved": on_hold,
+        "available": row.available,
+    }

@@ -1,0 +1,98 @@
+"""The connection to PostgreSQL: a pool per service, its own schema, and the checks without which no promise holds.
+
+A service works in the schema that has its name. Time limits are set per connection, because a frozen client must not keep a
+row locked for ever (rule 1) and a hung statement must not keep a thread.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from pydantic import SecretStr
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from two_phase.protocol import Unavailable
+
+log = logging.getLogger(__name__)
+
+#: What the failures of a database look like that says nothing of what was asked.
+DATABASE_FAILURES = (DBAPIError, PoolTimeoutError)
+
+_SESSION = {
+    "idle_in_transaction_session_timeout": "2s",
+    "lock_timeout": "2s",
+    "statement_timeout": "10s",
+    "application_name": "{schema}",
+    "search_path": "{schema}",
+}
+_MUST_BE_ON = ("fsync", "full_page_writes")
+
+
+class UnsafeDatabase(Exception):
+    """This PostgreSQL may lose what it has called durable; no service of ours starts on it."""
+
+
+def connect(url: SecretStr, schema: str, *, pool_size: int) -> Engine:
+    """Return a pool of connections that work in ``schema``; nothing is connected yet."""
+    options = " ".join(f"-c{name}={value.format(schema=schema)}" for name, value in _SESSION.items())
+    return create_engine(
+        url.get_secret_value(),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=2,
+        pool_pre_ping=False,
+        pool_use_lifo=True,
+        connect_args={
+            "options": options,
+            "connect_timeout": 2,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+        },
+    )
+
+
+def check_durable(connection: Connection) -> None:
+    """Raise UnsafeDatabase unless what this server has flushed survives a crash."""
+    off = [name for name in _MUST_BE_ON if connection.execute(text(f"SHOW {name}")).scalar_one() != "on"]
+    if off:
+        raise UnsafeDatabase(
+            f"PostgreSQL runs with {' and '.join(f'{name} = off' for name in off)}: a vote would be no promise"
+        )
+
+
+def is_reachable(engine: Engine) -> bool:
+    """Return whether the database answers."""
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+    except DATABASE_FAILURES:
+        return False
+    return True
+
+
+async def wait_for_schema(engine: Engine, service: str, is_current: Callable[[Connection], bool]) -> None:
+    """Return once the database answers and the schema is at this code's version or past it; raises UnsafeDatabase."""
+
+    def obstacle() -> str | None:
+        try:
+            with engine.connect() as connection:
+                check_durable(connection)
+                return None if is_current(connection) else "its schema is not migrated yet"
+        except DATABASE_FAILURES as failure:
+            return f"its database does not answer: {str(failure).splitlines()[0]}"
+
+    told = None
+    while reason := await asyncio.to_thread(obstacle):
+        if reason != told:
+            log.warning("%s waits: %s", service, reason)
+            told = reason
+        await asyncio.sleep(0.2)
+
+
+def unavailable(failure: Exception) -> Unavailable:
+    """Return what a caller is told of a database failure."""
+    log.warning("the database gave no answer", extra={"why": str(failure).splitlines()[0]})
+    return Unavailable("the database does not answer")

@@ -1,0 +1,63 @@
+"""Reading a JSON body strictly: its type, its size, its syntax, and no key twice. What it means is checked afterwards."""
+
+import asyncio
+import json
+from typing import Any
+
+from fastapi import Request
+
+from two_phase.hosting.problems import Invalid, Problem
+
+BODY_BYTES_MAX = 65_536
+#: So much of a body that is too large is still read, so that its sender hears the answer and not a broken connection.
+_DRAINED_BYTES_MAX = 8 * 1024 * 1024
+_BODY_SECONDS = 10
+
+
+class _DuplicateKey(ValueError):
+    pass
+
+
+async def read_json(request: Request) -> Any:
+    """Return the parsed body; raises Problem: 400 malformed, 413 too large, 415 not JSON, 422 for a key that stands twice."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise Problem(415, "the body must be application/json")
+    body = await read_body(request, BODY_BYTES_MAX)
+    try:
+        return json.loads(body, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+    except _DuplicateKey as error:
+        raise Invalid(str(error), "stands twice in the same object") from None
+    except (ValueError, RecursionError):
+        raise Problem(400, "the body is not valid JSON") from None
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Return the body if it has at most ``limit`` bytes; raises Problem 413 or 408."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for part in request.stream():
+                size += len(part)
+                if size <= limit:
+                    parts.append(part)
+                elif size > _DRAINED_BYTES_MAX:
+                    break
+    except TimeoutError:
+        raise Problem(408, f"the body did not arrive within {_BODY_SECONDS} seconds", kind="timeout") from None
+    if size > limit:
+        raise Problem(413, f"the body must not be larger than {limit} bytes")
+    return b"".join(parts)
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _DuplicateKey(next(key for key in keys if keys.count(key) > 1))
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,100 @@
+"""Everything that makes a payload model and two functions a running participant.
+
+A service hands in what it takes and how it gives it back, and gets rounds, votes, recovery, the sweep, reads that see every
+decision told, health and metrics. Its own public endpoints use ``Desk``.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+from sqlalchemy import Connection, Engine
+
+from two_phase.branches import SqlBranchStore, touching
+from two_phase.client import HttpCoordinator, Peer
+from two_phase.hosting.database import connect
+from two_phase.hosting.server import Service, Status
+from two_phase.hosting.settings import ParticipantSettings
+from two_phase.hosting.web import internal_app, public_app
+from two_phase.metrics import watch_in_doubt
+from two_phase.participant import GiveBack, Participant, Take
+from two_phase.router import participant_routes
+from two_phase.sweep import Sweep
+
+T = TypeVar("T")
+P = TypeVar("P", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """How a participant's public endpoints reach its database: each call is one local transaction."""
+
+    engine: Engine
+    sweep: Sweep
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Run ``work`` in a transaction that is durable when this returns."""
+
+        def committed() -> T:
+            with self.engine.begin() as connection:
+                return work(connection)
+
+        return await asyncio.to_thread(committed)
+
+    async def read(self, work: Callable[[Connection], T], touches: str, parameters: Mapping[str, Any]) -> T:
+        """Run ``work`` after every decision that was told has been applied to what it reads (rule 10).
+
+        ``touches`` is the SQL condition for branches that matter to it. Raises Unavailable when such a branch is in doubt and
+        the coordinator cannot be asked.
+        """
+
+        def in_doubt() -> Any:
+            with self.engine.connect() as connection:
+                return touching(connection, touches, parameters)
+
+        def seen() -> T:
+            # One snapshot for all statements of a read, so that what it adds up belongs together.
+            with self.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+                return work(connection)
+
+        question = await asyncio.to_thread(in_doubt)
+        if question:
+            await self.sweep.peek(question)
+        return await asyncio.to_thread(seen)
+
+
+def participant_service(
+    settings: ParticipantSettings,
+    *,
+    name: str,
+    prefix: str,
+    description: str,
+    payload: type[P],
+    take: Take[Connection, P],
+    give_back: GiveBack[Connection, P],
+    routes: Callable[[Desk], APIRouter],
+) -> Service:
+    """Return a service called ``name``, whose public paths begin with ``prefix``."""
+    engine = connect(settings.database_url, name, pool_size=settings.database_pool_size)
+    status = Status(engine)
+    store = SqlBranchStore(engine)
+    participant = Participant(store, payload, take, give_back)
+    peer = Peer(settings.order_urls, settings.order_key, timeout_seconds=settings.question_timeout_seconds)
+    sweep = Sweep(
+        participant,
+        HttpCoordinator(peer),
+        in_doubt_after_seconds=settings.in_doubt_after_seconds,
+        interval_seconds=settings.sweep_interval_seconds,
+    )
+    watch_in_doubt(store.in_doubt_summary)
+    return Service(
+        name=name,
+        status=status,
+        public=public_app(name, description, prefix, routes(Desk(engine, sweep)), status.is_ready),
+        internal=internal_app(participant_routes(participant), [settings.order_key]),
+        background=[sweep.run],
+        close=peer.close,
+    )

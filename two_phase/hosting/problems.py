@@ -1,0 +1,150 @@
+"""Everything that can go wrong, as it reaches a client: ``application/problem+json`` (RFC 9457), mapped in this file alone.
+
+Refused            a vote, told by the service that asked for it     409
+Unavailable        no answer now, safe to repeat                     503, Retry-After
+ProtocolViolation  somebody broke the protocol                       400
+Problem            anything that the request itself got wrong        4xx
+"""
+
+import http
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from two_phase.hosting.database import DATABASE_FAILURES, unavailable
+from two_phase.protocol import ProtocolViolation, Unavailable
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+_KINDS = {
+    400: "malformed",
+    401: "unauthenticated",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    415: "unsupported_media_type",
+    422: "invalid",
+    500: "internal",
+    503: "unavailable",
+}
+
+#: For OpenAPI: what every endpoint may answer beside its own.
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"description": http.HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": {"type": "object"}}}}
+    for status in (400, 404, 405, 413, 415, 422, 503)
+}
+
+
+class Problem(Exception):
+    """A request that cannot be answered as it stands; ``members`` are extra members of the problem's body."""
+
+    def __init__(
+        self, status: int, detail: str, *, kind: str | None = None, headers: Mapping[str, str] | None = None, **members: Any
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.kind = kind or _KINDS.get(status, "error")
+        self.headers = headers
+        self.members = members
+
+    def response(self) -> Response:
+        """Return the problem as a response."""
+        return problem(self.status, self.kind, self.detail, headers=self.headers, **self.members)
+
+
+class NotFound(Problem):
+    """What the path names does not exist."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(404, detail)
+
+
+class Invalid(Problem):
+    """One field of the request breaks a rule."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(422, f"{field}: {message}", errors=[{"field": field, "message": message}])
+
+
+def problem(status: int, kind: str, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any) -> Response:
+    """Return a problem; ``kind`` is the last part of its type's URN."""
+    body = {
+        "type": f"urn:shop:problem:{kind}",
+        "title": http.HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        **members,
+    }
+    return Response(json.dumps(body), status, dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def unavailable_problem(failure: Unavailable, **members: Any) -> Response:
+    """Return 503, and when to come again."""
+    headers = {"Retry-After": str(failure.retry_after_seconds)}
+    return problem(503, "unavailable", failure.detail, headers=headers, **members)
+
+
+def invalid(errors: Sequence[Any]) -> Problem:
+    """Return a 422 that names each field and its rule, from pydantic's errors."""
+    fields = [{"field": _field(error["loc"]), "message": _sentence(error)} for error in errors]
+    return Problem(422, "; ".join(f"{each['field']}: {each['message']}" for each in fields[:5]), errors=fields)
+
+
+def _field(location: Sequence[Any]) -> str:
+    parts = [str(part) for part in location if part not in ("body", "query", "path", "header")]
+    return ".".join(parts) or "body"
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def install(app: FastAPI) -> None:
+    """Make ``app`` answer every failure with a problem."""
+
+    async def told(_request: Request, error: Exception) -> Response:
+        return _answer(error)
+
+    for kind in (
+        Problem,
+        Unavailable,
+        ProtocolViolation,
+        HTTPException,
+        RequestValidationError,
+        ValidationError,
+        *DATABASE_FAILURES,
+    ):
+        app.add_exception_handler(kind, told)
+    app.add_exception_handler(Exception, told)
+
+
+def _answer(error: Exception) -> Response:  # noqa: PLR0911 - one line of a table each
+    match error:
+        case Problem():
+            return error.response()
+        case Unavailable():
+            return unavailable_problem(error)
+        case ProtocolViolation():
+            log.error("protocol violation: %s", error.detail)
+            return problem(400, "protocol_violation", error.detail)
+        case RequestValidationError():
+            return invalid(error.errors()).response()
+        case ValidationError():
+            return invalid(error.errors(include_url=False, include_input=False)).response()
+        case HTTPException():
+            kind = _KINDS.get(error.status_code, "error")
+            return problem(error.status_code, kind, str(error.detail), headers=error.headers)
+    if isinstance(error, DATABASE_FAILURES):
+        return unavailable_problem(unavailable(error))
+    log.error("a request failed", exc_info=error)
+    return problem(500, "internal", "this should not have happened; it is logged")

@@ -1,0 +1,171 @@
+"""One process with two listeners: starts them, waits for the schema, and stops in the order in which nothing is lost.
+
+start: listeners -> schema -> background work -> ready
+stop:  not ready -> [drain_wait_seconds] -> public listener -> last decisions told -> internal listener -> database
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import uvicorn
+from fastapi import FastAPI
+from pydantic import ValidationError
+from sqlalchemy import Engine
+
+from two_phase.hosting import migrations
+from two_phase.hosting.database import UnsafeDatabase, is_reachable, wait_for_schema
+from two_phase.hosting.observability import configure_logging
+from two_phase.hosting.settings import ServiceSettings
+
+log = logging.getLogger(__name__)
+
+#: What is still under way when a service stops has so long to end.
+DRAIN_SECONDS = 6
+#: Longer than any client of ours keeps an idle connection: it, and not we, closes first, so that no request gets lost.
+KEEP_ALIVE_SECONDS = 75
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+@dataclass
+class Status:
+    """Whether a service is ready for requests: started, not stopping, and its database answers."""
+
+    engine: Engine
+    started: bool = False
+    stopping: bool = False
+
+    def is_ready(self) -> bool:
+        """Return whether requests are welcome."""
+        return self.started and not self.stopping and is_reachable(self.engine)
+
+
+async def _nothing() -> None:
+    return None
+
+
+@dataclass
+class Service:
+    """What a service is made of, for ``serve``."""
+
+    name: str
+    status: Status
+    public: FastAPI
+    internal: FastAPI
+    #: Work that never ends while the service runs; if it does end, the process does too, and is started again.
+    background: Sequence[Callable[[], Awaitable[Any]]] = ()
+    #: Returns when all that was accepted is done.
+    drain: Callable[[], Awaitable[None]] = _nothing
+    close: Callable[[], Awaitable[None]] = field(default=_nothing)
+
+
+class _Listener(uvicorn.Server):
+    """A uvicorn server that leaves signals to us, because there are two of them."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def serve(settings_type: type[S], create: Callable[[S], Service]) -> None:
+    """Run the service until SIGTERM or SIGINT; ends the process with a sentence if its settings or database are unusable."""
+    try:
+        settings = settings_type.load()
+    except ValidationError as error:
+        for each in error.errors():
+            name = "_".join(str(part) for part in each["loc"]).upper()
+            print(f"{name or 'settings'}: {each['msg'].removeprefix('Value error, ')}", file=sys.stderr)  # noqa: T201 - no log yet
+        raise SystemExit(2) from None
+    try:
+        import uvloop
+
+        uvloop.run(_run(settings, create))
+    except* UnsafeDatabase as unsafe:
+        log.critical("%s", unsafe.exceptions[0])
+        raise SystemExit(3) from None
+
+
+async def _run(settings: S, create: Callable[[S], Service]) -> None:
+    service = create(settings)
+    configure_logging(service.name, settings.log_level, settings.log_format)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    working = asyncio.create_task(_work(service))
+    async with _listening(service.internal, settings.host, settings.internal_port):
+        async with _listening(service.public, settings.host, settings.public_port):
+            await _until_stopped(service, settings, stop, working)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(service.drain(), DRAIN_SECONDS)
+    working.cancel()
+    await asyncio.wait({working})
+    await service.close()
+    service.status.engine.dispose()
+    log.info("%s has stopped", service.name)
+
+
+async def _until_stopped(
+    service: Service, settings: ServiceSettings, stop: asyncio.Event, working: asyncio.Task[None]
+) -> None:
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({stopped, working}, return_when=asyncio.FIRST_COMPLETED)
+    if working.done():
+        working.result()
+    service.status.stopping = True
+    log.info("%s is stopping", service.name)
+    await asyncio.sleep(settings.drain_wait_seconds)
+
+
+async def _work(service: Service) -> None:
+    await wait_for_schema(
+        service.status.engine, service.name, lambda connection: migrations.is_current(connection, service.name)
+    )
+    async with asyncio.TaskGroup() as group:
+        for work in service.background:
+            group.create_task(_endless(work))
+        service.status.started = True
+        log.info("%s is ready", service.name)
+        await asyncio.Event().wait()
+
+
+async def _endless(work: Callable[[], Awaitable[Any]]) -> None:
+    await work()
+    raise AssertionError("background work never ends")
+
+
+@contextlib.asynccontextmanager
+async def _listening(app: FastAPI, host: str, port: int) -> AsyncIterator[None]:
+    """Serve ``app`` inside the block; on leaving, requests under way are finished first."""
+    listener = _Listener(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+        )
+    )
+    serving = asyncio.create_task(listener.serve([_bound(host, port)]))
+    try:
+        yield
+    finally:
+        listener.should_exit = True
+        await serving
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    bound = socket.create_server((host, port), backlog=2048)
+    bound.setblocking(False)
+    return bound
