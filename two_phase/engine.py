@@ -10,12 +10,12 @@ concurrent ones share one forced write per participant and one in the log. The o
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from two_phase import faults
+from two_phase import faults, metrics
 from two_phase.coordinator import Transaction, Verdict, judge
 from two_phase.decision_log import DecisionLog, Recorded
 from two_phase.lane import Lane
@@ -98,6 +98,8 @@ class Engine:
 
     def check_room(self) -> None:
         """Raise Unavailable if the engine has all that it can bear, as ``submit`` would."""
+        if not self._generation:
+            raise Unavailable("the service is starting")
         if len(self._queue) >= self._limits.queue or self._unsure >= self._limits.unsure:
             raise Unavailable("too many orders are under way")
 
@@ -127,11 +129,13 @@ class Engine:
                 batch.append(ticket)
         if not self._queue:
             self._arrival.clear()
+        metrics.QUEUE.set(len(self._queue))
         return batch
 
     async def _one_batch(self, batch: list[Ticket]) -> None:
         if not batch:
             return
+        metrics.BATCH.observe(len(batch))
         faults.crash_point("prepares_not_left")
         votes = await self._ask_everybody(batch)
         verdicts = [_verdict(ticket, votes) for ticket in batch]
@@ -177,6 +181,7 @@ class Engine:
         The first one may hang for ever on a broken connection, so a second one is sent while it is still under way.
         """
         self._unsure += len(batch)
+        metrics.UNSURE.set(self._unsure)
         under_way = {asking}
         pause_seconds = 0.05
         while True:
@@ -190,6 +195,7 @@ class Engine:
             if len(under_way) < ATTEMPTS_UNDER_WAY_MAX:
                 under_way.add(asyncio.ensure_future(self._log.decide(verdicts, self._generation)))
         self._unsure -= len(batch)
+        metrics.UNSURE.set(self._unsure)
         self._tell(batch, verdicts, answered[0].result())
 
     def _tell(
@@ -198,6 +204,8 @@ class Engine:
         told = [(transaction_id, row.decision) for transaction_id, row in recorded.items()]
         for lane in self._lanes.values():
             lane.tell(told)
+        for decision, count in Counter(decision for _, decision in told).items():
+            metrics.DECISIONS.labels(decision).inc(count)
         for ticket, verdict in zip(batch, verdicts, strict=True):
             self._settle(ticket, verdict, recorded.get(verdict.transaction.transaction_id))
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from two_phase import faults
+from two_phase import faults, metrics
 from two_phase.protocol import (
     ROUND_DECISIONS_MAX,
     Ballot,
@@ -91,8 +91,12 @@ class Lane:
             commits=[each for each, decision in decisions if decision is Decision.CONFIRMED],
             prepares=list(prepares),
         )
+        metrics.ROUNDS.labels(self.name).inc()
         try:
             ballot = await self._transport.send(message)
+        except Unavailable:
+            metrics.ROUNDS_FAILED.labels(self.name).inc()
+            raise
         finally:
             self._in_flight.difference_update(each for each, _ in decisions)
         self._heard(ballot)
@@ -109,7 +113,9 @@ class Lane:
         for violation in ballot.violations:
             # Repeating it would not help; the participant has logged and counted it, and so do we.
             self._unheard.pop(violation.transaction_id, None)
+            metrics.VIOLATIONS.inc()
             log.error("%s", ProtocolViolation(violation.detail), extra={"participant": self.name, **violation.model_dump()})
+        metrics.UNHEARD.labels(self.name).set(len(self._unheard))
         if not self._unheard:
             self._something_to_tell.clear()
         if ballot.acknowledged:

@@ -18,7 +18,7 @@ from typing import Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from two_phase import faults
+from two_phase import faults, metrics
 from two_phase.branches import Branch, BranchStore, Collision
 from two_phase.protocol import (
     Ballot,
@@ -76,6 +76,7 @@ class _Answer:
 
     def violation(self, transaction_id: TransactionId, detail: str) -> None:
         log.error("protocol violation: %s", detail, extra={"transaction_id": transaction_id})
+        metrics.VIOLATIONS.inc()
         self.violations.append(Violation(transaction_id=transaction_id, detail=detail))
 
 
@@ -98,6 +99,8 @@ class Participant(Generic[C, P]):
         except Exception:
             log.exception("a round broke and is tried again piece by piece", extra={"prepares": len(message.prepares)})
             ballot = self._piece_by_piece(message)
+        metrics.VOTES.labels("prepared").inc(sum(vote.prepared for vote in ballot.votes))
+        metrics.VOTES.labels("refused").inc(sum(not vote.prepared for vote in ballot.votes))
         faults.crash_point("prepare_durable" if message.prepares else "decision_durable")
         return ballot
 
@@ -144,6 +147,7 @@ class Participant(Generic[C, P]):
                 with self.store.begin(forced=bool(message.prepares)) as connection:
                     return self._in_transaction(connection, message)
             except Collision as collision:
+                metrics.COLLISIONS.inc()
                 log.info("a round is repeated", extra={"why": str(collision)})
         raise Unavailable("too many rounds at once stand in each other's way")
 

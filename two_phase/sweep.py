@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from two_phase import faults
+from two_phase import faults, metrics
 from two_phase.branches import BEFORE_ALL
 from two_phase.participant import Participant
 from two_phase.protocol import InDoubt, Outcomes, Round, TransactionId, Unavailable
@@ -79,7 +79,9 @@ class Sweep:
             faults.crash_point("sweep_not_asked")
             outcomes = await self._coordinator.outcomes(question)
             faults.crash_point("sweep_answered")
-            resolved += await self._apply(question, outcomes)
+            settled = await self._apply(question, outcomes)
+            metrics.SWEPT.inc(settled)
+            resolved += settled
             if len(question) < QUESTION_MAX:
                 break
         return resolved

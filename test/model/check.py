@@ -127,13 +127,20 @@ def _understand(report: str, outcome: Outcome) -> None:
     errors = _first(r"errors: (\d+)", report)
     if errors is None or (errors != "0") != bool(broken):
         outcome.trouble = f"pan did not finish: {report.strip()[-300:]}"
-    elif "max search depth too small" in report or "out of memory" in report or "Search not completed" in report and not broken:
+    elif (
+        "max search depth too small" in report
+        or "out of memory" in report
+        or "Search not completed" in report
+        and not broken
+    ):
         outcome.trouble = "the search was cut short"
 
 
 def _reached(report: str, folder: Path, outcome: Outcome) -> None:
     """Find the lines that are there, from the sources of pan, and those that were reached, from its report."""
-    tables = dict(re.findall(r"short src_ln(\d+) \[\] = \{([^}]*)\}", "".join(map(Path.read_text, folder.glob("pan.[hbmcp]")))))
+    tables = dict(
+        re.findall(r"short src_ln(\d+) \[\] = \{([^}]*)\}", "".join(map(Path.read_text, folder.glob("pan.[hbmcp]"))))
+    )
     line_of = {process: [int(number) for number in re.findall(r"\d+", table)] for process, table in tables.items()}
     sections = report.split("unreached in ")[1:]
     missed = {

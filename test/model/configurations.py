@@ -48,7 +48,9 @@ HOLD = [
     Configuration("ends", f"{ORDER} -DFAULTS=3", "no circle: every run comes to rest", "every run ends"),
     Configuration("ends-3", "-DN=3 -DT=1 -DFAULTS=2", "the same, 3 participants", "every run ends", long=True),
     Configuration("ends-key", f"{KEY} -DFAULTS=0", "the same, one key on two replicas", "every run ends", long=True),
-    Configuration("live", f"{ORDER} -DFAULTS=2 -DLIVENESS", "resolved, replicas asleep, 2 faults", "fair liveness", long=True),
+    Configuration(
+        "live", f"{ORDER} -DFAULTS=2 -DLIVENESS", "resolved, replicas asleep, 2 faults", "fair liveness", long=True
+    ),
     Configuration("live-restore", f"{ORDER} -DFAULTS=1 -DRESTORE -DLIVENESS", "resolved, restored log", "fair liveness"),
     Configuration("live-3", "-DN=3 -DT=1 -DFAULTS=0 -DLIVENESS", "resolved, 3 participants", "fair liveness", long=True),
 ]
@@ -77,8 +79,12 @@ MUTANTS = [
     mutant("ASK_FORCED", "order", *SPLIT, about="the cancellation that answers a lost reply is not flushed"),
     mutant("FOUND_FORCED", "order", *SPLIT, about="answers from a row found that is not flushed"),
     mutant("PEEK_FORCED", "order", *SPLIT, about="a peek applies a row found that is not flushed"),
-    mutant("IDLE_TIMEOUT", "order", "branch_left_in_doubt", about="a coordinator frozen before COMMIT blocks its row for ever"),
-    mutant("FORGETTING_A_REFUSAL", "order", "told_and_forgotten", about="not promised: that no told refusal is ever forgotten"),
+    mutant(
+        "IDLE_TIMEOUT", "order", "branch_left_in_doubt", about="a coordinator frozen before COMMIT blocks its row for ever"
+    ),
+    mutant(
+        "FORGETTING_A_REFUSAL", "order", "told_and_forgotten", about="not promised: that no told refusal is ever forgotten"
+    ),
     # the participant
     mutant("PREPARE_FORCED", "order", *SPLIT, about="votes before its branch is flushed"),
     mutant("VOTE_FORCED", "order", *SPLIT, about="repeats a vote from a branch that is not flushed"),
@@ -88,7 +94,9 @@ MUTANTS = [
     mutant("BRANCH_STAYS", "live", "acceptance cycle", about="an abort deletes the row (safety alone does not see it)"),
     mutant("ESCROW", "two", "conserved", about="prepare looks, and commit takes"),
     # telling and asking
-    mutant("ABORT_TO_ALL", "no-sweep", "branch_left_in_doubt", about="the silent one hears of no abort, and there is no sweep"),
+    mutant(
+        "ABORT_TO_ALL", "no-sweep", "branch_left_in_doubt", about="the silent one hears of no abort, and there is no sweep"
+    ),
     mutant("UNTIL_ACKNOWLEDGED", "lossy", "branch_left_in_doubt", about="a decision is struck off the list when it is sent"),
     mutant("SWEEP", "order", "branch_left_in_doubt", about="nobody asks"),
     mutant("SWEEP_GOES_PAST", "two-restore", "branch_left_in_doubt", about="asks about the oldest alone, answered or not"),
@@ -104,7 +112,9 @@ MUTANTS = [
     mutant("REFUSAL_FORCED", "key-1", *ONE_ANSWER, about="a 409 with a key is told and not flushed"),
     mutant("ANSWER_FROM_ROW", "key", *ONE_ANSWER, about="tells 409 because of the votes, though the log's row holds no key"),
     mutant("RETRY_INSTEAD", "retry", *ONE_ANSWER, about="the second attempt does not abort the first"),
-    mutant("ONLY_FINAL_ANSWERS_HOLD_THE_KEY", "retry-healthy", "good_order_failed", about="the first attempt's refusal holds it"),
+    mutant(
+        "ONLY_FINAL_ANSWERS_HOLD_THE_KEY", "retry-healthy", "good_order_failed", about="the first attempt's refusal holds it"
+    ),
     mutant("MOVE_COMPARED", "retry-3", *ONE_ANSWER, about="a second attempt starts though another replica has the claim"),
     # generations
     mutant("GENERATION_ON_OUTCOMES", "restore", *SPLIT, about="a restored log cancels what it has forgotten"),

@@ -26,8 +26,8 @@ from two_phase.hosting.settings import ServiceSettings
 
 log = logging.getLogger(__name__)
 
-#: What is still under way when a service stops has so long to end.
-DRAIN_SECONDS = 6
+#: When a service stops, so long have: requests under way, decisions that are not told yet, and questions of participants.
+PUBLIC_SECONDS, DRAIN_SECONDS, INTERNAL_SECONDS = 5, 3, 1
 #: Longer than any client of ours keeps an idle connection: it, and not we, closes first, so that no request gets lost.
 KEEP_ALIVE_SECONDS = 75
 
@@ -99,8 +99,8 @@ async def _run(settings: S, create: Callable[[S], Service]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     working = asyncio.create_task(_work(service))
-    async with _listening(service.internal, settings.host, settings.internal_port):
-        async with _listening(service.public, settings.host, settings.public_port):
+    async with _listening(service.internal, settings.host, settings.internal_port, INTERNAL_SECONDS):
+        async with _listening(service.public, settings.host, settings.public_port, PUBLIC_SECONDS):
             await _until_stopped(service, settings, stop, working)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(service.drain(), DRAIN_SECONDS)
@@ -141,7 +141,7 @@ async def _endless(work: Callable[[], Awaitable[Any]]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _listening(app: FastAPI, host: str, port: int) -> AsyncIterator[None]:
+async def _listening(app: FastAPI, host: str, port: int, graceful_seconds: int) -> AsyncIterator[None]:
     """Serve ``app`` inside the block; on leaving, requests under way are finished first."""
     listener = _Listener(
         uvicorn.Config(
@@ -154,7 +154,7 @@ async def _listening(app: FastAPI, host: str, port: int) -> AsyncIterator[None]:
             date_header=False,
             proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=DRAIN_SECONDS,
+            timeout_graceful_shutdown=graceful_seconds,
         )
     )
     serving = asyncio.create_task(listener.serve([_bound(host, port)]))
