@@ -11,7 +11,7 @@ stale, and no cache to invalidate.
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +26,8 @@ PRICES_MAX = 200_000
 ATTEMPTS_MAX = 3
 #: Earlier attempts that travel along; older ones have long been resolved.
 INSTEAD_OF_MAX = 16
-_POLL_SECONDS = 0.05
+#: Pauses between two looks at a key that somebody else works on.
+_POLL_SECONDS, _POLL_SECONDS_MAX = 0.05, 0.4
 
 
 class KeyReused(Exception):
@@ -88,10 +89,18 @@ Answer = Confirmed | OrderRefused | Repeated | Pending
 class Checkout:
     """Places orders; one per process, shared by all requests."""
 
-    def __init__(self, engine: Engine, claims: Claims, *, deadline_seconds: float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        claims: Claims,
+        *,
+        deadline_seconds: float,
+        new_id: Callable[[], TransactionId] = new_transaction_id,
+    ) -> None:
         self._engine = engine
         self._claims = claims
         self._deadline_seconds = deadline_seconds
+        self._new_id = new_id
         self._prices: dict[int, int] = {}
         self._under_way: dict[tuple[int, str], asyncio.Future[None]] = {}
         self._pending: set[TransactionId] = set()
@@ -105,7 +114,7 @@ class Checkout:
         """Return what became of the order. Raises NotTaken, Unavailable or KeyReused: then nothing was bought by this call."""
         self._engine.check_room()
         deadline = asyncio.get_running_loop().time() + self._deadline_seconds
-        transaction_id = new_transaction_id()
+        transaction_id = self._new_id()
         if wish.key is None:
             answer = await self._attempts(wish, None, transaction_id, (), deadline)
             assert answer is not None, "without a key there is nobody to lose to"
@@ -124,6 +133,7 @@ class Checkout:
             self._under_way.pop(key).set_result(None)
 
     async def _with_key(self, wish: Wish, wanted: Wanted, deadline: float) -> Answer:
+        pause_seconds = _POLL_SECONDS
         while True:
             match await _until(deadline, self._claims.claim(wanted)):
                 case Claimed(instead_of):
@@ -131,13 +141,14 @@ class Checkout:
                     if answer is not None:
                         return answer
                     # Somebody took the key over, and the log decided for him: a transaction of ours cannot be used again.
-                    wanted = replace(wanted, transaction_id=new_transaction_id())
+                    wanted = replace(wanted, transaction_id=self._new_id())
                 case Answered(order_id):
                     return Repeated(order_id)
                 case Reused():
                     raise KeyReused
                 case Busy():
-                    await _until(deadline, asyncio.sleep(_POLL_SECONDS))
+                    await _until(deadline, asyncio.sleep(pause_seconds))
+                    pause_seconds = min(_POLL_SECONDS_MAX, pause_seconds * 2)
 
     async def _attempts(
         self,
@@ -158,7 +169,7 @@ class Checkout:
                 return None
             if settled.decision is Decision.CONFIRMED or not is_repeated(settled.verdict):
                 return _answer(settled)
-            instead_of, transaction_id = (*instead_of, transaction_id)[-INSTEAD_OF_MAX:], new_transaction_id()
+            instead_of, transaction_id = (*instead_of, transaction_id)[-INSTEAD_OF_MAX:], self._new_id()
             if wanted is not None:
                 if not await _until(deadline, self._claims.move(wanted, transaction_id)):
                     return None

@@ -1,8 +1,8 @@
 """Named points at which a test may kill the process, to show that the protocol survives a crash right there.
 
-Inert unless ``CRASH_POINTS_DIR`` names a folder when the process starts. A test then arms a point by creating a file of its
-name; whoever reaches the point removes the file and dies by SIGKILL, so that a file that is gone proves that the point was
-reached, and the restarted process does not die again.
+Inert unless ``CRASH_POINTS_DIR`` names a folder when the process starts. A test then arms a point by creating the file
+``POINT.PID``; when that process reaches the point it removes the file and dies by SIGKILL. A file that is gone proves that the
+point was reached, and the process that is started instead has another pid and does not die again.
 """
 
 import os
@@ -32,7 +32,7 @@ PARTICIPANT_POINTS = (
 def _die_when_armed(folder: Path) -> Callable[[str], None]:
     def reach(name: str) -> None:
         try:
-            (folder / name).unlink()
+            (folder / f"{name}.{os.getpid()}").unlink()
         except FileNotFoundError:
             return
         os.kill(os.getpid(), signal.SIGKILL)

@@ -59,8 +59,7 @@ class Lane:
         self._unheard.update(decisions)
         while len(self._unheard) > UNHEARD_MAX:
             self._unheard.pop(next(iter(self._unheard)))
-        if self._unheard:
-            self._something_to_tell.set()
+        self._look_for_something_to_tell()
 
     async def ask(self, prepares: Sequence[Prepare], generation: int) -> Mapping[TransactionId, Vote]:
         """Send the prepares with all that is unheard, and return the votes on them; raises Unavailable."""
@@ -94,18 +93,27 @@ class Lane:
         metrics.ROUNDS.labels(self.name).inc()
         try:
             ballot = await self._transport.send(message)
+            self._heard(ballot)
         except Unavailable:
             metrics.ROUNDS_FAILED.labels(self.name).inc()
             raise
         finally:
             self._in_flight.difference_update(each for each, _ in decisions)
-        self._heard(ballot)
+            self._look_for_something_to_tell()
         return ballot
 
     def _take_along(self) -> list[tuple[TransactionId, Decision]]:
         waiting = [each for each in self._unheard.items() if each[0] not in self._in_flight][:ROUND_DECISIONS_MAX]
         self._in_flight.update(each for each, _ in waiting)
+        self._look_for_something_to_tell()
         return waiting
+
+    def _look_for_something_to_tell(self) -> None:
+        """Let ``deliver`` sleep while all that is unheard is on its way: a silent participant must not keep it awake."""
+        if len(self._unheard) > len(self._in_flight):
+            self._something_to_tell.set()
+        else:
+            self._something_to_tell.clear()
 
     def _heard(self, ballot: Ballot) -> None:
         for transaction_id in ballot.acknowledged:
@@ -116,7 +124,5 @@ class Lane:
             metrics.VIOLATIONS.inc()
             log.error("%s", ProtocolViolation(violation.detail), extra={"participant": self.name, **violation.model_dump()})
         metrics.UNHEARD.labels(self.name).set(len(self._unheard))
-        if not self._unheard:
-            self._something_to_tell.clear()
         if ballot.acknowledged:
             faults.crash_point("first_decision_delivered")

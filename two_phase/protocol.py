@@ -110,7 +110,7 @@ class Prepare(Message):
 
     transaction_id: TransactionId
     payload: dict[str, Any]
-    instead_of: list[TransactionId] = Field(default=[], max_length=16)
+    instead_of: list[TransactionId] = Field(default_factory=list, max_length=16)
 
 
 class Round(Message):
@@ -118,9 +118,9 @@ class Round(Message):
 
     version: int = PROTOCOL_VERSION
     generation: int = Field(ge=1, le=MAX_INTEGER)
-    aborts: list[TransactionId] = Field(default=[], max_length=ROUND_DECISIONS_MAX)
-    commits: list[TransactionId] = Field(default=[], max_length=ROUND_DECISIONS_MAX)
-    prepares: list[Prepare] = Field(default=[], max_length=ROUND_PREPARES_MAX)
+    aborts: list[TransactionId] = Field(default_factory=list, max_length=ROUND_DECISIONS_MAX)
+    commits: list[TransactionId] = Field(default_factory=list, max_length=ROUND_DECISIONS_MAX)
+    prepares: list[Prepare] = Field(default_factory=list, max_length=ROUND_PREPARES_MAX)
 
 
 class Vote(Message):
@@ -131,7 +131,7 @@ class Vote(Message):
     reason: str | None = None
     detail: str | None = None
     contended: bool = False
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = Field(default_factory=dict)
 
 
 class Violation(Message):
@@ -145,9 +145,9 @@ class Ballot(Message):
     """The answer to a round: ``votes`` on prepares, and the commits and aborts that are ``acknowledged``."""
 
     version: int = PROTOCOL_VERSION
-    votes: list[Vote] = []
-    acknowledged: list[TransactionId] = []
-    violations: list[Violation] = []
+    votes: list[Vote] = Field(default_factory=list)
+    acknowledged: list[TransactionId] = Field(default_factory=list)
+    violations: list[Violation] = Field(default_factory=list)
 
 
 class InDoubt(Message):
@@ -168,5 +168,5 @@ class Outcomes(Message):
     """The answer to a question. A transaction that is in neither list is undecided, or is not this log's to decide."""
 
     version: int = PROTOCOL_VERSION
-    confirmed: list[TransactionId] = []
-    cancelled: list[TransactionId] = []
+    confirmed: list[TransactionId] = Field(default_factory=list)
+    cancelled: list[TransactionId] = Field(default_factory=list)

@@ -1,0 +1,168 @@
+"""kill -9 of a real process at a named point of an order, on the way to a commit and on the way to an abort.
+
+Each case sends one order with an Idempotency-Key while one point is armed, sees the point reached and the process started
+again, repeats the order until it has its final answer, and then holds all laws over the four schemas, with nothing in doubt.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from e2e.given import Given
+from e2e.running_shop import Shop
+from laws import broken_laws
+from sqlalchemy import URL, Engine, create_engine
+
+from two_phase.faults import COORDINATOR_POINTS, PARTICIPANT_POINTS
+
+PARTICIPANTS = ("payment", "stock", "delivery")
+#: After the last failed process is back, nothing may be in doubt for longer.
+RESOLVED_SECONDS = 15
+PATHS = ("commit", "abort")
+PREFIXES = {"order": "", "payment": "/payment", "stock": "/stock", "delivery": "/delivery"}
+
+#: What `make test` runs; `make faults` runs every point of every process.
+QUICK = {
+    ("order", "all_votes_in", "commit"),
+    ("order", "decision_durable", "commit"),
+    ("order", "decision_durable", "abort"),
+    ("payment", "prepare_durable", "commit"),
+    ("stock", "prepare_durable", "commit"),
+    ("delivery", "prepare_durable", "commit"),
+}
+_SWEEPING = {"sweep_not_asked", "sweep_answered", "outcomes_durable"}
+CASES = [
+    (process, point, path)
+    for process, points in (("order", COORDINATOR_POINTS), *((name, PARTICIPANT_POINTS) for name in PARTICIPANTS))
+    for point in points
+    for path in PATHS
+]
+
+
+@dataclass(frozen=True)
+class Crashing:
+    """A shop whose processes can be told to die."""
+
+    shop: Shop
+    points: Path
+    client: httpx.Client
+    given: Given
+    admin: Engine
+
+    def arm(self, process: str, point: str) -> Callable[[], None]:
+        """Arm a point of a process; call the result to wait until it was reached and the process runs again."""
+        pid = self.shop.pid(process)
+        armed = self.points / f"{point}.{pid}"
+        armed.touch()
+
+        def wait() -> None:
+            _until(lambda: not armed.exists(), f"{process} never reached {point}")
+            _until(lambda: _pid(self.shop, process) not in (None, pid), f"{process} was not started again")
+
+        return wait
+
+    def rest(self) -> None:
+        """Return when all processes run and say that they are ready."""
+        for process, prefix in PREFIXES.items():
+            _until(lambda process=process: _pid(self.shop, process) is not None, f"{process} does not run")
+            path = f"{prefix}/health/ready"
+            _until(lambda path=path: self.client.get(path).status_code == httpx.codes.OK, f"{process} is not ready")
+
+    def final_answer(self, body: dict[str, Any], key: str) -> httpx.Response:
+        """Repeat the order until it is answered for good; only clean answers may come before that."""
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                answer = self.client.post("/orders", json=body, headers={"Idempotency-Key": key})
+                assert answer.status_code in (201, 409, 202, 503), answer.text
+                if answer.status_code in (201, 409):
+                    return answer
+            except httpx.TransportError:
+                pass
+            assert time.monotonic() < deadline, "the order got no final answer"
+            time.sleep(0.2)
+
+
+def _admin(shop: Shop) -> Engine:
+    server = json.loads((shop.data / "run" / "addresses.json").read_text())["postgres"]
+    password = json.loads((shop.data / "secrets.json").read_text())["postgres"]
+    return create_engine(URL.create("postgresql+psycopg2", "postgres", password, server["host"], server["port"], "shop"))
+
+
+def _pid(shop: Shop, process: str) -> int | None:
+    """Return the pid of a process that lives."""
+    try:
+        pid = shop.pid(process)
+        os.kill(pid, 0)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return pid
+
+
+def _until(condition: Callable[[], bool], complaint: str, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, complaint
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def crashing(start_shop: Callable[..., Shop], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashing]:
+    """Return a shop of this module's own."""
+    points = tmp_path_factory.mktemp("points")
+    shop = start_shop(CRASH_POINTS_DIR=str(points))
+    admin = _admin(shop)
+    with httpx.Client(base_url=f"http://{shop.address}", timeout=10) as client:
+        yield Crashing(shop, points, client, Given(client), admin)
+    admin.dispose()
+
+
+def _marked(case: tuple[str, str, str]) -> Any:
+    return pytest.param(*case, marks=[] if case in QUICK else [pytest.mark.slow], id="-".join(case))
+
+
+@pytest.mark.parametrize(("process", "point", "path"), [_marked(case) for case in CASES])
+def test_laws_hold_after_a_crash_at(crashing: Crashing, process: str, point: str, path: str) -> None:
+    """Faults, rows 1 to 4: wherever a process dies, an order happens everywhere or nowhere, and its client learns which."""
+    crashing.rest()
+    body = crashing.given.order_body(balance=100, price=10, stock=1 if path == "commit" else 0, couriers=1)
+    key = str(uuid4())
+    # A sweep is needed only where a coordinator died before it had decided.
+    also = crashing.arm("order", "all_votes_in") if point in _SWEEPING else None
+    wait = None if also and process == "order" else crashing.arm(process, point)
+
+    with_crash = _sent(crashing, body, key)
+    if also:
+        also()
+        wait = wait or crashing.arm(process, point)
+        # Nobody but the sweep may resolve these branches: the client is patient until then.
+        wait()
+    assert wait
+    wait()
+    crashing.rest()
+    answer = crashing.final_answer(body, key)
+    again = crashing.final_answer(body, key)
+    _until(lambda: not broken_laws(crashing.admin, at_rest=True), "something is still in doubt", RESOLVED_SECONDS)
+
+    assert answer.status_code == (201 if path == "commit" else 409)
+    assert again.json() == answer.json()
+    assert with_crash is None or with_crash.status_code in (201, 409, 202, 503)
+    user, slot, product = crashing.given.state_of(body)
+    taken = 1 if path == "commit" else 0
+    assert (user["balance"], user["held"]) == (100 - 10 * taken, 0)
+    assert (slot["booked"], slot["held"]) == (taken, 0)
+    assert product["reserved"] == 0
+
+
+def _sent(crashing: Crashing, body: dict[str, Any], key: str) -> httpx.Response | None:
+    try:
+        return crashing.client.post("/orders", json=body, headers={"Idempotency-Key": key})
+    except httpx.TransportError:
+        return None

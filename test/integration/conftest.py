@@ -1,0 +1,120 @@
+"""A real PostgreSQL for the tests of this folder, with the four migrated schemas, each reached by its own role."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from pydantic import SecretStr
+from sqlalchemy import URL, Engine, create_engine, text
+
+from shop import postgres_binaries
+from shop.ports import Ports
+from shop.postgres import Postgres, account_for
+from two_phase.hosting.database import connect
+
+ROOT = Path(__file__).parents[2]
+SERVICES = ("order_service", "payment_service", "stock_service", "delivery_service")
+PASSWORD = "of-this-test-run"  # noqa: S105 - a server that lives as long as the tests
+DATABASE = "shop"
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """Return a server of our own, stopped when the tests end."""
+    folder = tmp_path_factory.mktemp("postgres") / "data"
+    with Ports() as ports:
+        server = Postgres(postgres_binaries.find(account_for(folder)), folder, ports.reserve(), PASSWORD)
+        server.create()
+        server.start()
+        yield server
+        server.stop("immediate")
+
+
+def add_schema(admin: Engine, name: str) -> None:
+    """Create a role and the schema that it owns, both called ``name``."""
+    with admin.begin() as connection:
+        connection.execute(text(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'"))
+        connection.execute(text(f"CREATE SCHEMA {name} AUTHORIZATION {name}"))
+
+
+def migrate(service: str, url: URL) -> None:
+    """Bring the schema of ``service`` to its newest revision."""
+    before = os.environ.get("DATABASE_URL")
+    os.environ["DATABASE_URL"] = url.render_as_string(hide_password=False)
+    try:
+        command.upgrade(Config(ROOT / "config" / "alembic.ini", ini_section=service), "head")
+    finally:
+        os.environ.pop("DATABASE_URL")
+        if before is not None:
+            os.environ["DATABASE_URL"] = before
+
+
+@pytest.fixture(scope="session")
+def admin(postgres: Postgres) -> Iterator[Engine]:
+    """Return the superuser's connections to the shop's database, in which all four schemas stand."""
+    maintenance = create_engine(postgres.url(), isolation_level="AUTOCOMMIT")
+    with maintenance.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {DATABASE}"))
+    maintenance.dispose()
+    engine = create_engine(postgres.url(DATABASE))
+    for service in SERVICES:
+        add_schema(engine, service)
+        migrate(service, postgres.url(DATABASE, service, PASSWORD))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def engines(postgres: Postgres, admin: Engine) -> Iterator[dict[str, Engine]]:
+    """Return each service's own connections."""
+    assert admin
+    with ExitStack() as stack:
+        made = {service: _engine(postgres, service) for service in SERVICES}
+        for engine in made.values():
+            stack.callback(engine.dispose)
+        yield made
+
+
+def _engine(postgres: Postgres, role: str) -> Engine:
+    url = postgres.url(DATABASE, role, PASSWORD).render_as_string(hide_password=False)
+    return connect(SecretStr(url), role, pool_size=8)
+
+
+@pytest.fixture(scope="session")
+def order_engine(engines: dict[str, Engine]) -> Engine:
+    """Return order_service's connections."""
+    return engines["order_service"]
+
+
+@pytest.fixture(scope="session")
+def payment_engine(engines: dict[str, Engine]) -> Engine:
+    """Return payment_service's connections."""
+    return engines["payment_service"]
+
+
+@pytest.fixture(scope="session")
+def stock_engine(engines: dict[str, Engine]) -> Engine:
+    """Return stock_service's connections."""
+    return engines["stock_service"]
+
+
+@pytest.fixture(scope="session")
+def delivery_engine(engines: dict[str, Engine]) -> Engine:
+    """Return delivery_service's connections."""
+    return engines["delivery_service"]
+
+
+@pytest.fixture
+def participant_engine(postgres: Postgres, admin: Engine) -> Iterator[Engine]:
+    """Return the connections of a participant that has nothing yet: an empty schema of its own."""
+    add_schema(admin, "own_participant")
+    engine = _engine(postgres, "own_participant")
+    yield engine
+    engine.dispose()
+    with admin.begin() as connection:
+        connection.execute(text("DROP SCHEMA own_participant CASCADE"))
+        connection.execute(text("DROP ROLE own_participant"))

@@ -1,0 +1,339 @@
+"""Rounds at the three participants on real PostgreSQL: greedy votes, conservation, repeated and reordered messages."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from laws import broken_laws
+from sqlalchemy import Connection, Engine, text
+
+from delivery_service import book, slots
+from payment_service import accounts, charge
+from stock_service import products, reserve
+from two_phase.branches import SqlBranchStore
+from two_phase.participant import Participant
+from two_phase.protocol import Ballot, Prepare, Round, new_transaction_id
+
+TOMORROW = datetime.now(UTC) + timedelta(days=1)
+
+
+def payment(engine: Engine) -> Participant[Connection, charge.Charge]:
+    """Return the real payment participant."""
+    return Participant(SqlBranchStore(engine), charge.Charge, charge.take, charge.give_back)
+
+
+def prepares(*payloads: dict[str, Any]) -> list[Prepare]:
+    """Return a prepare of a new transaction for each payload."""
+    return [Prepare(transaction_id=new_transaction_id(), payload=payload) for payload in payloads]
+
+
+def yes(ballot: Ballot) -> list[bool]:
+    """Return the votes in their order."""
+    return [vote.prepared for vote in ballot.votes]
+
+
+def opened(engine: Engine, balance: int) -> int:
+    """Open an account and return its id."""
+    with engine.begin() as connection:
+        return int(accounts.opened(connection, "Ivan", balance)["user_id"])
+
+
+def balance_of(engine: Engine, user_id: int) -> dict[str, Any]:
+    """Return the account as its owner sees it."""
+    with engine.begin() as connection:
+        return accounts.found(connection, user_id)
+
+
+def test_an_order_that_does_not_fit_does_not_block_a_smaller_one_behind_it(payment_engine: Engine) -> None:
+    """Rule 9: 110 available, asked for 100, 20 and 5: yes, no, yes."""
+    user_id = opened(payment_engine, 110)
+
+    ballot = payment(payment_engine).round(
+        Round(generation=1, prepares=prepares(*({"user_id": user_id, "amount": amount} for amount in (100, 20, 5))))
+    )
+
+    assert yes(ballot) == [True, False, True]
+    assert balance_of(payment_engine, user_id)["available"] == 5
+
+
+def test_a_refusal_due_to_undecided_orders_alone_is_contended(payment_engine: Engine) -> None:
+    """Rule 9: what an undecided order holds may come back; what is not there at all does not."""
+    user_id = opened(payment_engine, 100)
+    participant = payment(payment_engine)
+    participant.round(Round(generation=1, prepares=prepares({"user_id": user_id, "amount": 60})))
+
+    held, absent = participant.round(
+        Round(generation=1, prepares=prepares({"user_id": user_id, "amount": 50}, {"user_id": user_id, "amount": 101}))
+    ).votes
+
+    assert (held.reason, held.contended) == ("insufficient_funds", True)
+    assert (absent.reason, absent.contended) == ("insufficient_funds", False)
+
+
+def test_every_message_sent_twice_changes_nothing(payment_engine: Engine) -> None:
+    """Rule 5: a prepare repeats its vote, a commit and an abort are applied once."""
+    user_id = opened(payment_engine, 100)
+    participant = payment(payment_engine)
+    first, second = prepares({"user_id": user_id, "amount": 30}, {"user_id": user_id, "amount": 20})
+    rounds = [
+        Round(generation=1, prepares=[first, second]),
+        Round(generation=1, commits=[first.transaction_id], aborts=[second.transaction_id]),
+    ]
+
+    answers = [participant.round(each) for each in rounds for _ in range(2)]
+
+    assert answers[0] == answers[1]
+    assert answers[2] == answers[3]
+    assert balance_of(payment_engine, user_id) == {
+        "user_id": user_id,
+        "name": "Ivan",
+        "balance": 70,
+        "held": 0,
+        "available": 70,
+    }
+
+
+def test_abort_that_overtakes_prepare_makes_it_refuse(payment_engine: Engine) -> None:
+    """Rule 5: an abort of an unknown transaction leaves a row, so that a late prepare takes nothing."""
+    user_id = opened(payment_engine, 100)
+    participant = payment(payment_engine)
+    (late,) = prepares({"user_id": user_id, "amount": 30})
+
+    acknowledged = participant.round(Round(generation=1, aborts=[late.transaction_id])).acknowledged
+    ballot = participant.round(Round(generation=1, prepares=[late]))
+
+    assert acknowledged == [late.transaction_id]
+    assert yes(ballot) == [False]
+    assert balance_of(payment_engine, user_id)["available"] == 100
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["unknown", "aborted"])
+def test_commit_of_an_unknown_or_aborted_branch_is_a_violation(payment_engine: Engine, *, known: bool) -> None:
+    """Rule 5: never "not found, so done"."""
+    participant = payment(payment_engine)
+    transaction_id = new_transaction_id()
+    if known:
+        participant.round(Round(generation=1, aborts=[transaction_id]))
+
+    ballot = participant.round(Round(generation=1, commits=[transaction_id]))
+
+    assert ballot.acknowledged == []
+    assert [violation.transaction_id for violation in ballot.violations] == [transaction_id]
+
+
+def test_abort_of_a_committed_branch_is_a_violation(payment_engine: Engine) -> None:
+    """Law 2: a decision never changes, so a committed branch is not given back."""
+    user_id = opened(payment_engine, 100)
+    participant = payment(payment_engine)
+    (prepare,) = prepares({"user_id": user_id, "amount": 30})
+    participant.round(Round(generation=1, prepares=[prepare]))
+    participant.round(Round(generation=1, commits=[prepare.transaction_id]))
+
+    ballot = participant.round(Round(generation=1, aborts=[prepare.transaction_id]))
+
+    assert [violation.transaction_id for violation in ballot.violations] == [prepare.transaction_id]
+    assert balance_of(payment_engine, user_id)["available"] == 70
+
+
+def test_prepare_of_a_known_transaction_with_another_body_is_a_violation(payment_engine: Engine) -> None:
+    """Rule 5: a vote belongs to what was asked."""
+    user_id = opened(payment_engine, 100)
+    participant = payment(payment_engine)
+    (prepare,) = prepares({"user_id": user_id, "amount": 30})
+    participant.round(Round(generation=1, prepares=[prepare]))
+    other = prepare.model_copy(update={"payload": {"user_id": user_id, "amount": 31}})
+
+    ballot = participant.round(Round(generation=1, prepares=[other]))
+
+    assert ballot.votes == []
+    assert [violation.transaction_id for violation in ballot.violations] == [prepare.transaction_id]
+
+
+def test_the_second_attempt_does_not_compete_with_the_first(payment_engine: Engine) -> None:
+    """Rule 11: the participant aborts ``instead_of`` before it takes anything."""
+    user_id = opened(payment_engine, 100)
+    participant = payment(payment_engine)
+    (first,) = prepares({"user_id": user_id, "amount": 80})
+    participant.round(Round(generation=1, prepares=[first]))
+    second = Prepare(
+        transaction_id=new_transaction_id(),
+        payload={"user_id": user_id, "amount": 80},
+        instead_of=[first.transaction_id],
+    )
+
+    ballot = participant.round(Round(generation=1, prepares=[second]))
+
+    assert yes(ballot) == [True]
+    assert balance_of(payment_engine, user_id)["held"] == 80
+
+
+def test_a_poisonous_branch_is_refused_alone(payment_engine: Engine) -> None:
+    """Rule 8: what the database cannot store spoils its own order only."""
+    user_id = opened(payment_engine, 100)
+    good, poison, also_good = prepares(
+        {"user_id": user_id, "amount": 10}, {"user_id": 10**30, "amount": 1}, {"user_id": user_id, "amount": 20}
+    )
+
+    ballot = payment(payment_engine).round(Round(generation=1, prepares=[good, poison, also_good]))
+    votes = {vote.transaction_id: vote for vote in ballot.votes}
+
+    assert votes[good.transaction_id].prepared
+    assert votes[also_good.transaction_id].prepared
+    assert votes[poison.transaction_id].reason == "not_accepted"
+    assert balance_of(payment_engine, user_id)["held"] == 30
+
+
+def test_an_amount_beyond_every_balance_is_refused_as_any_other(payment_engine: Engine) -> None:
+    """Law 5: a total may overflow a BIGINT; the answer is a vote."""
+    user_id = opened(payment_engine, 2**53 - 1)
+
+    ballot = payment(payment_engine).round(Round(generation=1, prepares=prepares({"user_id": user_id, "amount": 10**40})))
+
+    assert [vote.reason for vote in ballot.votes] == ["insufficient_funds"]
+
+
+def test_stock_refuses_a_stale_price_and_tells_the_new_one(stock_engine: Engine) -> None:
+    """The price is the shop's: an order at another price is refused, with the price that holds."""
+    with stock_engine.begin() as connection:
+        apple = products.added(connection, "apple", 10, 5)["product_id"]
+    participant = Participant(SqlBranchStore(stock_engine), reserve.Reservation, reserve.take, reserve.give_back)
+    payloads = [{"items": [{"product_id": apple, "quantity": 1, "price": price}]} for price in (None, 9, 10)]
+
+    unknown, stale, right = participant.round(Round(generation=1, prepares=prepares(*payloads))).votes
+
+    assert (unknown.reason, unknown.facts) == ("price_changed", {"prices": {str(apple): 10}})
+    assert stale.reason == "price_changed"
+    assert right.prepared
+
+
+def test_a_courier_brings_one_order(delivery_engine: Engine) -> None:
+    """Law 5: couriers are booked in their order, and nobody twice."""
+    with delivery_engine.begin() as connection:
+        slot_id = slots.opened(connection, TOMORROW, ["Olga", "Petr"])["slot_id"]
+    participant = Participant(SqlBranchStore(delivery_engine), book.Booking, book.take, book.give_back)
+    asked = prepares(*({"slot_id": slot_id} for _ in range(3)))
+
+    votes = participant.round(Round(generation=1, prepares=asked)).votes
+    participant.round(Round(generation=1, aborts=[asked[0].transaction_id], commits=[asked[1].transaction_id]))
+    again = participant.round(Round(generation=1, prepares=prepares({"slot_id": slot_id}))).votes
+
+    assert [vote.facts.get("courier") for vote in votes] == ["Olga", "Petr", None]
+    assert (votes[2].reason, votes[2].contended) == ("no_courier", True)
+    assert again[0].facts["courier"] == "Olga"
+
+
+def test_a_slot_that_has_started_takes_no_order(delivery_engine: Engine) -> None:
+    """What starts by now is too late to be brought."""
+    with delivery_engine.begin() as connection:
+        slot_id = slots.opened(connection, datetime.now(UTC) - timedelta(seconds=1), ["Olga"])["slot_id"]
+    participant = Participant(SqlBranchStore(delivery_engine), book.Booking, book.take, book.give_back)
+
+    votes = participant.round(Round(generation=1, prepares=prepares({"slot_id": slot_id}))).votes
+
+    assert [vote.reason for vote in votes] == ["slot_started"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One participant, with something that orders compete for: ``fresh`` makes it and returns a payload for an amount."""
+
+    engine: str
+    build: Callable[[Engine], Participant[Connection, Any]]
+    fresh: Callable[[Engine, int], Callable[[int], dict[str, Any]]]
+
+
+def _account(engine: Engine, units: int) -> Callable[[int], dict[str, Any]]:
+    user_id = opened(engine, units)
+    return lambda amount: {"user_id": user_id, "amount": amount}
+
+
+def _product(engine: Engine, units: int) -> Callable[[int], dict[str, Any]]:
+    with engine.begin() as connection:
+        product_id = products.added(connection, "apple", 1, units)["product_id"]
+    return lambda amount: {"items": [{"product_id": product_id, "quantity": amount, "price": 1}]}
+
+
+KINDS = {
+    "payment": Kind("payment_engine", payment, _account),
+    "stock": Kind(
+        "stock_engine",
+        lambda engine: Participant(SqlBranchStore(engine), reserve.Reservation, reserve.take, reserve.give_back),
+        _product,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    units=st.integers(0, 60),
+    batches=st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=6), min_size=1, max_size=4),
+    data=st.data(),
+)
+def test_votes_are_greedy_and_everything_is_conserved(
+    name: str, request: pytest.FixtureRequest, admin: Engine, units: int, batches: list[list[int]], data: st.DataObject
+) -> None:
+    """Rule 9 and law 7, against a model of three lines: in order of arrival, what fits is taken."""
+    kind = KINDS[name]
+    engine: Engine = request.getfixturevalue(kind.engine)
+    participant = kind.build(engine)
+    payload = kind.fresh(engine, units)
+    free, held = units, {}
+
+    for amounts in batches:
+        given_up = [each for each in held if data.draw(st.booleans())]
+        confirmed = [each for each in held if each not in given_up and data.draw(st.booleans())]
+        asked = prepares(*map(payload, amounts))
+        ballot = participant.round(Round(generation=1, aborts=given_up, commits=confirmed, prepares=asked))
+        free += sum(held.pop(each) for each in given_up)
+        for each in confirmed:
+            held.pop(each)
+        for prepare, amount, vote in zip(asked, amounts, yes(ballot), strict=True):
+            assert vote == (amount <= free)
+            if vote:
+                free -= amount
+                held[prepare.transaction_id] = amount
+
+    assert not [law for law in broken_laws(admin, at_rest=False) if "conserved" in law or "overdrawn" in law]
+
+
+def test_rounds_of_many_replicas_at_once_end_without_deadlock(payment_engine: Engine) -> None:
+    """Faults, row 24: locks are taken in key order, and a deadlock that happens all the same is retried."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    users = [opened(payment_engine, 1000) for _ in range(4)]
+    participant = payment(payment_engine)
+
+    def race(seed: int) -> None:
+        order = users[seed % 4 :] + users[: seed % 4]
+        asked = prepares(*({"user_id": user_id, "amount": 1} for user_id in order))
+        participant.round(Round(generation=1, prepares=asked))
+        ids = [prepare.transaction_id for prepare in asked]
+        participant.round(Round(generation=1, aborts=ids, prepares=prepares({"user_id": order[0], "amount": 1})))
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(race, range(60)))
+
+    with payment_engine.begin() as connection:
+        rows = connection.execute(text("SELECT state, count(*) FROM branches GROUP BY state")).all()
+    assert sum(balance_of(payment_engine, user_id)["balance"] for user_id in users) == 4000
+    assert {row[0]: row[1] for row in rows}["aborted"] >= 240
+
+
+def test_facts_and_payload_survive_the_way_to_the_table_and_back(payment_engine: Engine) -> None:
+    """A vote repeated years later is the vote that was given."""
+    user_id = opened(payment_engine, 100)
+    (prepare,) = prepares({"user_id": user_id, "amount": 1})
+    participant = payment(payment_engine)
+    participant.round(Round(generation=7, prepares=[prepare]))
+
+    with payment_engine.begin() as connection:
+        stored = participant.store.find(connection, [prepare.transaction_id])[prepare.transaction_id]
+
+    assert stored.generation == 7
+    assert json.loads(stored.payload or "") == prepare.payload
