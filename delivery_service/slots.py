@@ -22,6 +22,16 @@ _COUNT = text("""
     WHERE slot_id = ANY (CAST(:ids AS bigint[])) GROUP BY slot_id
 """)
 
+_UNBALANCED = text("""
+    SELECT slot_id AS id, count(transaction_id) AS put_in, 0 AS available, coalesce(max(taken), 0) AS taken FROM slots
+    LEFT JOIN couriers USING (slot_id)
+    LEFT JOIN (
+        SELECT CAST(payload->>'slot_id' AS bigint) AS slot_id, count(*) AS taken FROM branches WHERE state <> 'aborted' GROUP BY 1
+    ) AS takings USING (slot_id)
+    GROUP BY slot_id HAVING count(transaction_id) <> coalesce(max(taken), 0)
+""")
+_SLOTS = text("SELECT count(*) FROM slots")
+
 Body = dict[str, Any]
 
 
@@ -43,6 +53,12 @@ def found(connection: Connection, slot_id: int) -> Body:
 def page(connection: Connection, after: int, limit: int) -> Sequence[Body]:
     """Return up to ``limit`` slots behind the id ``after``."""
     return _bodies(connection, connection.execute(_PAGE, {"after": after, "limit": limit}).all())
+
+
+def unbalanced(connection: Connection) -> tuple[int, list[Body]]:
+    """Return the number of slots, and those where the couriers taken are not as many as the live branches."""
+    broken = [dict(row) for row in connection.execute(_UNBALANCED).mappings()]
+    return connection.execute(_SLOTS).scalar_one(), broken
 
 
 def _bodies(connection: Connection, slots: Sequence[Any]) -> list[Body]:

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator
 
 from order_service import orders
 from order_service.checkout import (
@@ -53,23 +53,31 @@ class NewOrder(StrictModel):
     items: list[Item] = Field(min_length=1, max_length=ITEMS_MAX)
     slot_id: Identifier
 
-    @model_validator(mode="after")
-    def _sums_stay_exact(self) -> Self:
-        if max(self.quantities().values()) > MAX_INTEGER:
+    @field_validator("items")
+    @classmethod
+    def _sums_stay_exact(cls, items: list[Item]) -> list[Item]:
+        if max(_summed(items).values()) > MAX_INTEGER:
             message = f"the quantity of one product must not be above {MAX_INTEGER}"
             raise ValueError(message)
-        return self
+        return items
 
     def quantities(self) -> dict[int, int]:
         """Return the quantity of each product, in the order in which they were named first."""
-        sums: dict[int, int] = {}
-        for item in self.items:
-            sums[item.product_id] = sums.get(item.product_id, 0) + item.quantity
-        return sums
+        return _summed(self.items)
 
 
+def _summed(items: Sequence[Item]) -> dict[int, int]:
+    sums: dict[int, int] = {}
+    for item in items:
+        sums[item.product_id] = sums.get(item.product_id, 0) + item.quantity
+    return sums
+
+
+# Where the schema below stands in the document: a reference inside it is read from the document's root.
+_DEFINITIONS = "#/paths/~1orders/post/requestBody/content/application~1json/schema/$defs/{model}"
+_ORDER_SCHEMA = NewOrder.model_json_schema(ref_template=_DEFINITIONS)
 _ORDER_BODY = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": NewOrder.model_json_schema()}}},
+    "requestBody": {"required": True, "content": {"application/json": {"schema": _ORDER_SCHEMA}}},
     "parameters": [
         {"name": "Idempotency-Key", "in": "header", "required": False, "schema": {"type": "string", "maxLength": 255}}
     ],

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from order_service.claims import Answered, Busy, Claimed, Claims, Reused, Wanted, digest_of
-from order_service.decision_log import OrderRecord, is_repeated, refusals_of
+from order_service.decision_log import OrderRecord, is_repeated, payloads_of, refusals_of
 from two_phase.coordinator import Transaction
 from two_phase.engine import Engine, Settled, Ticket
 from two_phase.protocol import Decision, TransactionId, Unavailable, new_transaction_id
@@ -161,7 +161,9 @@ class Checkout:
         """Return the answer, or None if the key went to somebody else and the log has to be asked again."""
         for attempt in range(1, ATTEMPTS_MAX + 1):
             record = self._record(wish, wanted, may_be_repeated=attempt < ATTEMPTS_MAX)
-            settled = await self._decided(wanted, _transaction(transaction_id, instead_of, record), deadline)
+            settled = await self._decided(
+                wanted, Transaction(transaction_id, payloads_of(record), instead_of, record), deadline
+            )
             if isinstance(settled, Pending):
                 return settled
             self._learn_prices(settled)
@@ -232,17 +234,6 @@ class Checkout:
         self._prices.update({int(product_id): price for product_id, price in vote.facts.get("prices", {}).items()})
         while len(self._prices) > PRICES_MAX:
             self._prices.pop(next(iter(self._prices)))
-
-
-def _transaction(transaction_id: TransactionId, instead_of: tuple[TransactionId, ...], record: OrderRecord) -> Transaction:
-    # Without a price the order is refused by stock anyway, so nothing is asked of the account.
-    amount = record.total or 0
-    payloads: dict[str, dict[str, Any]] = {
-        "payment": {"user_id": record.user_id, "amount": amount},
-        "stock": {"items": list(record.items)},
-        "delivery": {"slot_id": record.slot_id},
-    }
-    return Transaction(transaction_id, payloads, instead_of, record)
 
 
 def _answer(settled: Settled) -> Answer:

@@ -79,6 +79,16 @@ class OrderRecord:
         return [(item["price"], item["quantity"] or 0) for item in self.items]
 
 
+def payloads_of(record: OrderRecord) -> dict[str, dict[str, Any]]:
+    """Return what each participant is asked for; the auditor holds their branches against the same."""
+    return {
+        # Without a price the order is refused by stock anyway, so nothing is asked of the account.
+        "payment": {"user_id": record.user_id, "amount": record.total or 0},
+        "stock": {"items": list(record.items)},
+        "delivery": {"slot_id": record.slot_id},
+    }
+
+
 class SqlDecisionLog:
     """The log of all replicas of order_service; blocking calls run in ``executor``."""
 

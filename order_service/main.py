@@ -2,7 +2,9 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+from order_service import orders
 from order_service.api import Counter, routes
 from order_service.checkout import Checkout
 from order_service.claims import Claims
@@ -14,6 +16,7 @@ from two_phase.hosting.database import connect
 from two_phase.hosting.server import Service, Status
 from two_phase.hosting.web import internal_app, public_app
 from two_phase.lane import Lane
+from two_phase.protocol import TransactionId
 from two_phase.router import coordinator_routes
 
 NAME = "order_service"
@@ -33,12 +36,15 @@ def create_service(settings: OrderSettings) -> Service:
     async def close() -> None:
         await asyncio.gather(*(peer.close() for peer in peers.values()))
 
+    async def decisions(after: TransactionId, limit: int) -> list[dict[str, Any]]:
+        return await decision_log.run(lambda connection: orders.decisions(connection, after, limit))
+
     keys = [settings.payment_key, settings.stock_key, settings.delivery_key]
     return Service(
         name=NAME,
         status=status,
         public=public_app(NAME, DESCRIPTION, "", routes(Counter(checkout, decision_log)), status.is_ready),
-        internal=internal_app(coordinator_routes(decision_log), keys),
+        internal=internal_app(coordinator_routes(decision_log, decisions), keys),
         background=[engine.run],
         drain=engine.drain,
         close=close,

@@ -35,6 +35,16 @@ _STATEMENT = text("""
     WHERE (at, id) < (CAST(:at AS timestamptz), :id)
     ORDER BY at DESC, id DESC LIMIT :limit
 """)
+_UNBALANCED = text("""
+    SELECT user_id AS id, opening + deposited AS put_in, available, coalesce(taken, 0) AS taken FROM accounts
+    LEFT JOIN (
+        SELECT CAST(payload->>'user_id' AS bigint) AS user_id, CAST(sum(CAST(payload->>'amount' AS bigint)) AS bigint) AS taken
+        FROM branches WHERE state <> 'aborted' GROUP BY 1
+    ) AS takings USING (user_id)
+    WHERE opening + deposited <> available + coalesce(taken, 0)
+       OR deposited <> (SELECT coalesce(sum(amount), 0) FROM deposits WHERE deposits.user_id = accounts.user_id)
+""")
+_COUNT = text("SELECT count(*) FROM accounts")
 _END = (datetime.max.replace(tzinfo=UTC), "")
 
 Body = dict[str, Any]
@@ -92,6 +102,12 @@ def statement(connection: Connection, user_id: int, before: tuple[datetime, str]
         "items": [_entry(row) for row in rows[:limit]],
         "next_cursor": encode_cursor(f"{rows[limit - 1].at.isoformat()} {rows[limit - 1].id}") if more else None,
     }
+
+
+def unbalanced(connection: Connection) -> tuple[int, list[Body]]:
+    """Return the number of accounts, and those where opening + deposits differ from available + taken."""
+    broken = [dict(row) for row in connection.execute(_UNBALANCED).mappings()]
+    return connection.execute(_COUNT).scalar_one(), broken
 
 
 def _row(connection: Connection, user_id: int) -> Any:

@@ -1,6 +1,7 @@
 """The public endpoints of payment_service: users with a balance, deposits, statements."""
 
-from datetime import datetime
+import re
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -12,6 +13,8 @@ from two_phase.hosting.participant import Desk
 from two_phase.hosting.problems import Invalid
 from two_phase.hosting.web import StrictRoute
 
+#: A deposit's number or an order's id.
+_ENTRY_ID = re.compile(r"[0-9a-f-]{1,36}")
 _TOUCHES_USER = "CAST(payload->>'user_id' AS bigint) = :user_id"
 
 
@@ -68,6 +71,8 @@ def _position(cursor: str | None) -> tuple[datetime, str] | None:
         return None
     at, _, entry_id = position.partition(" ")
     try:
-        return datetime.fromisoformat(at), entry_id
-    except ValueError:
-        raise Invalid("cursor", "is not a cursor of this list") from None
+        if _ENTRY_ID.fullmatch(entry_id):
+            return datetime.fromisoformat(at).astimezone(UTC), entry_id
+    except (ValueError, OverflowError):
+        pass
+    raise Invalid("cursor", "is not a cursor of this list")

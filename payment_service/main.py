@@ -1,5 +1,6 @@
 """How payment_service is wired."""
 
+from payment_service import accounts
 from payment_service.api import routes
 from payment_service.charge import Charge, give_back, take
 from two_phase.hosting.participant import participant_service
@@ -17,5 +18,6 @@ def create_service(settings: ParticipantSettings) -> Service:
         payload=Charge,
         take=take,
         give_back=give_back,
+        conservation=accounts.unbalanced,
         routes=routes,
     )

@@ -1,5 +1,6 @@
 """How stock_service is wired."""
 
+from stock_service import products
 from stock_service.api import routes
 from stock_service.reserve import Reservation, give_back, take
 from two_phase.hosting.participant import participant_service
@@ -17,5 +18,6 @@ def create_service(settings: ParticipantSettings) -> Service:
         payload=Reservation,
         take=take,
         give_back=give_back,
+        conservation=products.unbalanced,
         routes=routes,
     )

@@ -32,6 +32,17 @@ _RESTOCK = text("""
     RETURNING answer
 """)
 
+_UNBALANCED = text("""
+    SELECT product_id AS id, opening + restocked AS put_in, available, coalesce(taken, 0) AS taken FROM products
+    LEFT JOIN (
+        SELECT CAST(item->>'product_id' AS bigint) AS product_id, CAST(sum(CAST(item->>'quantity' AS bigint)) AS bigint) AS taken
+        FROM branches, jsonb_array_elements(payload->'items') AS item WHERE state <> 'aborted' GROUP BY 1
+    ) AS takings USING (product_id)
+    WHERE opening + restocked <> available + coalesce(taken, 0)
+       OR restocked <> (SELECT coalesce(sum(quantity), 0) FROM restocks WHERE restocks.product_id = products.product_id)
+""")
+_COUNT = text("SELECT count(*) FROM products")
+
 Body = dict[str, Any]
 
 
@@ -78,6 +89,12 @@ def restocked(connection: Connection, product_id: int, quantity: int, key: str |
     product = json.dumps(_body(more, on_hold))
     parameters = {"product_id": product_id, "quantity": quantity, "key": key, "product": product}
     return dict(connection.execute(_RESTOCK, parameters).scalar_one())
+
+
+def unbalanced(connection: Connection) -> tuple[int, list[Body]]:
+    """Return the number of products, and those where opening + restocks differ from available + taken."""
+    broken = [dict(row) for row in connection.execute(_UNBALANCED).mappings()]
+    return connection.execute(_COUNT).scalar_one(), broken
 
 
 def _body(row: Any, on_hold: int) -> Body:

@@ -87,7 +87,11 @@ def _refusal(reservation: Reservation, products: Mapping[int, Any], taken: Count
         return Refused("unknown_product", f"there is no product {', '.join(map(str, unknown))}")
     prices = {item.product_id: products[item.product_id].price for item in reservation.items}
     if any(item.price != prices[item.product_id] for item in reservation.items):
-        return Refused("price_changed", "the price is another by now", facts={"prices": {str(key): price for key, price in prices.items()}})
+        return Refused(
+            "price_changed",
+            "the price is another by now",
+            facts={"prices": {str(key): price for key, price in prices.items()}},
+        )
     short = [
         item.product_id
         for item in reservation.items

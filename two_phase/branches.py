@@ -58,6 +58,12 @@ _IN_DOUBT = text("""
           AND transaction_id > CAST(:after AS uuid)
     ORDER BY transaction_id LIMIT :limit
 """)
+_RECORDS = text("""
+    SELECT transaction_id::text, state, generation, payload, facts, reason,
+           CAST(extract(epoch FROM clock_timestamp() - recorded_at) AS float) AS age_seconds
+    FROM branches WHERE transaction_id > CAST(:after AS uuid) AND (CAST(:state AS text) IS NULL OR state = :state)
+    ORDER BY transaction_id LIMIT :limit
+""")
 _IN_DOUBT_SUMMARY = text("""
     SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(recorded_at)), 0) FROM branches WHERE state = 'prepared'
 """)
@@ -191,6 +197,12 @@ class SqlBranchStore:
         with self.begin(forced=False) as connection:
             rows = connection.execute(_IN_DOUBT, parameters).all()
         return [InDoubt(transaction_id=row[0], generation=row[1]) for row in rows]
+
+    def records(self, state: State | None, after: TransactionId, limit: int) -> list[dict[str, Any]]:
+        """Return up to ``limit`` branches as they stand, by id, beginning behind ``after``: what an auditor looks at."""
+        parameters = {"state": state and state.value, "after": after, "limit": limit}
+        with self.begin(forced=False) as connection:
+            return [dict(row) for row in connection.execute(_RECORDS, parameters).mappings()]
 
     def in_doubt_summary(self) -> tuple[int, float]:
         """Return how many branches are in doubt, and the age of the oldest in seconds."""

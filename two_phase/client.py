@@ -17,6 +17,8 @@ ROUND_PATH = "/two-phase/v1/round"
 OUTCOMES_PATH = "/two-phase/v1/outcomes"
 PEEK_PATH = "/two-phase/v1/peek"
 BRANCHES_PATH = "/two-phase/v1/branches"
+CONSERVATION_PATH = "/two-phase/v1/conservation"
+DECISIONS_PATH = "/two-phase/v1/decisions"
 
 A = TypeVar("A", Ballot, Outcomes)
 

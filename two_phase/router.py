@@ -1,20 +1,27 @@
 """The internal HTTP endpoints of both sides, each one path; authentication is the business of the app they are mounted in."""
 
 import asyncio
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ValidationError
 
 from two_phase.branches import BEFORE_ALL
-from two_phase.client import BRANCHES_PATH, OUTCOMES_PATH, PEEK_PATH, ROUND_PATH
+from two_phase.client import BRANCHES_PATH, CONSERVATION_PATH, DECISIONS_PATH, OUTCOMES_PATH, PEEK_PATH, ROUND_PATH
 from two_phase.decision_log import DecisionLog
 from two_phase.participant import Participant
-from two_phase.protocol import PROTOCOL_VERSION, ProtocolViolation, Question, Round, TransactionId
+from two_phase.protocol import PROTOCOL_VERSION, ProtocolViolation, Question, Round, State, TransactionId
 from two_phase.sweep import Run
 
 M = TypeVar("M", Round, Question)
+
+#: What an auditor may look at: branches, whether everything is conserved, decisions with the payloads of their branches.
+Records = Callable[[State | None, TransactionId, int], list[dict[str, Any]]]
+Conservation = Callable[[], tuple[int, list[dict[str, Any]]]]
+Decisions = Callable[[TransactionId, int], Awaitable[list[dict[str, Any]]]]
+Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
 async def _message(request: Request, model: type[M]) -> M:
@@ -31,8 +38,13 @@ def _answer(body: BaseModel) -> Response:
     return Response(body.model_dump_json(), media_type="application/json")
 
 
-def participant_routes(participant: Participant[Any, Any], run: Run[Any] = asyncio.to_thread) -> APIRouter:
-    """Return the endpoints of a participant: rounds in, ballots out, and the branches in doubt for who must know."""
+def participant_routes(
+    participant: Participant[Any, Any],
+    records: Records | None = None,
+    conservation: Conservation | None = None,
+    run: Run[Any] = asyncio.to_thread,
+) -> APIRouter:
+    """Return the endpoints of a participant: rounds in, ballots out, and what an auditor may look at."""
     router = APIRouter()
 
     @router.post(ROUND_PATH)
@@ -43,18 +55,23 @@ def participant_routes(participant: Participant[Any, Any], run: Run[Any] = async
 
     @router.get(BRANCHES_PATH)
     async def branches(
-        state: Literal["prepared"] = "prepared",
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        after: TransactionId = BEFORE_ALL,
+        state: State | None = None, limit: Limit = 100, after: TransactionId = BEFORE_ALL
     ) -> dict[str, object]:
-        """List branches in doubt by id, beginning behind ``after``."""
-        found = await run(lambda: participant.store.in_doubt(0, limit, after))
-        return {"state": state, "items": [each.model_dump() for each in found]}
+        """List branches, all or those in one ``state``, by id, beginning behind ``after``."""
+        assert records
+        return {"items": await run(lambda: records(state, after, limit))}
+
+    @router.get(CONSERVATION_PATH)
+    async def conservation_() -> dict[str, object]:
+        """Compare, in one snapshot, what was put in with what is available and what branches have taken."""
+        assert conservation
+        checked, broken = await run(conservation)
+        return {"checked": checked, "broken": broken}
 
     return router
 
 
-def coordinator_routes(decision_log: DecisionLog) -> APIRouter:
+def coordinator_routes(decision_log: DecisionLog, decisions: Decisions | None = None) -> APIRouter:
     """Return the endpoints of a coordinator: ``outcomes`` decides what is unknown, ``peek`` never writes."""
     router = APIRouter()
 
@@ -69,5 +86,11 @@ def coordinator_routes(decision_log: DecisionLog) -> APIRouter:
         """Tell the decisions that are recorded by now."""
         question = await _message(request, Question)
         return _answer(await decision_log.peek(question.transactions))
+
+    @router.get(DECISIONS_PATH)
+    async def decisions_(limit: Limit = 100, after: TransactionId = BEFORE_ALL) -> dict[str, object]:
+        """List decisions by id, beginning behind ``after``, each with what its branches must hold."""
+        assert decisions
+        return {"items": await decisions(after, limit)}
 
     return router

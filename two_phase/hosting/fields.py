@@ -14,6 +14,7 @@ from two_phase.protocol import MAX_INTEGER
 KEY_LENGTH_MAX = 255
 NAME_LENGTH_MAX = 200
 _RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
+_DIGITS = re.compile(r"-?[0-9]+")
 
 
 class StrictModel(BaseModel):
@@ -41,11 +42,18 @@ def _in_utc(value: datetime) -> datetime:
         raise ValueError("is beyond the calendar") from None
 
 
+def plain_digits(value: object) -> object:
+    """Refuse text of a path or a query that is a number for Python alone, such as " 1", "+1" and "1_0"."""
+    if isinstance(value, str) and not _DIGITS.fullmatch(value):
+        raise ValueError("must be an integer, in digits alone")
+    return value
+
+
 #: A moment in time as RFC 3339 writes it, with an offset; kept in UTC.
 Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_moment), AfterValidator(_in_utc)]
 
 #: The id of a user, a product or a slot.
-Identifier = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
+Identifier = Annotated[int, Field(ge=1, le=MAX_INTEGER), BeforeValidator(plain_digits)]
 #: An amount of money in the smallest unit, or a number of goods: more than nothing.
 Quantity = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
 #: The same, or nothing.

@@ -3,10 +3,11 @@
 import base64
 import binascii
 import json
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from two_phase.hosting.fields import plain_digits
 from two_phase.hosting.problems import Invalid
 from two_phase.protocol import MAX_INTEGER
 
@@ -18,7 +19,7 @@ class Page(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    limit: int = Field(default=20, ge=1, le=100)
+    limit: Annotated[int, BeforeValidator(plain_digits)] = Field(default=20, ge=1, le=100)
     cursor: str | None = Field(default=None, max_length=200)
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from fastapi import APIRouter
 from pydantic import BaseModel
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 
 from two_phase.branches import SqlBranchStore, touching
 from two_phase.client import HttpCoordinator, Peer
@@ -25,6 +25,8 @@ from two_phase.router import participant_routes
 from two_phase.sweep import Sweep
 
 T = TypeVar("T")
+#: How many resources were looked at, and those in which something got lost or was made up.
+Conserved = tuple[int, list[dict[str, Any]]]
 P = TypeVar("P", bound=BaseModel)
 
 
@@ -75,6 +77,7 @@ def participant_service(
     payload: type[P],
     take: Take[Connection, P],
     give_back: GiveBack[Connection, P],
+    conservation: Callable[[Connection], Conserved],
     routes: Callable[[Desk], APIRouter],
 ) -> Service:
     """Return a service called ``name``, whose public paths begin with ``prefix``."""
@@ -90,11 +93,18 @@ def participant_service(
         interval_seconds=settings.sweep_interval_seconds,
     )
     watch_in_doubt(store.in_doubt_summary)
+
+    def conserved() -> Conserved:
+        with engine.connect() as connection:
+            # Looks at every row, which may take longer than a request may.
+            connection.execute(text("SET LOCAL statement_timeout = '10min'"))
+            return conservation(connection)
+
     return Service(
         name=name,
         status=status,
         public=public_app(name, description, prefix, routes(Desk(engine, sweep)), status.is_ready),
-        internal=internal_app(participant_routes(participant), [settings.order_key]),
+        internal=internal_app(participant_routes(participant, store.records, conserved), [settings.order_key]),
         background=[sweep.run],
         close=peer.close,
     )

@@ -17,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from two_phase.hosting.database import DATABASE_FAILURES, unavailable
 from two_phase.protocol import ProtocolViolation, Unavailable
@@ -112,8 +113,12 @@ def _sentence(error: Mapping[str, Any]) -> str:
 def install(app: FastAPI) -> None:
     """Make ``app`` answer every failure with a problem."""
 
-    async def told(_request: Request, error: Exception) -> Response:
-        return _answer(error)
+    async def told(request: Request, error: Exception) -> Response:
+        answer = _answer(error)
+        if answer.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
+            # The framework names the methods of the first route that has this path, where there may be several.
+            answer.headers["Allow"] = ", ".join(_allowed_methods(request))
+        return answer
 
     for kind in (
         Problem,
@@ -126,6 +131,15 @@ def install(app: FastAPI) -> None:
     ):
         app.add_exception_handler(kind, told)
     app.add_exception_handler(Exception, told)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    scopes = {method: {**request.scope, "method": method} for method in ("GET", "POST", "PATCH")}
+    return [
+        method
+        for method, scope in scopes.items()
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+    ]
 
 
 def _answer(error: Exception) -> Response:  # noqa: PLR0911 - one line of a table each

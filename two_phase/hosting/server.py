@@ -18,10 +18,12 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 from sqlalchemy import Engine
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from two_phase.hosting import migrations
 from two_phase.hosting.database import UnsafeDatabase, is_reachable, wait_for_schema
 from two_phase.hosting.observability import configure_logging
+from two_phase.hosting.problems import problem
 from two_phase.hosting.settings import ServiceSettings
 
 log = logging.getLogger(__name__)
@@ -64,6 +66,17 @@ class Service:
     #: Returns when all that was accepted is done.
     drain: Callable[[], Awaitable[None]] = _nothing
     close: Callable[[], Awaitable[None]] = field(default=_nothing)
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's parser, whose answer to what it cannot parse, such as a method that nobody has heard of, is a problem too."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer, and close the connection, since nobody knows where the next request would begin."""
+        answer = problem(400, "malformed", msg, headers={"Connection": "close"})
+        headers = b"".join(b"%b: %b\r\n" % header for header in answer.raw_headers)
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n" + headers + b"\r\n" + bytes(answer.body))
+        self.transport.close()
 
 
 class _Listener(uvicorn.Server):
@@ -146,7 +159,7 @@ async def _listening(app: FastAPI, host: str, port: int, graceful_seconds: int) 
     listener = _Listener(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=_Protocol,
             lifespan="off",
             log_config=None,
             access_log=False,
