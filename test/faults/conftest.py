@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 
 import httpx
 import pytest
+
 from e2e.given import Given
 from e2e.running_shop import Shop, launch
 

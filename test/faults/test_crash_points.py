@@ -15,11 +15,11 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from sqlalchemy import URL, Engine, create_engine
+
 from e2e.given import Given
 from e2e.running_shop import Shop
 from laws import broken_laws
-from sqlalchemy import URL, Engine, create_engine
-
 from two_phase.faults import COORDINATOR_POINTS, PARTICIPANT_POINTS
 
 PARTICIPANTS = ("payment", "stock", "delivery")

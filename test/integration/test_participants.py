@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from laws import broken_laws
 from sqlalchemy import Connection, Engine, text
 
 from delivery_service import book, slots
+from laws import broken_laws
 from payment_service import accounts, charge
 from stock_service import products, reserve
 from two_phase.branches import SqlBranchStore

@@ -1,0 +1,73 @@
+"""The `shop` command: python -m shop up, python -m shop demo."""
+
+import contextlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help=__doc__.splitlines()[0] if __doc__ else None, no_args_is_help=True, add_completion=False)
+
+Data = Annotated[Path, typer.Option(envvar="SHOP_DATA", help="The folder for data, logs and pid files.")]
+Port = Annotated[
+    int, typer.Option(envvar="SHOP_PORT", min=0, max=65535, help="The gateway's port on 127.0.0.1; 0 takes a free one.")
+]
+Replicas = Annotated[int, typer.Option(envvar="SHOP_REPLICAS", min=1, max=8, help="How many processes of each service.")]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        envvar="DATABASE_URL", help="An administrator's URL of a PostgreSQL server to use instead of one of our own."
+    ),
+]
+PgBinDir = Annotated[
+    Path | None, typer.Option(envvar="PG_BIN_DIR", help="The folder of PostgreSQL's programs, if not to be searched for.")
+]
+
+
+def _say(line: str) -> None:
+    # A terminal that has gone is no reason to stop, or to stop badly.
+    with contextlib.suppress(OSError):
+        typer.echo(line)
+
+
+@app.callback()
+def _shop() -> None:
+    """Run, show and operate the shop of four services whose orders are atomic."""
+
+
+@app.command()
+def up(
+    data: Data = Path(".data"),
+    port: Port = 8080,
+    replicas: Replicas = 1,
+    database_url: DatabaseUrl = None,
+    pg_bin_dir: PgBinDir = None,
+) -> None:
+    """Run the shop: PostgreSQL, migrations, the four services and the gateway, until Ctrl-C."""
+    from shop.program import CannotRun
+    from shop.up import Wishes
+    from shop.up import up as run
+
+    try:
+        run(Wishes(data, port, replicas, database_url, pg_bin_dir), _say)
+    except CannotRun as reason:
+        typer.echo(f"cannot run the shop: {reason}", err=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def demo(database_url: DatabaseUrl = None) -> None:
+    """Start a shop of its own, play the homework scenario on it, show every answer, stop it; exits 0 if all seven steps held."""
+    from shop.demo import demo as run
+    from shop.program import CannotRun
+
+    try:
+        held = run(database_url)
+    except CannotRun as reason:
+        typer.echo(f"cannot show the shop: {reason}", err=True)
+        raise typer.Exit(1) from None
+    raise typer.Exit(0 if held else 1)
+
+
+if __name__ == "__main__":
+    app()

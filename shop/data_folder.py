@@ -1,0 +1,143 @@
+"""What one run of the shop keeps on disk, under SHOP_DATA: the data, the logs, the pid files, the secrets, and two locks.
+
+    postgres/       PostgreSQL's data, unless DATABASE_URL names a server
+    logs/           a log per process; a run begins new ones and keeps those of the run before as *.log.previous
+    run/            a pid file per process, and addresses.json: who listens where
+    secrets.json    passwords and keys, made once; readable by its owner alone
+
+Two runs on one folder would hand each other's processes out as their own, so a run holds ``run/lock`` while it lives. A run that
+was killed leaves children for a moment: they have inherited ``run/children.lock``, and the next run waits until all are gone.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from shop.program import CannotRun
+
+ORPHANS_SECONDS = 10
+_SECRETS = (
+    "postgres",
+    "order_service",
+    "payment_service",
+    "stock_service",
+    "delivery_service",
+    "payment_key",
+    "stock_key",
+    "delivery_key",
+)
+
+
+class DataFolder:
+    """The folder of one run."""
+
+    def __init__(self, root: Path) -> None:
+        """Describe the folder; ``prepare`` makes it."""
+        self.root = root.expanduser().absolute()
+        self.postgres = self.root / "postgres"
+        self.logs = self.root / "logs"
+        self.run = self.root / "run"
+        self.gateway = self.root / "gateway"
+        self._addresses = self.run / "addresses.json"
+
+    def prepare(self) -> None:
+        """Make the folder and its parts; raises CannotRun."""
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for part in (self.logs, self.run, self.gateway):
+                part.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise CannotRun(f"SHOP_DATA is {self.root}, and that cannot be used: {error}") from None
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[int]:
+        """Hold the folder inside the block; yields the descriptor that every child must inherit; raises CannotRun."""
+        with contextlib.ExitStack() as stack:
+            mine = stack.enter_context(_lock_file(self.run / "lock"))
+            if not _is_locked(mine):
+                holder = os.pread(mine, 20, 0).decode()
+                raise CannotRun(
+                    f"a shop already runs on {self.root} (pid {holder}): stop it, or set another SHOP_DATA and SHOP_PORT"
+                )
+            os.ftruncate(mine, 0)
+            os.pwrite(mine, str(os.getpid()).encode(), 0)
+            inherited = stack.enter_context(_lock_file(self.run / "children.lock"))
+            deadline = time.monotonic() + ORPHANS_SECONDS
+            while not _is_locked(inherited):
+                if time.monotonic() > deadline:
+                    raise CannotRun(f"processes of an earlier run on {self.root} still live: end them first")
+                time.sleep(0.05)
+            self._forget_earlier_run()
+            stack.callback(self._addresses.unlink, missing_ok=True)
+            yield inherited
+
+    def log(self, name: str) -> Path:
+        """Return where process ``name`` writes."""
+        return self.logs / f"{name}.log"
+
+    def log_tail(self, name: str, lines: int = 8) -> str:
+        """Return the last lines that process ``name`` has written."""
+        with contextlib.suppress(FileNotFoundError):
+            return "\n".join(self.log(name).read_text(errors="replace").splitlines()[-lines:])
+        return ""
+
+    def write_pid(self, name: str, pid: int) -> None:
+        """Tell everybody the pid of process ``name``; who reads the file finds the old pid or the new one, never half of one."""
+        _replace(self.run / f"{name}.pid", f"{pid}\n")
+
+    def forget_pid(self, name: str) -> None:
+        """Tell everybody that process ``name`` does not run."""
+        (self.run / f"{name}.pid").unlink(missing_ok=True)
+
+    def write_addresses(self, addresses: object) -> None:
+        """Tell tests and operators who listens where."""
+        _replace(self._addresses, json.dumps(addresses, indent=2) + "\n")
+
+    def secrets(self) -> dict[str, str]:
+        """Return the passwords and keys, which are made when they are first asked for."""
+        path = self.root / "secrets.json"
+        known = json.loads(path.read_text()) if path.exists() else {}
+        missing = {name: secrets.token_urlsafe(32) for name in _SECRETS if name not in known}
+        if "database_suffix" not in known:
+            missing["database_suffix"] = secrets.token_hex(4)
+        if missing:
+            _replace(path, json.dumps({**known, **missing}, indent=2) + "\n")
+        return {**known, **missing}
+
+    def _forget_earlier_run(self) -> None:
+        for pid_file in self.run.glob("*.pid"):
+            pid_file.unlink()
+        self._addresses.unlink(missing_ok=True)
+        for log in self.logs.glob("*.log"):
+            log.replace(log.with_suffix(".log.previous"))
+
+
+@contextlib.contextmanager
+def _lock_file(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Lock the file if nobody else has, and return whether we have it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _replace(path: Path, content: str) -> None:
+    making = path.with_name(f".{path.name}.new")
+    making.unlink(missing_ok=True)
+    with os.fdopen(os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(content)
+    making.replace(path)

@@ -1,0 +1,97 @@
+"""The services' processes: how many, on which ports, and with which settings each.
+
+A replica keeps its ports for the whole run, because its peers were told them when they were started.
+"""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from shop.ports import LOOPBACK, Ports
+from shop.program import ROOT, Program
+
+PARTICIPANTS = ("payment", "stock", "delivery")
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One process of a service; ``service`` is order, payment, stock or delivery."""
+
+    service: str
+    number: int
+    public_port: int
+    internal_port: int
+
+    @property
+    def name(self) -> str:
+        """Return the name of its pid file and its log: payment, payment-2."""
+        return self.service if self.number == 1 else f"{self.service}-{self.number}"
+
+    @property
+    def package(self) -> str:
+        """Return the name of the service's package, which is also that of its schema."""
+        return f"{self.service}_service"
+
+    @property
+    def public(self) -> str:
+        """Return the public listener's host:port."""
+        return f"{LOOPBACK}:{self.public_port}"
+
+    @property
+    def internal_url(self) -> str:
+        """Return the internal listener's address."""
+        return f"http://{LOOPBACK}:{self.internal_port}"
+
+    @property
+    def ready_path(self) -> str:
+        """Return the path that tells whether the service is ready, here and through the gateway."""
+        return "/health/ready" if self.service == "order" else f"/{self.service}/health/ready"
+
+
+def planned(count: int, ports: Ports) -> list[Replica]:
+    """Return ``count`` replicas of each service, the participants first, as they are to be started first."""
+    services = (*PARTICIPANTS, "order")
+    return [
+        Replica(service, number, ports.reserve(), ports.reserve()) for service in services for number in range(1, count + 1)
+    ]
+
+
+def program(replica: Replica, replicas: Sequence[Replica], database_url: str, secrets: Mapping[str, str]) -> Program:
+    """Return the process of ``replica``, which knows the internal listeners of all ``replicas`` that it works with."""
+
+    def urls(service: str) -> str:
+        return ",".join(each.internal_url for each in replicas if each.service == service)
+
+    if replica.service == "order":
+        peers = {f"{service}_URLS".upper(): urls(service) for service in PARTICIPANTS}
+        keys = {f"{service}_KEY".upper(): secrets[f"{service}_key"] for service in PARTICIPANTS}
+    else:
+        peers = {"ORDER_URLS": urls("order")}
+        keys = {"ORDER_KEY": secrets[f"{replica.service}_key"]}
+    listeners = {"HOST": LOOPBACK, "PUBLIC_PORT": str(replica.public_port), "INTERNAL_PORT": str(replica.internal_port)}
+    return Program(
+        name=replica.name,
+        command=(sys.executable, "-m", replica.package),
+        environment={**_environment(database_url), **listeners, **peers, **keys},
+    )
+
+
+def migration(package: str, database_url: str) -> Program:
+    """Return the program that brings the schema of ``package`` up to date: the command of every deployment."""
+    return Program(
+        name=f"migrate-{package.removesuffix('_service')}",
+        command=(sys.executable, "-m", "alembic", "-c", "config/alembic.ini", "-n", package, "upgrade", "head"),
+        environment=_environment(database_url),
+    )
+
+
+def _environment(database_url: str) -> dict[str, str]:
+    """Return the caller's environment, so that LOG_LEVEL and its like can be set, with what the run decides on top."""
+    return {
+        "LOG_FORMAT": "console",
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "DATABASE_URL": database_url,
+    }

@@ -1,0 +1,105 @@
+"""The services' internal API, for an operator: where it is, which keys open it, and what can be asked.
+
+On a local run everything stands in SHOP_DATA. Elsewhere ORDER_URL, PAYMENT_URL, STOCK_URL and DELIVERY_URL name the internal
+listeners, and PAYMENT_KEY, STOCK_KEY and DELIVERY_KEY are the keys that the services share.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+import httpx
+
+from shop.program import CannotRun
+from two_phase.client import BRANCHES_PATH, CONSERVATION_PATH, DECISIONS_PATH, ROUND_PATH
+from two_phase.protocol import Ballot, Round
+
+PARTICIPANTS = ("payment", "stock", "delivery")
+
+Row = Mapping[str, Any]
+
+
+class Services:
+    """The four services as an operator reaches them."""
+
+    def __init__(self, urls: Mapping[str, str], keys: Mapping[str, str]) -> None:
+        """Take the base URL of each internal listener, and the key of each participant."""
+        self.participants = PARTICIPANTS
+        self._urls = urls
+        # order_service accepts the key of any participant.
+        self._keys = {**keys, "order": keys[PARTICIPANTS[0]]}
+        self._client = httpx.Client(timeout=30, trust_env=False)
+
+    @classmethod
+    def found(cls, data: Path) -> Self:
+        """Return the services that the environment names, or those of the local run on ``data``; raises CannotRun."""
+        if "ORDER_URL" in os.environ:
+            return cls(*_from_environment())
+        try:
+            addresses = json.loads((data / "run" / "addresses.json").read_text())
+            secrets = json.loads((data / "secrets.json").read_text())
+        except FileNotFoundError:
+            raise CannotRun(f"no shop runs on {data}: start one, set SHOP_DATA, or set ORDER_URL and the others") from None
+        urls = {name: addresses["services"][name]["internal"] for name in ("order", *PARTICIPANTS)}
+        return cls(urls, {name: secrets[f"{name}_key"] for name in PARTICIPANTS})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._client.close()
+
+    def decisions(self, after: str, limit: int) -> list[Row]:
+        """Return decisions behind ``after``, by id."""
+        return self._items("order", DECISIONS_PATH, {"after": after, "limit": limit})
+
+    def decision(self, transaction_id: str) -> Row | None:
+        """Return the decision on one transaction."""
+        return _only(transaction_id, self.decisions(_before(transaction_id), 1))
+
+    def branches(self, name: str, after: str, limit: int) -> list[Row]:
+        """Return branches of a participant behind ``after``, by id."""
+        return self._items(name, BRANCHES_PATH, {"after": after, "limit": limit})
+
+    def branch(self, name: str, transaction_id: str) -> Row | None:
+        """Return a participant's branch of one transaction."""
+        return _only(transaction_id, self.branches(name, _before(transaction_id), 1))
+
+    def conservation(self, name: str) -> tuple[int, list[Row]]:
+        """Return how many resources a participant has looked at, and those that do not add up."""
+        body = self._answer("GET", name, CONSERVATION_PATH, timeout=600)
+        return int(body["checked"]), list(body["broken"])
+
+    def round(self, name: str, message: Round) -> Ballot:
+        """Send a round to a participant."""
+        return Ballot.model_validate(self._answer("POST", name, ROUND_PATH, json=message.model_dump()))
+
+    def _items(self, name: str, path: str, parameters: dict[str, Any]) -> list[Row]:
+        return list(self._answer("GET", name, path, params=parameters)["items"])
+
+    def _answer(self, method: str, name: str, path: str, **options: Any) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {self._keys[name]}"}
+        response = self._client.request(method, self._urls[name] + path, headers=headers, **options)
+        response.raise_for_status()
+        return dict(response.json())
+
+
+def _from_environment() -> tuple[dict[str, str], dict[str, str]]:
+    try:
+        urls = {name: os.environ[f"{name.upper()}_URL"].rstrip("/") for name in ("order", *PARTICIPANTS)}
+        return urls, {name: os.environ[f"{name.upper()}_KEY"] for name in PARTICIPANTS}
+    except KeyError as missing:
+        raise CannotRun(f"ORDER_URL is set, but {missing.args[0]} is not") from None
+
+
+def _before(transaction_id: str) -> str:
+    """Return the id just below ``transaction_id``, so that a list behind it begins with it."""
+    return str(UUID(int=max(0, UUID(transaction_id).int - 1)))
+
+
+def _only(transaction_id: str, rows: list[Row]) -> Row | None:
+    return next((row for row in rows if row["transaction_id"] == transaction_id), None)

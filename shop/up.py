@@ -1,0 +1,141 @@
+"""`shop up`: the whole shop on this machine, until somebody stops it.
+
+PostgreSQL -> database, roles, schemas -> migrations -> participants -> order -> gateway -> ready
+"""
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import httpx
+from sqlalchemy import URL
+
+from shop import gateway, postgres_binaries, replicas
+from shop.data_folder import DataFolder
+from shop.database import SERVICES, ShopDatabase, admin_url
+from shop.ports import LOOPBACK, Ports
+from shop.postgres import START_SECONDS, Postgres, account_for, major_of
+from shop.program import CannotRun
+from shop.replicas import Replica
+from shop.supervisor import Supervisor
+
+READY_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user has asked for, by options or environment variables."""
+
+    data: Path
+    port: int
+    replicas: int
+    database_url: str | None
+    pg_bin_dir: Path | None
+
+
+def up(wishes: Wishes, say: Callable[[str], None]) -> None:
+    """Run the shop until SIGINT or SIGTERM; raises CannotRun."""
+    data = DataFolder(wishes.data)
+    data.prepare()
+    with ExitStack() as stack:
+        supervisor = Supervisor(data, stack.enter_context(data.locked()), say)
+        listener = stack.enter_context(_listener(wishes.port))
+        ports = stack.enter_context(Ports())
+        stack.enter_context(supervisor.obeying_signals())
+        run = _Run(wishes, data, supervisor, ports, say)
+        run.start(listener)
+        while True:
+            supervisor.pause()
+
+
+def _listener(port: int) -> socket.socket:
+    """Return the gateway's listening socket: it is ours for the whole run, whichever process accepts from it."""
+    try:
+        return socket.create_server((LOOPBACK, port), backlog=1024)
+    except OSError as error:
+        raise CannotRun(
+            f"cannot listen on {LOOPBACK}:{port} ({os.strerror(error.errno or 0)}): set another SHOP_PORT"
+        ) from None
+
+
+@dataclass(frozen=True)
+class _Run:
+    wishes: Wishes
+    data: DataFolder
+    supervisor: Supervisor
+    ports: Ports
+    say: Callable[[str], None]
+
+    def start(self, listener: socket.socket) -> None:
+        """Start everything in order, and return when all is ready; raises CannotRun, Stopping."""
+        secrets = self.data.secrets()
+        database = self._database(secrets)
+        database.provide()
+        urls = {service: database.url(service).render_as_string(hide_password=False) for service in SERVICES}
+        self.supervisor.run_to_end(*(replicas.migration(service, urls[service]) for service in SERVICES))
+        self.say(f"database    {database.name}, a schema and a role for each service, migrated")
+        plan = replicas.planned(self.wishes.replicas, self.ports)
+        for services, seconds in ((replicas.PARTICIPANTS, 2.0), (("order",), 2.0)):
+            group = [each for each in plan if each.service in services]
+            programs = [replicas.program(each, plan, urls[each.package], secrets) for each in group]
+            self.supervisor.keep(*programs, seconds_to_stop=seconds)
+        for each in plan:
+            self.say(f"{each.name:<11} public http://{each.public}, internal {each.internal_url}")
+        url = self._start_gateway(plan, listener)
+        self._tell_addresses(url, plan, database.admin)
+        self._wait_until_ready(url, plan)
+        self.say(f"data, logs and pid files are in {self.data.root}; Ctrl-C stops everything")
+        self.say("ready")
+
+    def _database(self, secrets: dict[str, str]) -> ShopDatabase:
+        if self.wishes.database_url:
+            admin = admin_url(self.wishes.database_url)
+            self.say(
+                f"PostgreSQL  the server on {admin.host or 'this machine'}:{admin.port or 5432} that DATABASE_URL names"
+            )
+            return ShopDatabase(admin, secrets, suffix=f"_{secrets['database_suffix']}")
+        return ShopDatabase(self._start_postgres(secrets["postgres"]).url(), secrets)
+
+    def _start_postgres(self, password: str) -> Postgres:
+        folder = self.data.postgres
+        binaries = postgres_binaries.find(account_for(folder), major_of(folder), self.wishes.pg_bin_dir)
+        server = Postgres(binaries, folder, self.ports.reserve(), password)
+        server.create(self.supervisor.run_to_end)
+        self.supervisor.keep(server.program(), seconds_to_stop=1.8, before_start=server.forget_stale_lock)
+        self.say(f"PostgreSQL  {binaries.version} of {binaries.folder} on {LOOPBACK}:{server.port}")
+        if not self.supervisor.wait_until(server.is_answering, START_SECONDS):
+            raise CannotRun(f"PostgreSQL does not answer:\n{self.data.log_tail('postgres')}")
+        return server
+
+    def _start_gateway(self, plan: Sequence[Replica], listener: socket.socket) -> str:
+        behind = {f"{each.service}-service": [peer.public for peer in plan if peer.service == each.service] for each in plan}
+        config = gateway.configuration(gateway.routes(), behind, listener.fileno())
+        program = gateway.program(config, self.data.gateway, listener.fileno())
+        self.supervisor.keep(program, seconds_to_stop=gateway.GRACE_SECONDS + 0.5)
+        url = f"http://{LOOPBACK}:{listener.getsockname()[1]}"
+        self.say(f"gateway     {url}")
+        return url
+
+    def _tell_addresses(self, url: str, plan: Sequence[Replica], admin: URL) -> None:
+        listeners = {each.name: {"public": f"http://{each.public}", "internal": each.internal_url} for each in plan}
+        server = {"host": admin.host, "port": admin.port}
+        self.data.write_addresses({"gateway": url, "postgres": server, "services": listeners})
+
+    def _wait_until_ready(self, url: str, plan: Sequence[Replica]) -> None:
+        """Return when every replica says that it is ready, and the gateway finds a ready one of each service."""
+        waiting = {f"{base}{each.ready_path}": each.name for each in plan for base in (f"http://{each.public}", url)}
+        with httpx.Client(trust_env=False, timeout=2) as client:
+            for address, name in waiting.items():
+                if not self.supervisor.wait_until(partial(_is_ready, client, address), READY_SECONDS):
+                    raise CannotRun(f"{name} is not ready; the end of its log says:\n{self.data.log_tail(name)}")
+
+
+def _is_ready(client: httpx.Client, address: str) -> bool:
+    try:
+        return client.get(address).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False

@@ -1,0 +1,1 @@
+"""The real protocol code in a simulated world, in which a seed decides everything."""

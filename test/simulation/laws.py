@@ -1,0 +1,182 @@
+"""The laws of the protocol: some are looked at whenever something becomes visible, the others when everything is at rest."""
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from order_service.checkout import Wish
+from two_phase.branches import Branch
+from two_phase.lane import Lane
+from two_phase.protocol import Round, State, TransactionId
+
+from simulation.balance import AT_REST
+from simulation.clock import Life
+from simulation.customers import Told
+from simulation.disk import Change, was_new
+from simulation.plan import SERVICES
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+_TOO_LITTLE = ("insufficient_funds", "out_of_stock", "no_courier")
+_LEGAL = {
+    (None, State.PREPARED),
+    (None, State.ABORTED),
+    (State.PREPARED, State.COMMITTED),
+    (State.PREPARED, State.ABORTED),
+}
+
+
+class Laws:
+    """Watches a world, and remembers every law that was broken."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self.broken: list[str] = []
+        self.lanes: dict[Life, list[Lane]] = {}
+        #: On which decisions somebody acted, by transaction.
+        self._acted: defaultdict[TransactionId, set[str]] = defaultdict(set)
+        self._key_of: dict[TransactionId, tuple[int, str]] = {}
+
+    def broke(self, law: str, detail: str) -> None:
+        """Note that a law does not hold; what happens while the run is cleared away is nobody's fault."""
+        if self._world.loop.is_closed():
+            return
+        self._world.note("BROKEN: %s: %s", law, detail)
+        self.broken.append(f"{law}: {detail}")
+
+    def _acts(self, transaction_id: TransactionId, decision: str, who: str) -> None:
+        acted = self._acted[transaction_id]
+        acted.add(decision)
+        if len(acted) > 1:
+            self.broke("decision_never_changes", f"{who} acts on {decision} of {transaction_id}, another on the contrary")
+
+    def watcher_of(self, service: str) -> Any:
+        """Return what looks at every commit of a participant."""
+
+        def changed(changes: list[Change]) -> None:
+            for change in changes:
+                if change[0] == "branches":
+                    self._branch_changed(service, change)
+                else:
+                    self._not_overdrawn(service, change)
+
+        return changed
+
+    def _branch_changed(self, service: str, change: Change) -> None:
+        _, transaction_id, before = change
+        branch: Branch = self._branches(service)[transaction_id].branch
+        state_before = None if was_new(change) else before.branch.state
+        self._world.note("%s: %s is %s %s", service, transaction_id, branch.state, branch.reason or "")
+        self._world.seen[f"branch: {state_before} -> {branch.state}"] += 1
+        if (state_before, branch.state) not in _LEGAL:
+            self.broke("vote_is_a_promise", f"{service}: {transaction_id} went from {state_before} to {branch.state}")
+        if branch.state is State.COMMITTED:
+            self._acts(transaction_id, "confirmed", service)
+        elif branch.state is State.ABORTED and branch.reason is None:
+            self._acts(transaction_id, "cancelled", service)
+        elif branch.reason in _TOO_LITTLE:
+            self._not_its_own_rival(service, transaction_id)
+
+    def _not_its_own_rival(self, service: str, transaction_id: TransactionId) -> None:
+        key = self._key_of.get(transaction_id)
+        for other, row in self._branches(service).items():
+            if key is not None and row.branch.state is State.PREPARED and self._key_of.get(other) == key:
+                self.broke("key_competes_with_itself", f"{service}: {transaction_id} is refused for what {other} holds")
+
+    def _not_overdrawn(self, service: str, change: Change) -> None:
+        table, key, _ = change
+        if table == "bookings":
+            return
+        row = self._world.disks[service].tables[table][key]
+        available = row if table == "accounts" else row[1] if table == "products" else 0
+        if available < 0:
+            self.broke("nothing_is_overdrawn", f"{service}: {key} has {available}")
+
+    def log_changed(self, changes: list[Change]) -> None:
+        """Look at every commit of the log."""
+        tables = self._world.disks["order"].tables
+        for change in changes:
+            table, key, _ = change
+            if table == "claims":
+                self._key_of[tables["claims"][key].transaction_id] = key
+            elif table == "orders":
+                self._decided(change, tables["orders"][key])
+
+    def _decided(self, change: Change, row: dict[str, Any]) -> None:
+        transaction_id, status = row["transaction_id"], row["status"]
+        self._world.note("log: %s is %s", transaction_id, status)
+        self._world.seen[f"order: {'none' if was_new(change) else 'decided'} -> {status}"] += 1
+        if not was_new(change):
+            self.broke("decision_never_changes", f"the row of {transaction_id} was changed")
+        if status == "confirmed":
+            for service in SERVICES:
+                row_on_disk = self._world.disks[service].durable("branches", transaction_id)
+                if row_on_disk is None or row_on_disk.branch.state is State.ABORTED:
+                    self.broke("confirmed_only_by_all_votes", f"{service} has no durable branch of {transaction_id}")
+
+    def round_leaves(self, message: Round) -> None:
+        """Look at every round that leaves order_service: nobody is told what is not durable."""
+        log = self._world.disks["order"]
+        for transaction_id in message.commits:
+            row = log.durable("orders", transaction_id)
+            if row is None or row["status"] != "confirmed":
+                self.broke("told_what_is_durable", f"a commit of {transaction_id} leaves")
+            self._acts(transaction_id, "confirmed", "a round")
+        for transaction_id in message.aborts:
+            self._acts(transaction_id, "cancelled", "a round")
+
+    def about_to_tell(self, wish: Wish, told: Told) -> None:
+        """Look at every answer before it leaves: it rests on a row that survives, apart from a refusal without a key."""
+        if told.status not in (201, 409) or told.order_id is None:
+            return
+        row = self._world.disks["order"].durable("orders", told.order_id)
+        if row is None and (told.status == 201 or wish.key is not None):
+            self.broke("told_what_is_durable", f"{told} is told")
+        if row is not None and (row["status"] == "confirmed") != (told.status == 201):
+            self.broke("told_what_is_recorded", f"{told} is told, and the log says {row['status']}")
+        self._acts(told.order_id, "confirmed" if told.status == 201 else "cancelled", "an answer")
+
+    def was_told(self, wish: Wish, told: Told) -> None:
+        """Look at what a customer has heard."""
+        if told.status == 503 and told.order_id is not None:
+            self._acts(told.order_id, "cancelled", "a customer")
+        if told.status not in (201, 409) or wish.key is None:
+            return
+        answers = {
+            answer
+            for other, answer in self._world.customers.told
+            if (other.user_id, other.key) == (wish.user_id, wish.key) and answer.status in (201, 409)
+        }
+        if len(answers) > 1:
+            self.broke("same_key_same_answer", f"{wish.key}: {sorted(map(str, answers))}")
+
+    def was_shown(self, service: str, told: Told, shown: dict[TransactionId, Branch]) -> None:
+        """Look at what a customer sees after he was told something."""
+        branch = shown.get(str(told.order_id))
+        if told.status == 201 and (branch is None or branch.state is not State.COMMITTED):
+            self.broke("read_your_writes", f"{service} shows {branch} after {told}")
+
+    def restless(self) -> str:
+        """Return what still has to happen, or nothing."""
+        world = self._world
+        for service in SERVICES:
+            for transaction_id, row in self._branches(service).items():
+                if row.branch.state is State.PREPARED:
+                    return f"{service}: {transaction_id} is prepared"
+        for life, lanes in self.lanes.items():
+            if life.alive and not life.paused:
+                for lane in lanes:
+                    if lane.unheard:
+                        return f"{life.name} has to tell {lane.name}"
+        return ""
+
+    def _branches(self, service: str) -> dict[TransactionId, Any]:
+        return self._world.disks[service].tables["branches"]
+
+    def hold_at_rest(self) -> None:
+        """Look at everything, when nothing moves any more."""
+        for law in AT_REST:
+            for sentence in law(self._world):
+                self.broke(law.__name__, sentence)
+        for transaction_id, row in self._world.disks["order"].tables["orders"].items():
+            self._acts(transaction_id, row["status"], "the log")

@@ -1,0 +1,257 @@
+"""order_service's database in memory: each SQL statement of the decision log and of the claims, by its meaning.
+
+The code around the statements is the real one. A statement takes time, and while it does it holds its rows: another one that wants to
+insert the same row waits, as in PostgreSQL. What happens to it is a matter of fate: it may fail before, after, or long in flight.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from contextvars import Context
+from types import SimpleNamespace
+from typing import Any
+
+from order_service import claims, decision_log, orders
+
+from simulation.clock import VirtualLoop
+from simulation.disk import Disk, LocalTransaction
+from simulation.fate import Fate
+from simulation.sessions import Rows, failure
+
+LOCK_TIMEOUT = "55P03"
+DEADLOCK = "40P01"
+
+#: What the services set for every session; a decision insert sets its own.
+_LOCK_TIMEOUT_SECONDS = 2.0
+#: When the operating system notices that nobody is at the other end any more.
+_KEEPALIVE_SECONDS = 11.0
+
+Write = Callable[[Mapping[str, Any], str], Awaitable[Rows]]
+Read = Callable[[Mapping[str, Any]], Rows]
+Answer = Callable[[Rows | Exception], None]
+
+
+class LogDatabase:
+    """Answers statements."""
+
+    def __init__(self, disk: Disk, fate: Fate, loop: VirtualLoop, die: Callable[[], None], context: Context) -> None:
+        self.disk = disk
+        self.under_way = 0
+        self._fate = fate
+        self._loop = loop
+        self._die = die
+        self._context = context
+        self._locks: dict[Any, asyncio.Future[None]] = {}
+        disk.tables["log_state"]["generation"] = 1
+        self._writes: dict[str, Write] = {
+            decision_log._DECIDE.text: self._decide,
+            claims._CLAIM.text: self._claim,
+            claims._TAKE_OVER.text: self._take_over,
+            claims._RELEASE.text: self._release,
+        }
+        self._reads: dict[str, Read] = {
+            decision_log._FOUND.text: self._found,
+            decision_log._PEEK.text: self._peek,
+            decision_log._GENERATION.text: self._generation,
+            claims._LOOK.text: self._look,
+            orders._ONE.text: self._one,
+        }
+
+    def perform(self, statement: str, parameters: Mapping[str, Any], answer: Answer) -> None:
+        """Execute a statement in its own time, whatever becomes of the process that sent it."""
+        self.under_way += 1
+        if statement in self._writes:
+            work = self._writes[statement]
+            fault = self._fate.at("write", work.__name__[1:])
+            self._loop.create_task(self._written(work, parameters, fault, answer), context=self._context)
+        else:
+            read = self._reads[statement]
+            fault = self._fate.at("read", read.__name__[1:])
+            seconds = self._fate.seconds("statement")
+            self._loop.call_later(seconds, self._read, read, parameters, fault, answer, context=self._context)
+
+    def _read(self, read: Read, parameters: Mapping[str, Any], fault: str, answer: Answer) -> None:
+        self._may_die(fault, "database_dies_before")
+        if self.disk.down or fault == "refused":
+            self._answer(answer, failure(), 0.0)
+        elif fault == "silent":
+            self._answer(answer, failure(), _KEEPALIVE_SECONDS)
+        else:
+            self._answer(answer, read(parameters), 0.0)
+
+    async def _written(self, work: Write, parameters: Mapping[str, Any], fault: str, answer: Answer) -> None:
+        await self._pass("statement")
+        self._may_die(fault, "database_dies_before")
+        try:
+            rows: Rows | Exception = await self._executed(work, parameters, fault)
+        except decision_log.DBAPIError as error:
+            rows = error
+        seconds = _KEEPALIVE_SECONDS if fault == "silent" else self._fate.seconds("statement")
+        lost = fault in ("silent", "reply_lost", "unflushed", "database_dies_after")
+        self._answer(answer, failure() if lost else rows, seconds)
+
+    async def _executed(self, work: Write, parameters: Mapping[str, Any], fault: str) -> Rows:
+        if self.disk.down or fault == "refused":
+            raise failure()
+        if fault == "deadlock":
+            raise failure(DEADLOCK)
+        rows = await work(parameters, fault)
+        self._may_die(fault, "database_dies_after")
+        return rows
+
+    def _may_die(self, fault: str, when: str) -> None:
+        if fault == when:
+            self._die()
+
+    def _answer(self, answer: Answer, rows: Rows | Exception, seconds: float) -> None:
+        def answered() -> None:
+            self.under_way -= 1
+            answer(rows)
+
+        self._loop.call_later(seconds, answered, context=self._context)
+
+    async def _pass(self, what: str) -> None:
+        await asyncio.sleep(self._fate.seconds(what))
+
+    @asynccontextmanager
+    async def _locked(self, keys: Iterable[Any], fault: str, timeout_seconds: float) -> AsyncIterator[None]:
+        """Hold rows from the statement to its commit, once nobody else does."""
+        wanted, deaths = list(keys), self.disk.deaths
+        deadline = self._loop.now + timeout_seconds
+        while holders := [self._locks[key] for key in wanted if key in self._locks]:
+            await asyncio.wait([holders[0]], timeout=max(0.0, deadline - self._loop.now))
+            if not holders[0].done():
+                raise failure(LOCK_TIMEOUT)
+        released = self._loop.create_future()
+        self._locks.update(dict.fromkeys(wanted, released))
+        try:
+            await self._pass("hangs" if fault in ("hangs", "fails_late") else "statement")
+            if fault == "fails_late" or deaths != self.disk.deaths:
+                raise failure()
+            yield
+        finally:
+            for key in wanted:
+                if self._locks.get(key) is released:
+                    del self._locks[key]
+            released.set_result(None)
+
+    def _commit(self, transaction: LocalTransaction, fault: str, *, forced: bool) -> None:
+        self.disk.commit(transaction.changes, flush=forced and transaction.wrote and fault != "unflushed")
+
+    async def _decide(self, parameters: Mapping[str, Any], fault: str) -> Rows:
+        rows = sorted(json.loads(parameters["rows"]), key=lambda row: row["transaction_id"])
+        keys = [(row["user_id"], row["idempotency_key"]) for row in rows if row["idempotency_key"] is not None]
+        ids = [row["transaction_id"] for row in rows]
+        async with self._locked([*ids, *keys], fault, _seconds(parameters["lock_timeout"])):
+            transaction = LocalTransaction(self.disk)
+            written = Rows((row["transaction_id"], row["status"]) for row in rows if self._insert(transaction, row))
+            self._commit(transaction, fault, forced=parameters["level"] == "on")
+            return written
+
+    def _insert(self, transaction: LocalTransaction, row: dict[str, Any]) -> bool:
+        key = None if row["idempotency_key"] is None else (row["user_id"], row["idempotency_key"])
+        if row["generation"] != transaction.get("log_state", "generation"):
+            return False
+        if transaction.get("orders", row["transaction_id"]) is not None:
+            return False
+        if key is not None and transaction.get("keys", key) is not None:
+            return False
+        complete = all(row.get(column) is not None for column in ("user_id", "slot_id", "items", "total", "courier"))
+        assert row["status"] == "cancelled" or (complete and not row["refusals"])
+        assert key is None or row["status"] == "confirmed" or row["refusals"]
+        transaction.put("orders", row["transaction_id"], row)
+        if key is not None:
+            transaction.put("keys", key, row["transaction_id"])
+        return True
+
+    def _found(self, parameters: Mapping[str, Any]) -> Rows:
+        rows = self._peek(parameters)
+        self.disk.flush()
+        return rows
+
+    def _peek(self, parameters: Mapping[str, Any]) -> Rows:
+        ids = parameters["ids"].strip("{}").split(",")
+        known = self.disk.tables["orders"]
+        return Rows((each, known[each]["status"]) for each in ids if each in known)
+
+    def _generation(self, _parameters: Mapping[str, Any]) -> Rows:
+        return Rows([(self.disk.tables["log_state"]["generation"],)])
+
+    async def _claim(self, parameters: Mapping[str, Any], fault: str) -> Rows:
+        rows = sorted(json.loads(parameters["rows"]), key=_key)
+        async with self._locked([("claim", *_key(row)) for row in rows], fault, _LOCK_TIMEOUT_SECONDS):
+            transaction = LocalTransaction(self.disk)
+            claimed = Rows()
+            for row in rows:
+                if transaction.get("claims", _key(row)) is None:
+                    claim = _Claim(row["transaction_id"], row["digest"], (), self._expiry(parameters))
+                    transaction.put("claims", _key(row), claim)
+                    claimed.append((row["transaction_id"],))
+            self._commit(transaction, fault, forced=True)
+            return claimed
+
+    def _expiry(self, parameters: Mapping[str, Any]) -> float:
+        return self._loop.now + float(parameters["patience_seconds"])
+
+    def _look(self, parameters: Mapping[str, Any]) -> Rows:
+        known = [row for row in json.loads(parameters["rows"]) if _key(row) in self.disk.tables["claims"]]
+        looked = Rows(self._looked(row) for row in known)
+        self.disk.flush()
+        return looked
+
+    def _looked(self, row: Mapping[str, Any]) -> SimpleNamespace:
+        tables, claim = self.disk.tables, self.disk.tables["claims"][_key(row)]
+        return SimpleNamespace(
+            wanted=row["transaction_id"],
+            holder=claim.transaction_id,
+            digest=claim.digest,
+            attempts=list(claim.attempts),
+            expired=claim.expires_at <= self._loop.now,
+            holder_status=tables["orders"].get(claim.transaction_id, {}).get("status"),
+            answer=tables["keys"].get(_key(row)),
+        )
+
+    async def _take_over(self, parameters: Mapping[str, Any], fault: str) -> Rows:
+        key = (parameters["user_id"], parameters["key"])
+        async with self._locked([("claim", *key)], fault, _LOCK_TIMEOUT_SECONDS):
+            transaction = LocalTransaction(self.disk)
+            claim, holder = transaction.get("claims", key), parameters["holder"]
+            if claim is None or claim.transaction_id != holder:
+                return Rows()
+            attempts = (*claim.attempts, holder)
+            taken = _Claim(parameters["transaction_id"], claim.digest, attempts, self._expiry(parameters))
+            transaction.put("claims", key, taken)
+            self._commit(transaction, fault, forced=True)
+            return Rows([(list(attempts),)])
+
+    async def _release(self, parameters: Mapping[str, Any], fault: str) -> Rows:
+        key = (parameters["user_id"], parameters["key"])
+        async with self._locked([("claim", *key)], fault, _LOCK_TIMEOUT_SECONDS):
+            transaction = LocalTransaction(self.disk)
+            claim = transaction.get("claims", key)
+            if claim is not None and claim.transaction_id == parameters["transaction_id"]:
+                released = _Claim(claim.transaction_id, claim.digest, claim.attempts, self._loop.now)
+                transaction.put("claims", key, released)
+            self._commit(transaction, fault, forced=True)
+            return Rows()
+
+    def _one(self, parameters: Mapping[str, Any]) -> Rows:
+        row = self.disk.tables["orders"].get(parameters["order_id"])
+        return Rows() if row is None else Rows([SimpleNamespace(order_id=row["transaction_id"], **_OF_NO_CUSTOMER | row)])
+
+
+_OF_NO_CUSTOMER = dict.fromkeys(("user_id", "slot_id", "items", "total", "courier"), None) | {"refusals": []}
+
+
+class _Claim(SimpleNamespace):
+    def __init__(self, transaction_id: str, digest: str, attempts: tuple[str, ...], expires_at: float) -> None:
+        super().__init__(transaction_id=transaction_id, digest=digest, attempts=attempts, expires_at=expires_at)
+
+
+def _key(row: Mapping[str, Any]) -> tuple[int, str]:
+    return row["user_id"], row["key"]
+
+
+def _seconds(interval: str) -> float:
+    return float(interval[:-2]) / 1000 if interval.endswith("ms") else float(interval[:-1])

@@ -1,0 +1,213 @@
+"""Hand-made bugs: each replaces a few words of the source before it is imported, and must be found by the laws.
+
+A patch whose words are no longer there is an error, so that a mutant never quietly becomes the program itself.
+"""
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from types import CodeType, ModuleType
+from typing import Any
+
+SEEDS_MAX = 5000
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A bug: in ``module``, ``before`` is replaced by ``after``."""
+
+    module: str
+    before: str
+    after: str
+    #: Found so quickly that every test run can afford it.
+    quick: bool = True
+
+
+MUTANTS = {
+    "no tombstone": Mutant(
+        "two_phase.participant", "tombstones.append(known[each])", "pass"
+    ),
+    "the loser of the decision believes itself": Mutant(
+        "order_service.decision_log",
+        'found = _read(connection, _FOUND, id_array([row["transaction_id"] for row in missing]))',
+        'found = {row["transaction_id"]: Decision(row["status"]) for row in missing}',
+    ),
+    "a decision overwrites the one found": Mutant(
+        "simulation.log", 'if transaction.get("orders", row["transaction_id"]) is not None:', "if False:"
+    ),
+    "the vote leaves before its row is durable": Mutant(
+        "two_phase.participant", "forced=bool(message.prepares)", "forced=False"
+    ),
+    "a repeated vote rests on a row that is not durable": Mutant(
+        "two_phase.participant", "self.store.force(connection)", "pass", quick=False
+    ),
+    "outcomes answers and does not write": Mutant(
+        "order_service.decision_log",
+        "decided = await self.run(lambda connection: self.ask(connection, transactions))",
+        "ids = [each.transaction_id for each in transactions]; decided = dict.fromkeys(ids, Decision.CANCELLED)"
+        " | await self.run(lambda connection: _read(connection, _FOUND, id_array(ids)))",
+    ),
+    "an unknown commit is done": Mutant(
+        "two_phase.participant",
+        """answer.violation(each, f"commit of an {'unknown' if branch is None else 'aborted'} branch")""",
+        "answer.acknowledged.append(each)",
+    ),
+    "the silent one hears of no abort": Mutant(
+        "two_phase.engine",
+        "            lane.tell(told)",
+        "            heard = {each.transaction.transaction_id for each in verdicts if lane.name in each.votes}\n"
+        "            lane.tell([each for each in told if each[0] in heard])",
+    ),
+    "the decision is told before it is durable": Mutant(
+        "two_phase.engine",
+        "asking = asyncio.ensure_future(self._log.decide(verdicts, self._generation))",
+        "self._tell(batch, verdicts, {each.transaction.transaction_id: Recorded(each.decision) for each in verdicts}); "
+        "asking = asyncio.ensure_future(self._log.decide(verdicts, self._generation))",
+    ),
+    "the decision is not forced": Mutant(
+        "order_service.decision_log",
+        "return await self.run(lambda connection: _decided(connection, rows, forced=forced))",
+        "return await self.run(lambda connection: _decided(connection, rows, forced=False))",
+    ),
+    "a lost COMMIT counts as cancelled": Mutant(
+        "two_phase.engine",
+        "self._spawn(self._learn(batch, verdicts, asking))",
+        "self._tell(batch, verdicts, {each.transaction.transaction_id: Recorded(Decision.CANCELLED) for each in verdicts})",
+    ),
+    "a plain read after a lost COMMIT": Mutant(
+        "two_phase.engine",
+        "            self._spawn(self._learn(batch, verdicts, asking))",
+        """
+            async def plainly_read():
+                from two_phase.protocol import InDoubt
+                ids = [each.transaction.transaction_id for each in verdicts]
+                said = await self._log.peek([InDoubt(transaction_id=each, generation=1) for each in ids])
+                decided = {each: Decision.CONFIRMED if each in said.confirmed else Decision.CANCELLED for each in ids}
+                return {each: Recorded(decision) for each, decision in decided.items()}
+
+            self._spawn(self._learn(batch, verdicts, asyncio.ensure_future(plainly_read())))""",
+    ),
+    "commits are struck off the list when they leave": Mutant(
+        "two_phase.lane",
+        "self._in_flight.update(each for each, _ in waiting)",
+        "[self._unheard.pop(each) for each, _ in waiting]",
+    ),
+    "an abort gives nothing back": Mutant(
+        "two_phase.participant",
+        "self._give_back(connection, [(branch.transaction_id, self._recorded(branch)) for branch in prepared])",
+        "pass",
+    ),
+    "a repeated abort gives back again": Mutant(
+        "two_phase.participant",
+        "            elif branch.state is State.PREPARED:\n                prepared.append(branch)",
+        "            elif branch.payload is not None and branch.reason is None:\n                prepared.append(branch)",
+    ),
+    "a participant guesses": Mutant(
+        "two_phase.sweep",
+        "outcomes = await self._coordinator.outcomes(question)",
+        "outcomes = Outcomes(cancelled=[each.transaction_id for each in question])",
+    ),
+    "confirms with a vote missing": Mutant(
+        "two_phase.coordinator", "len(votes) == len(transaction.payloads) and ", ""
+    ),
+    "confirms what a customer was sent away from": Mutant(
+        "two_phase.engine", "self.abandoned = not self.confirm_sent", "self.abandoned = True"
+    ),
+    "a peek tells what is not durable": Mutant(
+        "order_service.decision_log",
+        "return _read(connection, _FOUND, id_array(list(recorded))) if recorded else {}",
+        "return recorded",
+        quick=False,
+    ),
+    "a decision found is told and not durable": Mutant(
+        "order_service.decision_log",
+        'found = _read(connection, _FOUND, id_array([row["transaction_id"] for row in missing]))',
+        'found = _read(connection, _PEEK, id_array([row["transaction_id"] for row in missing]))',
+        quick=False,
+    ),
+    "a claim is taken over without a fence": Mutant(
+        "order_service.claims",
+        "fenced = self._log.ask(connection, [InDoubt(transaction_id=holder, generation=generation)])",
+        "fenced = {holder: Decision.CANCELLED}",
+        quick=False,
+    ),
+    "earlier attempts are not aborted first": Mutant(
+        "two_phase.engine", "instead_of=list(transaction.instead_of)", "instead_of=[]"
+    ),
+    "a refusal with a key is told and not durable": Mutant(
+        "order_service.decision_log",
+        'forced = any(row["status"] == Decision.CONFIRMED or row["idempotency_key"] for row in rows)',
+        'forced = any(row["status"] == Decision.CONFIRMED for row in rows)',
+    ),
+    "the answer comes from the votes and not from the row": Mutant(
+        "order_service.checkout",
+        "if wanted is not None and settled.found and settled.decision is Decision.CANCELLED:",
+        "if False:",
+        quick=False,
+    ),
+    "the next attempt starts though the claim is gone": Mutant(
+        "order_service.checkout",
+        "if not await _until(deadline, self._claims.move(wanted, transaction_id)):",
+        "if await _until(deadline, self._claims.move(wanted, transaction_id)) is None:",
+        quick=False,
+    ),
+}
+
+
+class _Patcher(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader):
+    """Finds one module, and loads it with its bug."""
+
+    def __init__(self, mutant: Mutant) -> None:
+        self._mutant = mutant
+        spec = importlib.util.find_spec(mutant.module)
+        assert spec is not None
+        assert spec.origin is not None
+        importlib.machinery.SourceFileLoader.__init__(self, mutant.module, spec.origin)
+
+    def find_spec(self, fullname: str, _path: Any = None, _target: ModuleType | None = None) -> Any:
+        """Answer for this module alone."""
+        if fullname != self._mutant.module:
+            return None
+        return importlib.util.spec_from_file_location(fullname, self.path, loader=self)
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Compile the patched source, past every cache."""
+        source = self.get_data(self.path).decode()
+        assert source.count(self._mutant.before) == 1, f"{fullname} no longer has these words once: {self._mutant.before}"
+        return compile(source.replace(self._mutant.before, self._mutant.after), self.path, "exec")
+
+
+def install(name: str) -> None:
+    """Make the module of this mutant be imported with its bug."""
+    mutant = MUTANTS[name]
+    assert mutant.module not in sys.modules, "a mutant has to be there first"
+    sys.meta_path.insert(0, _Patcher(mutant))
+
+
+def found(name: str, seeds_max: int = SEEDS_MAX) -> tuple[int, str]:
+    """Return after how many seeds, and by which law, a mutant was found; 0 if it was not."""
+    command = [sys.executable, "-m", "simulation", "--mutant", name, "--seeds", str(seeds_max)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode not in (0, 1) or "Traceback" in result.stderr:
+        raise RuntimeError(f"{name}: {result.stderr}")
+    seeds, _, law = result.stdout.strip().partition(" ")
+    return (int(seeds), law) if result.returncode == 1 else (0, "")
+
+
+def hunted(names: Sequence[str], seeds_max: int, processes: int) -> int:
+    """Hunt for these mutants side by side, print what found them, and return 1 if one got away."""
+    escaped, began = 0, time.monotonic()
+    with ThreadPoolExecutor(processes) as pool:
+        hunts = {pool.submit(found, name, seeds_max): name for name in names}
+        for hunt in as_completed(hunts):
+            seeds, law = hunt.result()
+            escaped += not seeds
+            print(f"{seeds or 'NOT FOUND':>9}  {hunts[hunt]:<55}  {law[:100]}", flush=True)
+    print(f"{len(names)} mutants, {escaped} not found, {time.monotonic() - began:.0f} s")
+    return 1 if escaped else 0

@@ -1,0 +1,62 @@
+"""Every single fault and every pair of faults of one order, enumerated.
+
+A run without faults tells all places where something can go wrong; each fault at each place is a run; and each of those tells the
+places behind its fault, where a second one may strike. Nothing is left to chance.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from order_service.checkout import Wish
+
+from simulation.fate import FAULTS, ChosenFate
+from simulation.plan import Errand, Plan
+from simulation.runs import Outcome, chosen_world, collecting
+from simulation.world import World
+
+_ERRAND = Errand(0.0, Wish(1, {1: 2}, 1, "key"), pauses_seconds=(0.0, 1.0, 6.0), replicas=(0, 1, 0))
+_COMMIT = Plan(
+    errands=(_ERRAND,), balances={1: 50}, products={1: (10, 5)}, couriers={1: 1}, heal_at_seconds=14.0
+)
+#: The order is committed; and, with one courier too few, everything that was taken is given back.
+PATHS = {"commit": _COMMIT, "abort": Plan(**{**vars(_COMMIT), "couriers": {1: 0}})}
+
+Chosen = Mapping[int, str]
+
+
+def singles(path: str) -> list[Chosen]:
+    """Return every fault that can strike an order on this path."""
+    _, fate = chosen_world(PATHS[path], {})
+    return [{place: fault} for place, fault in _faults(fate, 0)]
+
+
+def _faults(fate: ChosenFate, beginning: int) -> Iterator[tuple[int, str]]:
+    for place, (kind, _) in enumerate(fate.places):
+        if place >= beginning:
+            for fault in FAULTS[kind]:
+                yield place, fault
+
+
+def run_with(path: str, first: Chosen, *, pairs: bool) -> Outcome:
+    """Run an order with one fault and, if ``pairs``, once more with each second fault behind it."""
+    outcome = Outcome()
+    with collecting() as collect:
+        fate = _run(path, first, outcome)
+        if pairs:
+            for place, fault in _faults(fate, max(first) + 1):
+                _run(path, {**first, place: fault}, outcome)
+                collect()
+    return outcome
+
+
+def _run(path: str, chosen: Chosen, outcome: Outcome) -> ChosenFate:
+    world, fate = chosen_world(PATHS[path], chosen)
+    _was_not_betrayed(path, world)
+    outcome.add(f"{path} {sorted(chosen.items())} ({' and '.join(fate.places[place][1] for place in chosen)})", world)
+    return fate
+
+
+def _was_not_betrayed(path: str, world: World) -> None:
+    """An order that fits is never refused, whatever happens, and one that does not is never confirmed."""
+    for _, told in world.customers.told:
+        if told.status == (409 if path == "commit" else 201):
+            world.laws.broken.append(f"told_what_is_so: {told} on the path to {path}")

@@ -1,0 +1,166 @@
+"""What is going to happen in one run: who wants what and when, and what goes wrong at what time. A seed decides all of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from random import Random
+
+from order_service.checkout import Wish
+
+from simulation.fate import DURATIONS, FAULTS
+
+SERVICES = ("payment", "stock", "delivery")
+PROCESSES = tuple(f"{service}-{replica}" for service in ("order", *SERVICES) for replica in (1, 2))
+DATABASES = ("order", *SERVICES)
+
+ORDERS = 8
+USERS, PRODUCTS, SLOTS = (1, 2, 3), (1, 2), (1, 2)
+_NOBODY = 99
+
+
+@dataclass(frozen=True)
+class Errand:
+    """One customer who wants something, and how stubborn he is."""
+
+    at_seconds: float
+    wish: Wish
+    #: Pauses before each try; only an order with a key is tried again.
+    pauses_seconds: tuple[float, ...]
+    #: To which replica each try goes first.
+    replicas: tuple[int, ...]
+    #: The same request is sent to both replicas at once.
+    twice: bool = False
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Something that goes wrong at a time of its own: ``what`` happens to ``target`` for so long."""
+
+    at_seconds: float
+    what: str
+    target: str
+    seconds: float = 0.0
+    #: The other end, where a link is cut.
+    other: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run, before it is run."""
+
+    errands: tuple[Errand, ...]
+    troubles: tuple[Trouble, ...] = ()
+    balances: Mapping[int, int] = field(default_factory=dict)
+    #: Price and quantity by product.
+    products: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    #: Couriers by slot.
+    couriers: Mapping[int, int] = field(default_factory=dict)
+    #: Probability of a fault by the kind of place.
+    rates: Mapping[str, float] = field(default_factory=dict)
+    faults: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: FAULTS)
+    #: The participants never ask: all that they hear, the lanes must tell them.
+    without_sweep: bool = False
+    #: Everything that goes wrong has begun by then.
+    heal_at_seconds: float = 0.0
+    #: Nothing goes wrong, and so every customer must get a final answer.
+    healthy: bool = False
+    #: After the run everything is said once more, and nonsense is said to everybody.
+    probed: bool = False
+
+
+def plan_of(seed: int) -> Plan:
+    """Return the plan that belongs to a seed."""
+    dice = Random(seed)
+    character = dice.choice(_CHARACTERS)
+    errands = _errands(dice)
+    common = {
+        "errands": errands,
+        "balances": {user: dice.choice((20, 50, 100, 1000)) for user in USERS},
+        "products": {product: (dice.choice((5, 10)), dice.choice((3, 8, 100))) for product in PRODUCTS},
+        "couriers": {slot: dice.choice((1, 4, 20)) for slot in SLOTS},
+        "probed": dice.random() < 0.1,
+    }
+    if character == "healthy":
+        return Plan(**common, healthy=True)
+    if character == "without sweep":
+        return Plan(**common, **_without_sweep(dice), heal_at_seconds=8.0)
+    troubles = _troubles(dice) if character != "messages" else ()
+    if character == "sleeper":
+        # It wakes when all is over, and believes that no time has passed.
+        troubles += (Trouble(dice.random() ** 2 * 4, "sleep", dice.choice(PROCESSES[:2])),)
+    return Plan(**common, rates=_rates(dice), troubles=troubles, heal_at_seconds=8.0)
+
+
+_CHARACTERS = ("healthy", "without sweep", "messages", "sleeper", *("storm",) * 6)
+#: How often a fault strikes at a place, before a run's own intensity; half of the kinds rest in a run.
+_RATES = {"request": 0.01, "answer": 0.01, "point": 0.005, "write": 0.03, "read": 0.03, "commit": 0.015}
+_INTENSITIES = (0.3, 1.0, 3.0)
+
+
+def _rates(dice: Random) -> dict[str, float]:
+    intensity = dice.choice(_INTENSITIES)
+    return {kind: rate * intensity * dice.randint(0, 1) for kind, rate in _RATES.items()}
+
+
+def _errands(dice: Random) -> tuple[Errand, ...]:
+    spread = dice.choice((0.0, 0.05, 1.0, 5.0))
+    greed = dice.choice((1, 3, 6))
+    errands: list[Errand] = []
+    while len(errands) < ORDERS:
+        key = f"key-{len(errands)}" if dice.random() < 0.6 else None
+        wish = Wish(
+            user_id=dice.choice(USERS) if dice.random() < 0.97 else _NOBODY,
+            items={product: dice.randint(1, greed) for product in dice.sample(PRODUCTS, dice.randint(1, 2))},
+            slot_id=dice.choice(SLOTS) if dice.random() < 0.97 else _NOBODY,
+            key=key,
+        )
+        errands.append(_errand(dice, wish, spread))
+    return tuple(errands)
+
+
+def _errand(dice: Random, wish: Wish, spread: float) -> Errand:
+    tries = 3 if wish.key else 1
+    return Errand(
+        at_seconds=spread * dice.random(),
+        wish=wish,
+        pauses_seconds=tuple(dice.choice((0.0, 0.2, 2.0, 6.0)) * dice.random() for _ in range(tries)),
+        replicas=tuple(dice.randint(0, 1) for _ in range(tries)),
+        twice=wish.key is not None and dice.random() < 0.3,
+    )
+
+
+def _troubles(dice: Random) -> tuple[Trouble, ...]:
+    kinds = {
+        "crash": (PROCESSES, "down"),
+        "pause": (PROCESSES, "pause"),
+        "long_pause": (PROCESSES, "long_pause"),
+        "database": (DATABASES, "down"),
+        "cut": (PROCESSES, "partition"),
+        "price": (("stock",), "down"),
+    }
+    troubles: list[Trouble] = []
+    for what, (targets, duration) in kinds.items():
+        shortest, longest = DURATIONS[duration]
+        troubles.extend(
+            Trouble(
+                at_seconds=dice.random() ** 2 * 6,
+                what=what,
+                target=dice.choice(targets),
+                seconds=shortest + (longest - shortest) * dice.random() ** 2,
+                other=dice.choice(PROCESSES),
+            )
+            for _ in range(dice.choice((0, 0, 1, 2)))
+        )
+    return tuple(troubles)
+
+
+def _without_sweep(dice: Random) -> dict[str, object]:
+    """Return what may go wrong without a question ever being asked: messages, and participants that die and keep their disks."""
+    crashes = tuple(
+        Trouble(dice.random() ** 2 * 6, "crash", dice.choice(PROCESSES[2:]), dice.random() * 3) for _ in range(dice.choice((0, 2)))
+    )
+    return {
+        "without_sweep": True,
+        "rates": {"request": dice.choice((0.05, 0.2)), "answer": dice.choice((0.05, 0.2)), "commit": dice.choice((0.0, 0.05))},
+        "faults": {**FAULTS, "commit": ("collision", "refused", "reply_lost")},
+        "troubles": crashes,
+    }

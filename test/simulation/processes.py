@@ -1,0 +1,174 @@
+"""How the real code is wired into a simulated process: what ``main`` and the routers of the services do, without HTTP."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import DBAPIError
+
+from order_service import orders
+from order_service.checkout import Answer, Checkout, Confirmed, KeyReused, NotTaken, OrderRefused, Pending, Repeated, Wish
+from order_service.claims import Claims
+from order_service.decision_log import SqlDecisionLog
+from two_phase.branches import Collision
+from two_phase.engine import Engine, Limits
+from two_phase.lane import Lane
+from two_phase.participant import Participant
+from two_phase.protocol import Question, Round, Unavailable
+from two_phase.sweep import Sweep
+
+from simulation.clock import Life
+from simulation.customers import Told
+from simulation.escrow import TRADES
+from simulation.network import Peer, SimulatedCoordinator, SimulatedTransport
+from simulation.plan import SERVICES
+from simulation.store import MemoryBranchStore
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+CLIENT_DEADLINE_SECONDS = 5.0
+PREPARE_SECONDS = 2.0
+IN_DOUBT_AFTER_SECONDS = 5.0
+
+Reply = Callable[[Any], None]
+
+
+def boot_coordinator(world: "World", life: Life) -> None:
+    """Start a replica of order_service."""
+    log: Any = SqlDecisionLog(world.sessions, world.sessions)  # type: ignore[arg-type] # what it uses of both is there
+    lanes = [
+        Lane(service, SimulatedTransport(_peer(world, life, service), world.laws.round_leaves)) for service in SERVICES
+    ]
+    world.laws.lanes[life] = lanes
+    engine = Engine(lanes, log, Limits(prepare_seconds=PREPARE_SECONDS))
+    claims = Claims(log, patience_seconds=CLIENT_DEADLINE_SECONDS)
+    checkout = Checkout(engine, claims, deadline_seconds=CLIENT_DEADLINE_SECONDS, new_id=new_id_of(world))
+
+    def place(wish: Wish, reply: Reply) -> None:
+        _serve(world, lambda: _placed(world, checkout, log, wish), reply)
+
+    def outcomes(body: str, reply: Reply) -> None:
+        _serve(world, lambda: log.outcomes(Question.model_validate_json(body).transactions), reply)
+
+    def peek(body: str, reply: Reply) -> None:
+        _serve(world, lambda: log.peek(Question.model_validate_json(body).transactions), reply)
+
+    life.verbs = {"place": place, "outcomes": outcomes, "peek": peek}
+    asyncio.get_running_loop().create_task(_endless(world, life, engine.run()))
+
+
+def boot_participant(world: "World", life: Life) -> None:
+    """Start a replica of a participant."""
+    service = life.service
+    payload, take, give_back = TRADES[service]
+    store = MemoryBranchStore(world.disks[service], world.fate, world.loop.time, lambda: world.database_dies(service))
+    participant: Participant[Any, Any] = Participant(store, payload, take, give_back)
+    coordinator = SimulatedCoordinator(_peer(world, life, "order"))
+    sweep = Sweep(participant, coordinator, _at_once, in_doubt_after_seconds=IN_DOUBT_AFTER_SECONDS, interval_seconds=2.0)
+
+    def round_(body: str, reply: Reply) -> None:
+        reply(_round(world, service, participant, body))
+
+    def show(_nothing: None, reply: Reply) -> None:
+        _serve(world, lambda: _shown(world, service, store, sweep), reply)
+
+    life.verbs = {"round": round_, "show": show}
+    if not world.plan.without_sweep:
+        asyncio.get_running_loop().create_task(_endless(world, life, sweep.run()))
+
+
+def new_id_of(world: "World") -> Callable[[], str]:
+    """Return a source of transaction ids, UUIDv7 in the order of time, that the seed decides."""
+
+    def new_id() -> str:
+        milliseconds, bits = int(world.loop.now * 1000), world.dice.getrandbits(74)
+        digits = f"{milliseconds:012x}7{bits >> 62:03x}{0x8 | (bits >> 60) & 0x3:x}{bits & (1 << 60) - 1:015x}"
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+    return new_id
+
+
+def _peer(world: "World", life: Life, service: str) -> Peer:
+    return Peer(world.network, life.name, world.service_of(service), PREPARE_SECONDS)
+
+
+async def _at_once(work: Callable[[], Any]) -> Any:
+    return work()
+
+
+async def _endless(world: "World", life: Life, work: Any) -> None:
+    """Do background work; if it ends, the process does too, and is started again."""
+    try:
+        await work
+    except DBAPIError:
+        world.kill(life, 0.5)
+    except Exception as error:
+        world.laws.broke("no_surprises", f"{life.name} ended with {error!r}")
+        world.kill(life, 0.5)
+
+
+def _serve(world: "World", work: Callable[[], Awaitable[Any]], reply: Reply) -> None:
+    async def served() -> None:
+        try:
+            value = await work()
+        except Unavailable as error:
+            reply(error)
+        except DBAPIError:
+            reply(Unavailable("the database does not answer"))
+        except Exception as error:
+            world.laws.broke("no_surprises", f"a request failed with {error!r}")
+            raise
+        else:
+            reply(value if isinstance(value, Told | dict) else value.model_dump_json())
+
+    asyncio.get_running_loop().create_task(served())
+
+
+def _round(world: "World", service: str, participant: Participant[Any, Any], body: str) -> Any:
+    try:
+        ballot = participant.round(Round.model_validate_json(body))
+    except (Unavailable, Collision) as error:
+        return Unavailable(str(error))
+    except Exception as error:
+        world.laws.broke("no_surprises", f"a round at {service} failed with {error!r}")
+        raise
+    for violation in ballot.violations:
+        world.laws.broke("violation_reported", f"{service}: {violation.detail} {violation.transaction_id}")
+    return ballot.model_dump_json()
+
+
+async def _shown(world: "World", service: str, store: MemoryBranchStore, sweep: Sweep) -> dict[str, Any]:
+    """Return every branch as a GET would show it (rule 10)."""
+    question = store.in_doubt(0, 500)
+    if question:
+        await sweep.peek(question)
+    return {each: row.branch for each, row in world.disks[service].tables["branches"].items()}
+
+
+async def _placed(world: "World", checkout: Checkout, log: SqlDecisionLog, wish: Wish) -> Told:
+    try:
+        answer = await checkout.place(wish)
+    except KeyReused:
+        return Told(422, None)
+    except NotTaken as failure:
+        return Told(503, failure.order_id)
+    told = await _told(log, answer)
+    world.laws.about_to_tell(wish, told)
+    return told
+
+
+async def _told(log: SqlDecisionLog, answer: Answer) -> Told:
+    match answer:
+        case Confirmed(order_id, record, courier):
+            assert record.total is not None
+            assert courier
+            return Told(201, order_id)
+        case OrderRefused(order_id, _):
+            return Told(409, order_id)
+        case Pending(order_id):
+            return Told(202, order_id)
+        case Repeated(order_id):
+            body = await log.run(lambda connection: orders.find(connection, order_id))
+            assert body is not None
+            return Told(201 if body["status"] == "confirmed" else 409, order_id)

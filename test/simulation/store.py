@@ -1,0 +1,97 @@
+"""A participant's branches in memory: the same interface as the SQL store, on a disk that loses what was not flushed."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from two_phase.branches import BEFORE_ALL, Branch, Collision, Poison
+from two_phase.protocol import InDoubt, State, TransactionId, Unavailable
+
+from simulation.disk import Disk, LocalTransaction
+from simulation.fate import Fate
+
+_NO_ANSWER = "the database does not answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A branch, and when it was recorded."""
+
+    branch: Branch
+    recorded_at: float
+
+
+class MemoryBranchStore:
+    """Branches on a simulated disk. Local transactions do not overlap: a collision is a matter of fate."""
+
+    def __init__(self, disk: Disk, fate: Fate, now: Callable[[], float], die: Callable[[], None]) -> None:
+        self.disk = disk
+        self._fate = fate
+        self._now = now
+        self._die = die
+
+    @contextmanager
+    def begin(self, *, forced: bool) -> Iterator[LocalTransaction]:
+        """Open a local transaction; see BranchStore."""
+        disk = self.disk
+        fault = "refused" if disk.down else self._fate.at("commit", disk.name)
+        if fault == "database_dies_before":
+            self._die()
+        if fault in ("refused", "database_dies_before"):
+            raise Unavailable(_NO_ANSWER)
+        transaction = LocalTransaction(disk)
+        try:
+            yield transaction
+            if fault == "collision":
+                raise Collision("another replica was faster")
+        except BaseException:
+            disk.undo(transaction.changes)
+            raise
+        disk.commit(transaction.changes, flush=forced and transaction.wrote and fault != "unflushed")
+        if fault:
+            if fault == "database_dies_after":
+                self._die()
+            raise Unavailable(_NO_ANSWER)
+
+    def find(self, connection: LocalTransaction, ids: Sequence[TransactionId]) -> dict[TransactionId, Branch]:
+        """Return the branches that exist among ``ids``."""
+        rows = connection.rows("branches")
+        return {each: rows[each].branch for each in ids if each in rows}
+
+    def settle(self, connection: LocalTransaction, ids: Sequence[TransactionId], state: State) -> None:
+        """Move prepared branches to ``state``."""
+        for each in ids:
+            row = connection.get("branches", each)
+            assert row.branch.state is State.PREPARED
+            connection.put("branches", each, replace(row, branch=replace(row.branch, state=state)))
+
+    def add(self, connection: LocalTransaction, branches: Sequence[Branch]) -> None:
+        """Insert new branches."""
+        for branch in branches:
+            if branch.payload is not None and "\\u0000" in branch.payload:
+                raise Poison("the database cannot store this")
+            if connection.get("branches", branch.transaction_id) is not None:
+                raise Collision("the branch exists")
+            assert branch.state is State.ABORTED or branch.payload is not None
+            facts = json.loads(json.dumps(branch.facts)) if branch.facts else {}
+            connection.put("branches", branch.transaction_id, Row(replace(branch, facts=facts), self._now()))
+
+    def force(self, connection: LocalTransaction) -> None:
+        """Make this local transaction count as a write."""
+        connection.wrote = True
+
+    def in_doubt(self, older_than_seconds: float, limit: int, after: TransactionId = BEFORE_ALL) -> list[InDoubt]:
+        """Return branches in doubt for so long; see BranchStore."""
+        if self.disk.down:
+            raise Unavailable(_NO_ANSWER)
+        latest = self._now() - older_than_seconds
+        found = [
+            each
+            for each, row in self.disk.tables["branches"].items()
+            if row.branch.state is State.PREPARED and row.recorded_at <= latest and each > after
+        ]
+        generations = self.disk.tables["branches"]
+        return [
+            InDoubt(transaction_id=each, generation=generations[each].branch.generation) for each in sorted(found)[:limit]
+        ]
