@@ -69,5 +69,33 @@ def demo(database_url: DatabaseUrl = None) -> None:
     raise typer.Exit(0 if held else 1)
 
 
+@app.command("audit")
+def audit_(
+    data: Data = Path(".data"),
+    in_doubt_seconds: Annotated[
+        float, typer.Option(min=0, help="How long a branch may be in doubt before it counts as a violation.")
+    ] = 10,
+    watch_seconds: Annotated[
+        int, typer.Option(min=0, help="Audit again and again, so many seconds apart, until Ctrl-C; 0 audits once.")
+    ] = 0,
+    metrics_port: Annotated[
+        int,
+        typer.Option(min=0, max=65535, help="Serve the result of the last audit for Prometheus on this port; 0 does not."),
+    ] = 0,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Compare the log with all branches on the live system; exits 1 if anything contradicts, and says which order."""
+    from shop.audit_command import Wishes, run
+    from shop.program import CannotRun
+
+    try:
+        clean = run(Wishes(data, in_doubt_seconds, watch_seconds, metrics_port, as_json))
+    except CannotRun as reason:
+        typer.echo(f"cannot audit the shop: {reason}", err=True)
+        raise typer.Exit(2) from None
+    raise typer.Exit(0 if clean else 1)
+
+
 if __name__ == "__main__":
     app()

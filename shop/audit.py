@@ -11,6 +11,7 @@ under way: it is looked at again, and reported if it still stands.
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from shop.services import Services
@@ -99,9 +100,7 @@ def _count(findings: Findings, standing: Standing) -> None:
 def _standings(services: Services) -> Iterator[Standing]:
     """Merge the log and the participants' branches by transaction id."""
     # The participants are read before the log: a branch seen committed then has its decision in the log already.
-    streams = {
-        name: _Stream(lambda after, name=name: services.branches(name, after, PAGE)) for name in services.participants
-    }
+    streams = {name: _Stream(partial(_page, services, name)) for name in services.participants}
     log = _Stream(lambda after: services.decisions(after, PAGE))
     while True:
         heads = [stream.head() for stream in (*streams.values(), log)]
@@ -111,6 +110,10 @@ def _standings(services: Services) -> Iterator[Standing]:
         least = min(ids)
         branches = {name: row for name, stream in streams.items() if (row := stream.take(least))}
         yield Standing(least, log.take(least), branches)
+
+
+def _page(services: Services, name: str, after: str) -> list[Row]:
+    return services.branches(name, after, PAGE)
 
 
 class _Stream:
