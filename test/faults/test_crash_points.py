@@ -4,21 +4,16 @@ Each case sends one order with an Idempotency-Key while one point is armed, sees
 again, repeats the order until it has its final answer, and then holds all laws over the four schemas, with nothing in doubt.
 """
 
-import json
-import os
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
-from sqlalchemy import URL, Engine, create_engine
 
 from e2e.given import Given
 from e2e.running_shop import Shop
+from faults.crashing import Crashing, admin_of, until
 from laws import broken_laws
 from two_phase.faults import COORDINATOR_POINTS, PARTICIPANT_POINTS
 
@@ -26,7 +21,6 @@ PARTICIPANTS = ("payment", "stock", "delivery")
 #: After the last failed process is back, nothing may be in doubt for longer.
 RESOLVED_SECONDS = 15
 PATHS = ("commit", "abort")
-PREFIXES = {"order": "", "payment": "/payment", "stock": "/stock", "delivery": "/delivery"}
 
 #: What `make test` runs; `make faults` runs every point of every process.
 QUICK = {
@@ -46,79 +40,12 @@ CASES = [
 ]
 
 
-@dataclass(frozen=True)
-class Crashing:
-    """A shop whose processes can be told to die."""
-
-    shop: Shop
-    points: Path
-    client: httpx.Client
-    given: Given
-    admin: Engine
-
-    def arm(self, process: str, point: str) -> Callable[[], None]:
-        """Arm a point of a process; call the result to wait until it was reached and the process runs again."""
-        pid = self.shop.pid(process)
-        armed = self.points / f"{point}.{pid}"
-        armed.touch()
-
-        def wait() -> None:
-            _until(lambda: not armed.exists(), f"{process} never reached {point}")
-            _until(lambda: _pid(self.shop, process) not in (None, pid), f"{process} was not started again")
-
-        return wait
-
-    def rest(self) -> None:
-        """Return when all processes run and say that they are ready."""
-        for process, prefix in PREFIXES.items():
-            _until(lambda process=process: _pid(self.shop, process) is not None, f"{process} does not run")
-            path = f"{prefix}/health/ready"
-            _until(lambda path=path: self.client.get(path).status_code == httpx.codes.OK, f"{process} is not ready")
-
-    def final_answer(self, body: dict[str, Any], key: str) -> httpx.Response:
-        """Repeat the order until it is answered for good; only clean answers may come before that."""
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                answer = self.client.post("/orders", json=body, headers={"Idempotency-Key": key})
-                assert answer.status_code in (201, 409, 202, 503), answer.text
-                if answer.status_code in (201, 409):
-                    return answer
-            except httpx.TransportError:
-                pass
-            assert time.monotonic() < deadline, "the order got no final answer"
-            time.sleep(0.2)
-
-
-def _admin(shop: Shop) -> Engine:
-    server = json.loads((shop.data / "run" / "addresses.json").read_text())["postgres"]
-    password = json.loads((shop.data / "secrets.json").read_text())["postgres"]
-    return create_engine(URL.create("postgresql+psycopg2", "postgres", password, server["host"], server["port"], "shop"))
-
-
-def _pid(shop: Shop, process: str) -> int | None:
-    """Return the pid of a process that lives."""
-    try:
-        pid = shop.pid(process)
-        os.kill(pid, 0)
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return pid
-
-
-def _until(condition: Callable[[], bool], complaint: str, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, complaint
-        time.sleep(0.02)
-
-
 @pytest.fixture(scope="module")
 def crashing(start_shop: Callable[..., Shop], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashing]:
     """Return a shop of this module's own."""
     points = tmp_path_factory.mktemp("points")
     shop = start_shop(CRASH_POINTS_DIR=str(points))
-    admin = _admin(shop)
+    admin = admin_of(shop)
     with httpx.Client(base_url=f"http://{shop.address}", timeout=10) as client:
         yield Crashing(shop, points, client, Given(client), admin)
     admin.dispose()
@@ -150,7 +77,7 @@ def test_laws_hold_after_a_crash_at(crashing: Crashing, process: str, point: str
     crashing.rest()
     answer = crashing.final_answer(body, key)
     again = crashing.final_answer(body, key)
-    _until(lambda: not broken_laws(crashing.admin, at_rest=True), "something is still in doubt", RESOLVED_SECONDS)
+    until(lambda: not broken_laws(crashing.admin, at_rest=True), "something is still in doubt", RESOLVED_SECONDS)
 
     assert answer.status_code == (201 if path == "commit" else 409)
     assert again.json() == answer.json()

@@ -1,0 +1,86 @@
+"""A shop whose processes are killed and held up on purpose, and what tests ask of it."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from sqlalchemy import URL, Engine, create_engine
+
+from e2e.given import Given
+from e2e.running_shop import Shop
+
+PREFIXES = {"order": "", "payment": "/payment", "stock": "/stock", "delivery": "/delivery"}
+
+
+@dataclass(frozen=True)
+class Crashing:
+    """A shop whose processes can be told to die."""
+
+    shop: Shop
+    points: Path
+    client: httpx.Client
+    given: Given
+    admin: Engine
+
+    def arm(self, process: str, point: str) -> Callable[[], None]:
+        """Arm a point of a process; call the result to wait until it was reached and the process runs again."""
+        pid = self.shop.pid(process)
+        armed = self.points / f"{point}.{pid}"
+        armed.touch()
+
+        def wait() -> None:
+            until(lambda: not armed.exists(), f"{process} never reached {point}")
+            until(lambda: pid_of(self.shop, process) not in (None, pid), f"{process} was not started again")
+
+        return wait
+
+    def rest(self) -> None:
+        """Return when all processes run and say that they are ready."""
+        for process, prefix in PREFIXES.items():
+            until(lambda process=process: pid_of(self.shop, process) is not None, f"{process} does not run")
+            path = f"{prefix}/health/ready"
+            until(lambda path=path: self.client.get(path).status_code == httpx.codes.OK, f"{process} is not ready")
+
+    def final_answer(self, body: dict[str, Any], key: str) -> httpx.Response:
+        """Repeat the order until it is answered for good; only clean answers may come before that."""
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                answer = self.client.post("/orders", json=body, headers={"Idempotency-Key": key})
+                assert answer.status_code in (201, 409, 202, 503), answer.text
+                if answer.status_code in (201, 409):
+                    return answer
+            except httpx.TransportError:
+                pass
+            assert time.monotonic() < deadline, "the order got no final answer"
+            time.sleep(0.2)
+
+
+def admin_of(shop: Shop) -> Engine:
+    """Return the superuser's connections to the shop's database."""
+    server = json.loads((shop.data / "run" / "addresses.json").read_text())["postgres"]
+    password = json.loads((shop.data / "secrets.json").read_text())["postgres"]
+    return create_engine(URL.create("postgresql+psycopg2", "postgres", password, server["host"], server["port"], "shop"))
+
+
+def pid_of(shop: Shop, process: str) -> int | None:
+    """Return the pid of a process that lives."""
+    try:
+        pid = shop.pid(process)
+        os.kill(pid, 0)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return pid
+
+
+def until(condition: Callable[[], bool], complaint: str, seconds: float = 20) -> None:
+    """Return when the condition holds; fails the test with the complaint when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, complaint
+        time.sleep(0.02)
