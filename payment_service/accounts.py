@@ -129,4 +129,9 @@ def _body(row: Any, on_hold: int) -> Body:
 
 def _entry(row: Any) -> Body:
     name, value = ("deposit_id", int(row.id)) if row.kind == "deposit" else ("order_id", row.id)
-    return {"kind": row.kind, "amount": row.amount, name: value, "at": row.at.astimezone(UTC).isoformat()}
+    return {
+        "kind": row.kind,
+        "amount": row.amount,
+        name: value,
+        "at": row.at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+    }

@@ -1,5 +1,6 @@
 """`shop up` and `shop demo` as a person meets them: restarts, replicas, refusals to start, ends, and data that stays."""
 
+import contextlib
 import json
 import os
 import signal
@@ -40,7 +41,12 @@ def _get(shop: Shop, path: str) -> httpx.Response:
 
 
 def _pids(shop: Shop) -> dict[str, int]:
-    return {path.stem: int(path.read_text()) for path in (shop.data / "run").glob("*.pid")}
+    found = {}
+    for path in (shop.data / "run").glob("*.pid"):
+        # A process that has just died may lose its file between the two steps.
+        with contextlib.suppress(FileNotFoundError):
+            found[path.stem] = int(path.read_text())
+    return found
 
 
 def _lives(pid: int) -> bool:

@@ -5,7 +5,8 @@ decision told, health and metrics. Its own public endpoints use ``Desk``.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,8 +22,11 @@ from two_phase.hosting.settings import ParticipantSettings
 from two_phase.hosting.web import internal_app, public_app
 from two_phase.metrics import watch_in_doubt
 from two_phase.participant import GiveBack, Participant, Take
+from two_phase.protocol import InDoubt, Unavailable
 from two_phase.router import participant_routes
 from two_phase.sweep import Sweep
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 #: How many resources were looked at, and those in which something got lost or was made up.
@@ -64,8 +68,17 @@ class Desk:
 
         question = await asyncio.to_thread(in_doubt)
         if question:
-            await self.sweep.peek(question)
+            await self._ask(question)
         return await asyncio.to_thread(seen)
+
+    async def _ask(self, question: Sequence[InDoubt]) -> None:
+        try:
+            await self.sweep.peek(question)
+        except Unavailable as failure:
+            log.warning("a read could not ask about a branch in doubt", extra={"why": failure.detail})
+            raise Unavailable(
+                "an order that matters here is in doubt, and its decision cannot be asked for now"
+            ) from failure
 
 
 def participant_service(

@@ -1,0 +1,135 @@
+"""The rules on votes: what is asked for is taken once, in the order of arrival, and the answer is kept."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from shop.conformance.trial import Payload, Trial, demand, violated
+from shop.conformance.wire import NotTried
+from two_phase.protocol import Prepare, new_transaction_id
+
+AT_ONCE = 6
+#: The smallest capacity with which a round can have a yes, a no and a yes.
+CAPACITY_MIN = 3
+
+
+def well_formed_ballot(trial: Trial) -> None:
+    """Every answer is a ballot of version 1 that votes on each prepare, and mentions nothing that was not sent."""
+    if trial.ill_formed:
+        raise trial.ill_formed
+    trial.round(aborts=[new_transaction_id()], commits=[new_transaction_id()], prepares=[trial.new(), trial.new()])
+    trial.round()
+    if trial.ill_formed:
+        raise trial.ill_formed
+
+
+def repeated_prepare(trial: Trial) -> None:
+    """A prepare that comes again gets the vote that was given, with the same facts."""
+    prepare = trial.new()
+    first = trial.vote(prepare)
+    if not first.prepared:
+        raise NotTried(f"the participant refuses the payload: {first.reason}, {first.detail}")
+
+    demand(trial.vote(prepare) == first, "the vote is not the one that was given before")
+
+
+def prepares_at_once(trial: Trial) -> None:
+    """A prepare that comes several times at once gets one and the same vote."""
+    prepare = trial.new()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        votes = list(pool.map(trial.vote, [prepare] * AT_ONCE))
+
+    demand(all(vote == votes[0] for vote in votes), "the votes on one prepare differ")
+    demand(trial.vote(prepare) == votes[0], "the vote is not the one that was given before")
+
+
+def refusal_is_kept(trial: Trial) -> None:
+    """A refusal is a vote with a reason, in a 200, and comes again for the same prepare."""
+    if trial.offer.refused_payload is None:
+        raise NotTried("no --refused-payload was given")
+    prepare = trial.new(trial.offer.refused_payload)
+    first = trial.vote(prepare)
+    if first.prepared:
+        raise NotTried("the participant accepts --refused-payload")
+
+    demand(trial.vote(prepare) == first, "the vote is not the one that was given before")
+
+
+def prepare_with_another_body(trial: Trial) -> None:
+    """A prepare of a known transaction with another payload gets no vote, and is a violation."""
+    prepare = trial.prepared()
+
+    ballot = trial.round(prepares=[with_another_body(prepare)])
+
+    demand(not ballot.votes, "a vote was given for a payload that was never prepared")
+    demand(violated(ballot, prepare.transaction_id), "it is not among the violations")
+
+
+def greedy_votes(trial: Trial) -> None:
+    """Votes fall in the order of arrival, and what does not fit does not stand in the way of a smaller one behind it."""
+    capacity = _free(trial)
+    asked = [trial.new(trial.offer.sized(amount)) for amount in (capacity - 1, 2, 1)]
+
+    demand(_yes(trial, asked) == [True, False, True], f"with {capacity} free: yes to {capacity - 1}, no to 2, yes to 1 was due")
+    trial.give_back()
+    asked = [trial.new(trial.offer.sized(amount)) for amount in (capacity + 1, capacity, 1)]
+    demand(_yes(trial, asked) == [False, True, False], f"with {capacity} free: no to {capacity + 1}, then yes, then no was due")
+
+
+def one_hold(trial: Trial) -> None:
+    """A prepare that comes again takes nothing again."""
+    capacity = _free(trial)
+    prepare = trial.prepared(trial.offer.sized(capacity - 1))
+
+    trial.vote(prepare)
+
+    demand(trial.vote(trial.new(trial.offer.sized(1))).prepared, "the last unit was taken by a repeated prepare")
+
+
+def given_back_once(trial: Trial) -> None:
+    """An abort gives back what was taken, all of it, and no second time when it is repeated."""
+    capacity = _free(trial)
+    prepare = trial.prepared(trial.offer.sized(capacity))
+
+    for _ in range(2):
+        trial.round(aborts=[prepare.transaction_id])
+
+    demand(not trial.vote(trial.new(trial.offer.sized(capacity + 1))).prepared, "more can be taken than was ever there")
+    demand(trial.vote(trial.new(trial.offer.sized(capacity))).prepared, "what an abort gave back cannot be taken")
+
+
+def committed_stays_taken(trial: Trial) -> None:
+    """A commit gives nothing back and takes nothing more, however often it comes."""
+    capacity = _free(trial)
+    prepare = trial.prepared(trial.offer.sized(1))
+
+    for _ in range(2):
+        trial.round(commits=[prepare.transaction_id])
+    trial.capacity = capacity - 1
+
+    demand(not trial.vote(trial.new(trial.offer.sized(capacity))).prepared, "what was committed can be taken again")
+    demand(trial.vote(trial.new(trial.offer.sized(capacity - 1))).prepared, "a commit has taken more than its prepare")
+
+
+def with_another_body(prepare: Prepare) -> Prepare:
+    """Return ``prepare`` with a payload that differs in one member."""
+    other: Payload = {**prepare.payload, "conformance": "another body"}
+    return prepare.model_copy(update={"payload": other})
+
+
+def _yes(trial: Trial, asked: list[Prepare]) -> list[bool]:
+    votes = {vote.transaction_id: vote.prepared for vote in trial.round(prepares=asked).votes}
+    return [votes.get(prepare.transaction_id, False) for prepare in asked]
+
+
+def _free(trial: Trial) -> int:
+    """Return how much there is to take, having seen that it is neither more nor less; raises NotTried."""
+    capacity = trial.capacity
+    if trial.offer.sized_payload is None or capacity is None:
+        raise NotTried("--sized-payload and --capacity were not given")
+    if capacity < CAPACITY_MIN:
+        raise NotTried(f"a capacity of {capacity} is too small to tell, {CAPACITY_MIN} will do")
+    more = trial.vote(trial.new(trial.offer.sized(capacity + 1)))
+    vote = trial.vote(trial.new(trial.offer.sized(capacity)))
+    trial.give_back()
+    if more.prepared or not vote.prepared:
+        raise NotTried(f"--capacity {capacity} is {'less' if more.prepared else 'more'} than there is to take")
+    return capacity
