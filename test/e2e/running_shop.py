@@ -1,6 +1,7 @@
 """A shop started by ``python -m shop up``: its gateway, its processes, its logs, its end."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -38,6 +39,14 @@ class Shop:
     def pid(self, name: str) -> int:
         """Return the process id of one of its processes, such as ``order`` or ``gateway``."""
         return int((self.data / "run" / f"{name}.pid").read_text())
+
+    def services(self) -> dict[str, dict[str, str]]:
+        """Return the base URLs of every process of a service, past the gateway."""
+        return dict(json.loads((self.data / "run" / "addresses.json").read_text())["services"])
+
+    def listener(self, name: str) -> str:
+        """Return the base URL of one process's own public listener."""
+        return self.services()[name]["public"]
 
     def wait_until_ready(self) -> None:
         """Return when it has said that it is ready; fails the test if it ends or takes too long."""

@@ -40,11 +40,12 @@ class Crashing:
         return wait
 
     def rest(self) -> None:
-        """Return when all processes run and say that they are ready."""
-        for process, prefix in PREFIXES.items():
+        """Return when every process, each replica for itself, runs and says that it is ready."""
+        for process in self.shop.services():
+            prefix = PREFIXES[process.removesuffix("-2")]
             until(lambda process=process: pid_of(self.shop, process) is not None, f"{process} does not run")
-            path = f"{prefix}/health/ready"
-            until(lambda path=path: self.client.get(path).status_code == httpx.codes.OK, f"{process} is not ready")
+            address = f"{self.shop.listener(process)}{prefix}/health/ready"
+            until(lambda address=address: _is_ready(address), f"{process} is not ready", 40)
 
     def final_answer(self, body: dict[str, Any], key: str) -> httpx.Response:
         """Repeat the order until it is answered for good; only clean answers may come before that."""
@@ -65,7 +66,16 @@ def admin_of(shop: Shop) -> Engine:
     """Return the superuser's connections to the shop's database."""
     server = json.loads((shop.data / "run" / "addresses.json").read_text())["postgres"]
     password = json.loads((shop.data / "secrets.json").read_text())["postgres"]
-    return create_engine(URL.create("postgresql+psycopg2", "postgres", password, server["host"], server["port"], "shop"))
+    return create_engine(
+        URL.create("postgresql+psycopg2", "postgres", password, server["host"], server["port"], "shop"), pool_pre_ping=True
+    )
+
+
+def _is_ready(address: str) -> bool:
+    try:
+        return httpx.get(address, timeout=5).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
 
 
 def pid_of(shop: Shop, process: str) -> int | None:

@@ -1,0 +1,159 @@
+"""What is worse than a crash: a process that sleeps and wakes, a database that falls over, a restart of everything under load."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from e2e.given import Given
+from e2e.running_shop import Shop
+from faults.crashing import Crashing, admin_of, pid_of, until
+from faults.load import Load
+from laws import broken_laws
+
+RESOLVED_SECONDS = 20
+_ANSWERS = """
+    SELECT idempotency_key, transaction_id::text, status FROM order_service.orders WHERE idempotency_key IS NOT NULL
+"""
+PROCESSES = [f"{name}{suffix}" for name in ("order", "payment", "stock", "delivery") for suffix in ("", "-2")]
+
+
+@pytest.fixture(scope="module")
+def doubled(start_shop: Callable[..., Shop], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashing]:
+    """Return a shop with two replicas of every service."""
+    points = tmp_path_factory.mktemp("points")
+    shop = start_shop(CRASH_POINTS_DIR=str(points), SHOP_REPLICAS="2")
+    admin = admin_of(shop)
+    with httpx.Client(base_url=f"http://{shop.address}", timeout=20) as client:
+        yield Crashing(shop, points, client, Given(client), admin)
+    admin.dispose()
+
+
+def _bodies(given: Given) -> list[dict[str, Any]]:
+    """Return orders that all want the same product, some of which are refused for want of money."""
+    product = given.product(quantity=100_000)["product_id"]
+    slots = [given.slot(500)["slot_id"] for _ in range(4)]
+    users = [given.user(balance)["user_id"] for balance in (10_000_000, 10_000_000, 5)]
+    items = [{"product_id": product, "quantity": 1}]
+    return [{"user_id": user, "items": items, "slot_id": slot} for user in users for slot in slots]
+
+
+def _assert_sound(crashing: Crashing, load: Load) -> None:
+    """Hold all laws at rest, and what customers were told against what the log says."""
+    until(lambda: not broken_laws(crashing.admin, at_rest=True), "something is still in doubt", RESOLVED_SECONDS)
+    with crashing.admin.connect() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT idempotency_key, transaction_id::text, status FROM order_service.orders WHERE idempotency_key IS NOT NULL"
+            )
+        )
+        answers = {row[0]: (row[1], row[2]) for row in rows}
+    wrong = [key for key, order_id in load.told.confirmed.items() if answers.get(key) != (order_id, "confirmed")]
+    wrong += [key for key in load.told.refused if answers.get(key, ("", ""))[1] != "cancelled"]
+
+    assert not wrong
+    assert not broken_laws(crashing.admin, at_rest=True)
+    assert load.told.confirmed
+
+
+def test_a_coordinator_that_sleeps_past_the_sweep_cannot_overrule_it(doubled: Crashing) -> None:
+    """Faults, row 8: its insert loses, its client hears 503, and nothing is taken."""
+    doubled.rest()
+    body = doubled.given.order_body()
+    asleep = doubled.shop.pid("order")
+    armed = doubled.points / f"all_votes_in.{asleep}"
+    armed.write_text(str(int(signal.SIGSTOP)))
+    address = doubled.shop.listener("order")
+
+    with ThreadPoolExecutor(1) as pool:
+        # Twice, because the first order of a product only teaches its price.
+        answering = pool.submit(httpx.post, f"{address}/orders", json=body, timeout=40)
+        try:
+            until(lambda: not armed.exists(), "order never reached all_votes_in")
+            until(lambda: not broken_laws(doubled.admin, at_rest=True), "the sweep resolved nothing", RESOLVED_SECONDS)
+        finally:
+            os.kill(asleep, signal.SIGCONT)
+        answer = answering.result(timeout=40)
+
+    assert answer.status_code == 503, answer.text
+    user, slot, product = doubled.given.state_of(body)
+    assert (user["balance"], slot["booked"], product["quantity"]) == (100, 0, 100)
+
+
+@pytest.mark.slow
+def test_postgresql_may_fall_over_again_and_again_under_load(doubled: Crashing) -> None:
+    """Faults, row 11: clean 503s, recovery, and every customer was told the truth."""
+    doubled.rest()
+    with Load(doubled.shop.address, _bodies(doubled.given)) as load:
+        for _ in range(4):
+            time.sleep(3)
+            pid = doubled.shop.pid("postgres")
+            os.kill(pid, signal.SIGQUIT)
+            until(
+                lambda pid=pid: pid_of(doubled.shop, "postgres") not in (None, pid), "PostgreSQL was not started again", 30
+            )
+            doubled.rest()
+
+    assert load.told.unclean == []
+    _assert_sound(doubled, load)
+
+
+@pytest.mark.slow
+def test_a_rolling_restart_under_load_fails_no_request(doubled: Crashing) -> None:
+    """Faults, row 20: each replica in turn is asked to stop, and customers hear clean answers only."""
+    doubled.rest()
+    with Load(doubled.shop.address, _bodies(doubled.given)) as load:
+        for process in PROCESSES:
+            pid = doubled.shop.pid(process)
+            os.kill(pid, signal.SIGTERM)
+            until(lambda p=process, old=pid: pid_of(doubled.shop, p) not in (None, old), f"{process} did not restart", 30)
+            doubled.rest()
+
+    assert load.told.unclean == []
+    _assert_sound(doubled, load)
+
+
+@pytest.mark.slow
+def test_killing_random_processes_all_the_time_splits_no_order(doubled: Crashing) -> None:
+    """Numbers to reach: continuous kill -9 of every process, and 0 violations; each order has one answer in the end."""
+    doubled.rest()
+    ends = time.monotonic() + 40
+    with Load(doubled.shop.address, _bodies(doubled.given), patience_seconds=90) as load:
+        for process in (PROCESSES * 20)[: 20 * len(PROCESSES)]:
+            if time.monotonic() > ends:
+                break
+            pid = pid_of(doubled.shop, process)
+            if pid is not None:
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.7)
+        doubled.rest()
+
+    assert not [line for line in load.told.unclean if "no final answer" in line]
+    _assert_sound(doubled, load)
+
+
+@pytest.mark.slow
+def test_a_client_that_goes_away_has_its_order_finished_all_the_same(doubled: Crashing) -> None:
+    """Faults, row 18: the order is confirmed once, and a later request with the same key hears of it."""
+    doubled.rest()
+    body = doubled.given.order_body(couriers=1)
+    key = str(uuid4())
+
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(
+            f"{doubled.shop.listener('order')}/orders",
+            json=body,
+            headers={"Idempotency-Key": key},
+            timeout=httpx.Timeout(5, read=0.000_001),
+        )
+    answer = doubled.final_answer(body, key)
+
+    assert answer.status_code == 201
+    until(lambda: not broken_laws(doubled.admin, at_rest=True), "something is still in doubt", RESOLVED_SECONDS)
