@@ -46,7 +46,7 @@ check: .venv/installed ## format, lint, strict types, architecture, unit tests
 	@$(BIN)/python -m pytest -q test/unit
 
 test: check test/node_modules/installed ## everything that must hold before a change lands, in under 8 minutes
-	@$(BIN)/python -m pytest -q test/simulation test/integration test/faults test/e2e
+	@$(BIN)/python -m pytest -q -m "not slow" test/simulation test/integration test/faults test/e2e
 
 images: ## build the four images with docker, podman or buildah (BUILDER=... names one)
 	@builder="$(BUILDER)"; for tool in docker podman buildah; do builder=$${builder:-$$(command -v $$tool)}; done; \
@@ -71,12 +71,21 @@ charts: .venv/kubernetes ## check chart and manifests: lint, schemas, policies; 
 	@$(BIN)/python -m pytest -q test/charts
 
 e2e: .venv/installed test/node_modules/installed ## try everything on the cluster that kubectl points to (E2E="--help" tells more)
-	@$(BIN)/python test/cluster/e2e.py $(E2E)
+	@PYTHONPATH=$(CURDIR):$(CURDIR)/test $(BIN)/python -m cluster.e2e $(E2E)
+
+simulate: .venv/installed ## run SEEDS=n seeds FROM=k of the simulation; PAIRS=1: all pairs of faults; MUTANTS=1: all mutants
+	@PYTHONPATH=$(CURDIR):$(CURDIR)/test $(BIN)/python -m simulation $(if $(PAIRS),--pairs)$(if $(MUTANTS),--mutants)$(if $(PAIRS)$(MUTANTS),,--seeds $(or $(SEEDS),2000) --from $(or $(FROM),0))
+
+faults: .venv/installed ## kill, freeze and restart real processes at every point and under load, with a table at the end
+	@$(BIN)/python -m pytest -v --tb=short test/faults
 
 model: ## check the protocol's model and that each of its mutants is rejected
 	@$(PYTHON) test/model/check.py
 
+conformance: .venv/installed ## try the rules of the protocol on any participant: URL=http://... PARTICIPANT_KEY=... (ARGS="--help" tells more)
+	@$(BIN)/python -m shop conformance $(URL) $(ARGS)
+
 clean: ## remove what was installed and what local runs left
 	rm -rf .venv .data test/node_modules
 
-.PHONY: help install lock up demo newman format check test images manifests secrets charts e2e model clean
+.PHONY: help install lock up demo newman format check test images manifests secrets charts e2e simulate model conformance clean

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from e2e.answers import MAX_INTEGER, assert_json, assert_problem
-from e2e.given import Given
+from answers import MAX_INTEGER, assert_json, assert_problem
+from given import Given
 
 TOMORROW = (datetime.now(UTC) + timedelta(days=1)).isoformat()
 BODY_BYTES_MAX = 65_536

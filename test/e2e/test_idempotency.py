@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from e2e.answers import assert_json, assert_problem
-from e2e.given import Given
-from e2e.running_shop import Shop
+from answers import assert_json, assert_problem
+from given import Given
+from running_shop import Shop
 
 RACERS = 8
 

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from e2e.answers import MAX_INTEGER, assert_json, assert_problem
-from e2e.given import Given
+from answers import MAX_INTEGER, assert_json, assert_problem
+from given import Given
 
 
 def pages(client: httpx.Client, path: str, limit: int, **query: Any) -> list[list[dict[str, Any]]]:

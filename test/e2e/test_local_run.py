@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from e2e.given import Given
-from e2e.running_shop import ROOT, Shop, launch
+from given import Given
+from running_shop import ROOT, Shop, launch
 
 PROCESSES = ("postgres", "payment", "stock", "delivery", "order", "gateway")
 TWO_OF_EACH = ("payment", "payment-2", "stock", "stock-2", "delivery", "delivery-2", "order", "order-2")

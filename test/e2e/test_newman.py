@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from e2e.running_shop import Shop
+from running_shop import Shop
 
 FOLDER = Path(__file__).parents[1]
 COLLECTION = FOLDER / "hw10.postman_collection.json"

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from e2e.answers import MAX_INTEGER, assert_json, assert_problem
-from e2e.given import Given
+from answers import MAX_INTEGER, assert_json, assert_problem
+from given import Given
 
 NOBODY = MAX_INTEGER
 

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 from sqlalchemy import URL, Engine, create_engine
 
-from e2e.given import Given
-from e2e.running_shop import Shop
+from given import Given
+from running_shop import Shop
 
 PREFIXES = {"order": "", "payment": "/payment", "stock": "/stock", "delivery": "/delivery"}
 

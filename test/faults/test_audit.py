@@ -7,9 +7,9 @@ import httpx
 import pytest
 from sqlalchemy import Engine, text
 
-from e2e.given import Given
-from e2e.running_shop import Shop
 from faults.crashing import admin_of
+from given import Given
+from running_shop import Shop
 from shop.audit import audit
 from shop.services import Services
 

@@ -4,6 +4,7 @@ Each case sends one order with an Idempotency-Key while one point is armed, sees
 again, repeats the order until it has its final answer, and then holds all laws over the four schemas, with nothing in doubt.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
@@ -11,10 +12,11 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from e2e.given import Given
-from e2e.running_shop import Shop
 from faults.crashing import Crashing, admin_of, until
+from faults.report import Row
+from given import Given
 from laws import broken_laws
+from running_shop import Shop
 from two_phase.faults import COORDINATOR_POINTS, PARTICIPANT_POINTS
 
 PARTICIPANTS = ("payment", "stock", "delivery")
@@ -56,7 +58,9 @@ def _marked(case: tuple[str, str, str]) -> Any:
 
 
 @pytest.mark.parametrize(("process", "point", "path"), [_marked(case) for case in CASES])
-def test_laws_hold_after_a_crash_at(crashing: Crashing, process: str, point: str, path: str) -> None:
+def test_laws_hold_after_a_crash_at(
+    crashing: Crashing, tell: Callable[[Row], None], process: str, point: str, path: str
+) -> None:
     """Faults, rows 1 to 4: wherever a process dies, an order happens everywhere or nowhere, and its client learns which."""
     crashing.rest()
     body = _order(crashing, process, path)
@@ -77,7 +81,11 @@ def test_laws_hold_after_a_crash_at(crashing: Crashing, process: str, point: str
     crashing.rest()
     answer = crashing.final_answer(body, key)
     again = crashing.final_answer(body, key)
+    back = time.monotonic()
     until(lambda: not broken_laws(crashing.admin, at_rest=True), "something is still in doubt", RESOLVED_SECONDS)
+    confirmed = int(answer.status_code == httpx.codes.CREATED)
+    fault = f"kill -9 of {process} at {point}, {path} path"
+    tell(Row(fault, 1, confirmed, 1 - confirmed, 0, time.monotonic() - back, 0))
 
     assert answer.status_code == (201 if path == "commit" else 409)
     assert again.json() == answer.json()

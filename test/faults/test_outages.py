@@ -12,11 +12,12 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from e2e.given import Given
-from e2e.running_shop import Shop
 from faults.crashing import Crashing, admin_of, pid_of, until
 from faults.load import Load
+from faults.report import Row
+from given import Given
 from laws import broken_laws
+from running_shop import Shop
 
 RESOLVED_SECONDS = 20
 _ANSWERS = """
@@ -45,22 +46,23 @@ def _bodies(given: Given) -> list[dict[str, Any]]:
     return [{"user_id": user, "items": items, "slot_id": slot} for user in users for slot in slots]
 
 
-def _assert_sound(crashing: Crashing, load: Load) -> None:
+def _assert_sound(crashing: Crashing, load: Load, fault: str) -> Row:
     """Hold all laws at rest, and what customers were told against what the log says."""
+    back = time.monotonic()
     until(lambda: not broken_laws(crashing.admin, at_rest=True), "something is still in doubt", RESOLVED_SECONDS)
+    resolved_seconds = time.monotonic() - back
     with crashing.admin.connect() as connection:
-        rows = connection.execute(
-            text(
-                "SELECT idempotency_key, transaction_id::text, status FROM order_service.orders WHERE idempotency_key IS NOT NULL"
-            )
-        )
-        answers = {row[0]: (row[1], row[2]) for row in rows}
-    wrong = [key for key, order_id in load.told.confirmed.items() if answers.get(key) != (order_id, "confirmed")]
-    wrong += [key for key in load.told.refused if answers.get(key, ("", ""))[1] != "cancelled"]
+        answers = {row[0]: (row[1], row[2]) for row in connection.execute(text(_ANSWERS))}
+    told = load.told
+    wrong = [key for key, order_id in told.confirmed.items() if answers.get(key) != (order_id, "confirmed")]
+    wrong += [key for key in told.refused if answers.get(key, ("", ""))[1] != "cancelled"]
+    unknown = sum("no final answer" in line for line in told.unclean)
+    offered = len(told.confirmed) + len(told.refused) + unknown
 
     assert not wrong
     assert not broken_laws(crashing.admin, at_rest=True)
-    assert load.told.confirmed
+    assert told.confirmed
+    return Row(fault, offered, len(told.confirmed), len(told.refused), unknown, resolved_seconds, len(wrong))
 
 
 def test_a_coordinator_that_sleeps_past_the_sweep_cannot_overrule_it(doubled: Crashing) -> None:
@@ -88,7 +90,7 @@ def test_a_coordinator_that_sleeps_past_the_sweep_cannot_overrule_it(doubled: Cr
 
 
 @pytest.mark.slow
-def test_postgresql_may_fall_over_again_and_again_under_load(doubled: Crashing) -> None:
+def test_postgresql_may_fall_over_again_and_again_under_load(doubled: Crashing, tell: Callable[[Row], None]) -> None:
     """Faults, row 11: clean 503s, recovery, and every customer was told the truth."""
     doubled.rest()
     with Load(doubled.shop.address, _bodies(doubled.given)) as load:
@@ -102,11 +104,11 @@ def test_postgresql_may_fall_over_again_and_again_under_load(doubled: Crashing) 
             doubled.rest()
 
     assert load.told.unclean == []
-    _assert_sound(doubled, load)
+    tell(_assert_sound(doubled, load, "PostgreSQL stopped in immediate mode, 4 times"))
 
 
 @pytest.mark.slow
-def test_a_rolling_restart_under_load_fails_no_request(doubled: Crashing) -> None:
+def test_a_rolling_restart_under_load_fails_no_request(doubled: Crashing, tell: Callable[[Row], None]) -> None:
     """Faults, row 20: each replica in turn is asked to stop, and customers hear clean answers only."""
     doubled.rest()
     with Load(doubled.shop.address, _bodies(doubled.given)) as load:
@@ -117,11 +119,11 @@ def test_a_rolling_restart_under_load_fails_no_request(doubled: Crashing) -> Non
             doubled.rest()
 
     assert load.told.unclean == []
-    _assert_sound(doubled, load)
+    tell(_assert_sound(doubled, load, "rolling restart of all services"))
 
 
 @pytest.mark.slow
-def test_killing_random_processes_all_the_time_splits_no_order(doubled: Crashing) -> None:
+def test_killing_random_processes_all_the_time_splits_no_order(doubled: Crashing, tell: Callable[[Row], None]) -> None:
     """Numbers to reach: continuous kill -9 of every process, and 0 violations; each order has one answer in the end."""
     doubled.rest()
     ends = time.monotonic() + 40
@@ -136,7 +138,7 @@ def test_killing_random_processes_all_the_time_splits_no_order(doubled: Crashing
         doubled.rest()
 
     assert not [line for line in load.told.unclean if "no final answer" in line]
-    _assert_sound(doubled, load)
+    tell(_assert_sound(doubled, load, "kill -9 of every process in turn, 40 s"))
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from e2e.answers import assert_json
+from answers import assert_json
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,38 @@
+"""Starts whole shops for the tests that need one.
+
+Whatever was started is stopped by SIGTERM in the end. When a test fails, the ends of the logs are shown with it.
+"""
+
+from collections.abc import Callable, Generator, Iterator
+
+import pytest
+
+from running_shop import Shop, launch
+
+_STARTED = pytest.StashKey[list[Shop]]()
+
+
+@pytest.fixture(scope="session")
+def start_shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Shop]]:
+    """Return a function that starts a shop with the given settings and waits until it is ready."""
+    started = request.config.stash.setdefault(_STARTED, [])
+
+    def start(**settings: str) -> Shop:
+        shop = launch(tmp_path_factory.mktemp("shop"), **settings)
+        started.append(shop)
+        shop.wait_until_ready()
+        return shop
+
+    yield start
+    for shop in started:
+        shop.stop()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the ends of the logs with every failure."""
+    report = yield
+    if report.failed:
+        for shop in item.config.stash.get(_STARTED, []):
+            report.sections.append((f"the shop on port {shop.port}", shop.logs()))
+    return report
