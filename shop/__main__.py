@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from shop.conformance.command import conformance
+
 app = typer.Typer(help=__doc__.splitlines()[0] if __doc__ else None, no_args_is_help=True, add_completion=False)
 
 Data = Annotated[Path, typer.Option(envvar="SHOP_DATA", help="The folder for data, logs and pid files.")]
@@ -95,6 +97,9 @@ def audit_(
         typer.echo(f"cannot audit the shop: {reason}", err=True)
         raise typer.Exit(2) from None
     raise typer.Exit(0 if clean else 1)
+
+
+app.command()(conformance)
 
 
 if __name__ == "__main__":

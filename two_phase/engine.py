@@ -90,8 +90,7 @@ class Engine:
         assert transaction.payloads.keys() == self._lanes.keys()
         loop = asyncio.get_running_loop()
         ticket = Ticket(transaction, loop.time(), loop.create_future())
-        # Nobody may be left to hear of a failure; asyncio would report it as forgotten.
-        ticket.outcome.add_done_callback(lambda outcome: outcome.cancelled() or outcome.exception())
+        ticket.outcome.add_done_callback(_let_go)
         self._queue.append(ticket)
         self._arrival.set()
         return ticket
@@ -182,18 +181,21 @@ class Engine:
         """
         self._unsure += len(batch)
         metrics.UNSURE.set(self._unsure)
-        under_way = {asking}
+        under_way = [asking]
         pause_seconds = 0.05
         while True:
-            done, under_way = await asyncio.wait(under_way, timeout=pause_seconds, return_when=asyncio.FIRST_COMPLETED)
-            answered = [attempt for attempt in done if attempt.exception() is None]
+            done, _ = await asyncio.wait(under_way, timeout=pause_seconds, return_when=asyncio.FIRST_COMPLETED)
+            answered = [attempt for attempt in under_way if attempt in done and attempt.exception() is None]
+            under_way = [attempt for attempt in under_way if attempt not in done]
             if answered:
                 break
             if done:
                 await asyncio.sleep(pause_seconds)
             pause_seconds = min(1.0, pause_seconds * 2)
             if len(under_way) < ATTEMPTS_UNDER_WAY_MAX:
-                under_way.add(asyncio.ensure_future(self._log.decide(verdicts, self._generation)))
+                under_way.append(asyncio.ensure_future(self._log.decide(verdicts, self._generation)))
+        for attempt in under_way:
+            attempt.add_done_callback(_let_go)
         self._unsure -= len(batch)
         metrics.UNSURE.set(self._unsure)
         self._tell(batch, verdicts, answered[0].result())
@@ -237,6 +239,12 @@ def _verdict(ticket: Ticket, votes: Mapping[str, Mapping[TransactionId, Vote]]) 
     }
     # Nobody waits for an abandoned one any more: whatever was voted, it counts as unanswered.
     return judge(transaction, {} if ticket.abandoned else heard)
+
+
+def _let_go(future: "asyncio.Future[Any]") -> None:
+    """Look at a failure that nobody may be left to hear of; asyncio would report it as forgotten."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _fail(ticket: Ticket, failure: Exception) -> None:

@@ -125,7 +125,10 @@ class Participant(Generic[C, P]):
             raise
         except Exception:
             log.exception("a branch failed alone", extra={"transactions": piece.model_dump(exclude={"prepares"})})
-            return self._refused_alone(piece)
+            try:
+                return self._refused_alone(piece)
+            except Collision as collision:
+                raise Unavailable(str(collision)) from collision
 
     def _refused_alone(self, piece: Round) -> Ballot:
         """Record a refusal for a prepare that failed alone; a decision that failed stays unacknowledged, to come again."""
@@ -136,7 +139,9 @@ class Participant(Generic[C, P]):
             branch = replace(_refusal(prepare, piece.generation, refusal), payload=None)
             with self.store.begin(forced=True) as connection:
                 known = self.store.find(connection, [prepare.transaction_id])
-                if not known:
+                if known:
+                    self.store.force(connection)
+                else:
                     self.store.add(connection, [branch])
             answer.votes.append(known.get(prepare.transaction_id, branch).vote())
         return answer.ballot()

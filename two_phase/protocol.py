@@ -21,9 +21,10 @@ PROTOCOL_VERSION = 1
 #: The largest integer that every JSON reader keeps exact (RFC 8259, section 6).
 MAX_INTEGER = 2**53 - 1
 
-#: Limits of one round: the prepares of a batch, and the decisions that ride along with them.
+#: Limits of one round: the prepares of a batch, the decisions that ride along with them, and the bytes of it all.
 ROUND_PREPARES_MAX = 1024
 ROUND_DECISIONS_MAX = 4096
+ROUND_BYTES_MAX = 16 * 1024 * 1024
 
 
 #: A transaction's identity: a UUID in canonical lower-case text (version 7 where the coordinator makes it).

@@ -12,7 +12,15 @@ from two_phase.branches import BEFORE_ALL
 from two_phase.client import BRANCHES_PATH, CONSERVATION_PATH, DECISIONS_PATH, OUTCOMES_PATH, PEEK_PATH, ROUND_PATH
 from two_phase.decision_log import DecisionLog
 from two_phase.participant import Participant
-from two_phase.protocol import PROTOCOL_VERSION, ProtocolViolation, Question, Round, State, TransactionId
+from two_phase.protocol import (
+    PROTOCOL_VERSION,
+    ROUND_BYTES_MAX,
+    ProtocolViolation,
+    Question,
+    Round,
+    State,
+    TransactionId,
+)
 from two_phase.sweep import Run
 
 M = TypeVar("M", Round, Question)
@@ -24,9 +32,20 @@ Decisions = Callable[[TransactionId, int], Awaitable[list[dict[str, Any]]]]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
+async def _body(request: Request) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > ROUND_BYTES_MAX:
+            raise ProtocolViolation(f"a message has at most {ROUND_BYTES_MAX} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
 async def _message(request: Request, model: type[M]) -> M:
     try:
-        message = model.model_validate_json(await request.body())
+        message = model.model_validate_json(await _body(request))
     except ValidationError as error:
         raise ProtocolViolation(f"malformed message: {error.errors(include_url=False, include_input=False)}") from error
     if message.version != PROTOCOL_VERSION:

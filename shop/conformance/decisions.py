@@ -40,8 +40,7 @@ def abort_of_committed(trial: Trial) -> None:
     ballot = trial.round(aborts=[prepare.transaction_id])
 
     demand(violated(ballot, prepare.transaction_id), "it is not a violation, or it was acknowledged")
-    again = trial.round(commits=[prepare.transaction_id])
-    demand(prepare.transaction_id in again.acknowledged, "it is not committed any more")
+    demand(trial.vote(prepare).prepared, "it is not committed any more")
 
 
 def repeated_commit(trial: Trial) -> None:

@@ -13,11 +13,12 @@ from two_phase.protocol import TransactionId
 
 Rule = Callable[[Trial], None]
 
-#: Those that count what is free come first: the others commit, and nobody knows whether that is from the same source.
+#: Those that count what is free come first: the others commit, and nobody knows whether that is from the same source. Before
+#: all others comes that an abort gives back, since every rule ends with it.
 RULES: tuple[Rule, ...] = (
+    votes.given_back_once,
     votes.greedy_votes,
     votes.one_hold,
-    votes.given_back_once,
     votes.committed_stays_taken,
     decisions.instead_of,
     votes.repeated_prepare,

@@ -82,9 +82,7 @@ class Trial:
         prepares: Sequence[Prepare] = (),
     ) -> Ballot:
         """Send a round and return its ballot; raises Broken where no answer comes, and NotTried where it is ill-formed."""
-        message = Round(
-            generation=self.wire.generation, aborts=list(aborts), commits=list(commits), prepares=list(prepares)
-        )
+        message = Round(generation=self.wire.generation, aborts=list(aborts), commits=list(commits), prepares=list(prepares))
         self.opened([prepare.transaction_id for prepare in prepares])
         ballot = self._read(message, self.wire.post(message.model_dump_json()))
         self._note(message, ballot)
@@ -135,12 +133,13 @@ class Trial:
             self.round(aborts=waiting[start : start + GIVEN_BACK_AT_ONCE])
 
     def left_behind(self) -> list[TransactionId]:
-        """Return which transactions of this trial are still prepared, by all that is known and that the participant lists."""
+        """Return what is still prepared: by the participant's own list, or by all that is known where it has none."""
         listed: list[dict[str, Any]] | None = None
         with contextlib.suppress(Broken):
-            listed = self.listed_from(next(iter(self._sent))) if self._sent else None
-        ids = {each.get("transaction_id") for each in listed or []}
-        self._open.update((each, None) for each in self._sent if each in ids)
+            listed = self.listed_from(min(self._sent)) if self._sent else None
+        if listed is not None:
+            ids = {each.get("transaction_id") for each in listed}
+            self._open = dict.fromkeys(each for each in self._sent if each in ids)
         return list(self._open)
 
     def listed_from(self, transaction_id: TransactionId) -> list[dict[str, Any]] | None:

@@ -33,6 +33,7 @@ def repeated_prepare(trial: Trial) -> None:
 
 def prepares_at_once(trial: Trial) -> None:
     """A prepare that comes several times at once gets one and the same vote."""
+    rest_on_repeated_votes(trial)
     prepare = trial.new()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         votes = list(pool.map(trial.vote, [prepare] * AT_ONCE))
@@ -68,10 +69,14 @@ def greedy_votes(trial: Trial) -> None:
     capacity = _free(trial)
     asked = [trial.new(trial.offer.sized(amount)) for amount in (capacity - 1, 2, 1)]
 
-    demand(_yes(trial, asked) == [True, False, True], f"with {capacity} free: yes to {capacity - 1}, no to 2, yes to 1 was due")
+    demand(
+        _yes(trial, asked) == [True, False, True], f"with {capacity} free: yes to {capacity - 1}, no to 2, yes to 1 was due"
+    )
     trial.give_back()
     asked = [trial.new(trial.offer.sized(amount)) for amount in (capacity + 1, capacity, 1)]
-    demand(_yes(trial, asked) == [False, True, False], f"with {capacity} free: no to {capacity + 1}, then yes, then no was due")
+    demand(
+        _yes(trial, asked) == [False, True, False], f"with {capacity} free: no to {capacity + 1}, then yes, then no was due"
+    )
 
 
 def one_hold(trial: Trial) -> None:
@@ -86,14 +91,19 @@ def one_hold(trial: Trial) -> None:
 
 def given_back_once(trial: Trial) -> None:
     """An abort gives back what was taken, all of it, and no second time when it is repeated."""
-    capacity = _free(trial)
+    capacity = _capacity(trial)
+    if trial.vote(trial.new(trial.offer.sized(capacity + 1))).prepared:
+        raise NotTried(f"--capacity {capacity} is less than there is to take")
     prepare = trial.prepared(trial.offer.sized(capacity))
 
     for _ in range(2):
         trial.round(aborts=[prepare.transaction_id])
 
-    demand(not trial.vote(trial.new(trial.offer.sized(capacity + 1))).prepared, "more can be taken than was ever there")
-    demand(trial.vote(trial.new(trial.offer.sized(capacity))).prepared, "what an abort gave back cannot be taken")
+    exchange = trial.wire.exchanges[-1]
+    more = trial.vote(trial.new(trial.offer.sized(capacity + 1)))
+    demand(not more.prepared, "it was given back twice: more can be taken than before", exchange)
+    again = trial.vote(trial.new(trial.offer.sized(capacity)))
+    demand(again.prepared, "it was not given back: what could be taken before cannot be taken now", exchange)
 
 
 def committed_stays_taken(trial: Trial) -> None:
@@ -109,6 +119,13 @@ def committed_stays_taken(trial: Trial) -> None:
     demand(trial.vote(trial.new(trial.offer.sized(capacity - 1))).prepared, "a commit has taken more than its prepare")
 
 
+def rest_on_repeated_votes(trial: Trial) -> None:
+    """Raise NotTried where a vote changes even if nothing else happens."""
+    prepare = trial.new()
+    if trial.vote(prepare) != trial.vote(prepare):
+        raise NotTried("it rests on repeated_prepare")
+
+
 def with_another_body(prepare: Prepare) -> Prepare:
     """Return ``prepare`` with a payload that differs in one member."""
     other: Payload = {**prepare.payload, "conformance": "another body"}
@@ -120,13 +137,18 @@ def _yes(trial: Trial, asked: list[Prepare]) -> list[bool]:
     return [votes.get(prepare.transaction_id, False) for prepare in asked]
 
 
-def _free(trial: Trial) -> int:
-    """Return how much there is to take, having seen that it is neither more nor less; raises NotTried."""
+def _capacity(trial: Trial) -> int:
     capacity = trial.capacity
     if trial.offer.sized_payload is None or capacity is None:
         raise NotTried("--sized-payload and --capacity were not given")
     if capacity < CAPACITY_MIN:
         raise NotTried(f"a capacity of {capacity} is too small to tell, {CAPACITY_MIN} will do")
+    return capacity
+
+
+def _free(trial: Trial) -> int:
+    """Return how much there is to take, having seen that it is neither more nor less; raises NotTried."""
+    capacity = _capacity(trial)
     more = trial.vote(trial.new(trial.offer.sized(capacity + 1)))
     vote = trial.vote(trial.new(trial.offer.sized(capacity)))
     trial.give_back()

@@ -1,0 +1,1 @@
+"""Participants to try the conformance kit on: a correct one in memory, broken ones, and one in another language."""

@@ -1,0 +1,351 @@
+"""The conformance kit: it passes on our three participants and on one in JavaScript, and names the one rule that is broken."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import Engine, text
+from typer.testing import CliRunner
+
+from conformance.broken import BROKEN
+from conformance.in_memory import KEY, UNITS, MemoryParticipant
+from conformance.serving import Restartable, served, service, theatre
+from shop.__main__ import app
+from shop.conformance.runner import RULES, Finding, Outcome, Report, run
+from shop.conformance.trial import Offer, Trial
+from shop.conformance.wire import Wire
+from shop.ports import Ports
+from shop.postgres import Postgres
+from two_phase.protocol import Ballot, InDoubt, Outcomes, Question, State, new_transaction_id
+
+UNIT_OFFER = Offer({"units": 1}, {"units": UNITS + 1}, '{"units": {amount}}', UNITS)
+SEAT_OPTIONS = (
+    *("--payload", '{"seats": 1}', "--refused-payload", '{"seats": 1000}'),
+    *("--sized-payload", '{"seats": {amount}}', "--capacity", str(UNITS)),
+)
+#: The rules that need payloads of any size: nobody can book half a courier.
+SIZED = {"greedy_votes", "one_hold", "given_back_once", "committed_stays_taken"}
+
+
+def tried(
+    participant: MemoryParticipant, offer: Offer = UNIT_OFFER, watch: Callable[[Finding], None] = lambda _: None
+) -> Report:
+    """Try all rules at a participant in memory, without a socket."""
+    transport = httpx.MockTransport(participant.answer)
+    with httpx.Client(transport=transport, base_url="http://participant") as client:
+        return run(Trial(Wire(client, KEY), offer, participant.restart), watch)
+
+
+def names(report: Report, outcome: Outcome) -> set[str]:
+    """Return the rules with this outcome."""
+    return {finding.name for finding in report.findings if finding.outcome is outcome}
+
+
+def prepared(participant: MemoryParticipant) -> list[str]:
+    """Return what is in doubt at a participant in memory."""
+    return [each for each, branch in participant.branches.items() if branch.state is State.PREPARED]
+
+
+def test_a_correct_participant_holds_every_rule() -> None:
+    """The kit invents nothing: what the wire protocol allows is not called broken."""
+    participant = MemoryParticipant()
+
+    report = tried(participant)
+
+    assert names(report, Outcome.HELD) == {rule.__name__ for rule in RULES}
+    assert report.is_clean()
+    assert not prepared(participant)
+
+
+@pytest.mark.parametrize("kind", BROKEN, ids=lambda kind: kind.__name__)
+def test_a_broken_participant_is_named_by_the_rule_that_it_breaks(kind: type[MemoryParticipant]) -> None:
+    """One fault, one rule: who reads the table knows where to look, and sees the exchange."""
+    participant = kind()
+
+    report = tried(participant)
+
+    (finding,) = [each for each in report.findings if each.outcome is Outcome.BROKEN]
+    assert finding.name == BROKEN[kind]
+    assert finding.exchange
+    assert not report.is_clean()
+    assert not prepared(participant)
+
+
+def test_every_rule_can_be_broken() -> None:
+    """A rule that no participant of ours breaks may be one that cannot fail."""
+    assert set(BROKEN.values()) == {rule.__name__ for rule in RULES}
+
+
+def test_a_rule_that_could_not_be_tried_is_never_called_held() -> None:
+    """Without payloads little can be tried, and the report says what is missing."""
+    report = tried(MemoryParticipant(), Offer())
+
+    assert names(report, Outcome.HELD) == {"commit_of_unknown"}
+    assert all(finding.why for finding in report.findings if finding.outcome is Outcome.NOT_TRIED)
+    assert report.count(Outcome.NOT_TRIED) == len(RULES) - 1
+
+
+def test_a_wrong_capacity_is_a_rule_not_tried() -> None:
+    """What the user got wrong is not the participant's fault."""
+    for capacity in (UNITS - 1, UNITS + 1, 2):
+        offer = Offer({"units": 1}, {"units": UNITS + 1}, '{"units": {amount}}', capacity)
+
+        report = tried(MemoryParticipant(), offer)
+
+        assert names(report, Outcome.NOT_TRIED) >= SIZED
+        assert report.count(Outcome.BROKEN) == 0
+
+
+@pytest.mark.parametrize("rule", ["one_hold", "instead_of", "too_large_rounds", "list_of_branches"])
+def test_an_interrupted_trial_leaves_nothing_prepared(rule: str) -> None:
+    """Law 4: the kit is the only coordinator that these branches have."""
+    participant = MemoryParticipant()
+
+    def interrupt(finding: Finding) -> None:
+        if finding.name == rule:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tried(participant, watch=interrupt)
+
+    assert participant.branches
+    assert not prepared(participant)
+
+
+class NeverAborts(MemoryParticipant):
+    """It acknowledges every abort, and applies none."""
+
+    def abort(self, transaction_id: str, generation: int, ballot: Ballot) -> None:
+        """Say yes, and do nothing."""
+        assert generation
+        ballot.acknowledged.append(transaction_id)
+
+
+def test_what_cannot_be_given_back_is_told() -> None:
+    """A report is not clean while something of the trial's own is prepared."""
+    participant = NeverAborts()
+
+    report = tried(participant)
+
+    assert not report.is_clean()
+    assert set(report.left_behind) == set(prepared(participant)) != set()
+
+
+@dataclass(frozen=True)
+class OwnParticipant:
+    """One of our three: what to create at its public port, and what to offer then, given the new thing's id."""
+
+    path: str
+    body: dict[str, Any]
+    identifier: str
+    offer: Callable[[int], Offer]
+
+
+OWN = {
+    "payment_service": OwnParticipant(
+        "/payment/users",
+        {"name": "Ivan", "balance": UNITS},
+        "user_id",
+        lambda user: Offer(
+            {"user_id": user, "amount": 1},
+            {"user_id": user, "amount": UNITS + 1},
+            f'{{"user_id": {user}, "amount": {{amount}}}}',
+            UNITS,
+        ),
+    ),
+    "stock_service": OwnParticipant(
+        "/stock/products",
+        {"name": "apple", "price": 5, "quantity": UNITS},
+        "product_id",
+        lambda product: Offer(
+            {"items": [{"product_id": product, "quantity": 1, "price": 5}]},
+            {"items": [{"product_id": product, "quantity": 1, "price": 6}]},
+            f'{{"items": [{{"product_id": {product}, "quantity": {{amount}}, "price": 5}}]}}',
+            UNITS,
+        ),
+    ),
+    "delivery_service": OwnParticipant(
+        "/delivery/slots",
+        {
+            "starts_at": (datetime.now(UTC) + timedelta(days=1)).isoformat(),
+            "couriers": [f"Courier {number}" for number in range(UNITS)],
+        },
+        "slot_id",
+        lambda slot: Offer({"slot_id": slot}, {"slot_id": slot + 1}),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Running:
+    """A service that runs, and where."""
+
+    process: Restartable
+    internal: str
+    public: str
+
+
+@pytest.fixture(scope="module")
+def running(postgres: Postgres, admin: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Running]]:
+    """Return the three services as real processes; nobody is at the coordinator's address."""
+    assert admin
+    folder = tmp_path_factory.mktemp("services")
+    with Ports() as ports, ExitStack() as stack:
+        nobody = f"http://127.0.0.1:{ports.reserve()}"
+        started = {}
+        for name in OWN:
+            url = postgres.url("shop", name, "of-this-test-run").render_as_string(hide_password=False)
+            internal, public = ports.reserve(), ports.reserve()
+            process = service(name, internal, public, folder, DATABASE_URL=url, ORDER_URLS=nobody)
+            stack.callback(process.kill)
+            process.start()
+            started[name] = Running(process, f"http://127.0.0.1:{internal}", f"http://127.0.0.1:{public}")
+        for each in started.values():
+            each.process.wait_until_ready()
+        yield started
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_our_participants_hold_every_rule(name: str, running: dict[str, Running], admin: Engine) -> None:
+    """Rules 4 to 9 from outside, on the real service, killed by SIGKILL between prepare and decision."""
+    own, process = OWN[name], running[name]
+    created = httpx.post(process.public + own.path, json=own.body, trust_env=False, timeout=10)
+    offer = own.offer(created.raise_for_status().json()[own.identifier])
+
+    with httpx.Client(base_url=process.internal, timeout=10, trust_env=False) as client:
+        report = run(Trial(Wire(client, KEY), offer, process.process.restart))
+
+    assert not [(finding.name, finding.why, finding.exchange) for finding in report.findings if finding.exchange]
+    assert names(report, Outcome.NOT_TRIED) == (set() if offer.sized_payload else SIZED)
+    assert report.is_clean()
+    with admin.connect() as connection:
+        query = text(f"SELECT count(*) FROM {name}.branches WHERE state = 'prepared'")
+        assert connection.execute(query).scalar_one() == 0
+
+
+def shop(*arguments: str, key: str = KEY) -> tuple[int, str]:
+    """Run the command; return its exit code and what it wrote."""
+    result = CliRunner(env={"PARTICIPANT_KEY": key}).invoke(app, ["conformance", *arguments])
+    return result.exit_code, result.output
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Return a port of our own."""
+    with Ports() as ports:
+        yield ports.reserve()
+
+
+@pytest.fixture
+def start_theatre(port: int, tmp_path: Path) -> Iterator[Callable[..., Restartable]]:
+    """Return a function that starts the participant in JavaScript with the given environment."""
+    with ExitStack() as stack:
+
+        def start(**environment: str) -> Restartable:
+            process = theatre(port, tmp_path, **environment)
+            stack.callback(process.kill)
+            process.start()
+            process.wait_until_ready()
+            return process
+
+        yield start
+
+
+def test_a_participant_in_another_language_holds_every_rule(start_theatre: Callable[..., Restartable], port: int) -> None:
+    """The wire protocol is enough to write one, and its promise outlives a SIGKILL."""
+    process = start_theatre()
+
+    def restart(_: httpx.Request) -> httpx.Response:
+        # The kernel ends a child when the thread that has started it ends, so that must be one that stays.
+        pool.submit(process.restart).result()
+        return httpx.Response(200)
+
+    with ThreadPoolExecutor(1) as pool, served(restart) as url:
+        address = url.removeprefix("http://")
+        call = f"import http.client as h; c = h.HTTPConnection('{address}'); c.request('GET', '/'); c.getresponse()"
+        command = f'{sys.executable} -c "{call}"'
+        code, output = shop(f"http://127.0.0.1:{port}", *SEAT_OPTIONS, "--restart-command", command, "--json")
+
+    report = json.loads(output)
+    assert [(rule["rule"], rule["why"]) for rule in report["rules"] if rule["outcome"] != "held"] == []
+    assert (code, len(report["rules"]), report["left_behind"]) == (0, len(RULES), [])
+
+
+def test_a_participant_in_another_language_asks_about_what_is_in_doubt(
+    start_theatre: Callable[..., Restartable], port: int
+) -> None:
+    """Law 4, rule 2: it asks, believes the answer and nothing else, and leaves alone what has none."""
+    confirmed, cancelled, undecided = sorted(new_transaction_id() for _ in range(3))
+    asked: list[InDoubt] = []
+
+    def coordinator(request: httpx.Request) -> httpx.Response:
+        asked.extend(Question.model_validate_json(request.content).transactions)
+        # At first it is away, and says something that must not be taken for a decision.
+        if len(asked) <= 3:
+            return httpx.Response(404, text=Outcomes(cancelled=[confirmed]).model_dump_json())
+        return httpx.Response(200, text=Outcomes(confirmed=[confirmed], cancelled=[cancelled]).model_dump_json())
+
+    with served(coordinator) as url:
+        start_theatre(COORDINATOR_URL=url, IN_DOUBT_AFTER_MS="0")
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {KEY}"}) as client:
+            prepares = [{"transaction_id": each, "payload": {"seats": 1}} for each in (confirmed, cancelled, undecided)]
+            client.post("/two-phase/v1/round", json={"generation": 3, "prepares": prepares}).raise_for_status()
+            while len(asked) < 7:
+                states = {
+                    each["transaction_id"]: each["state"] for each in client.get("/two-phase/v1/branches").json()["items"]
+                }
+
+    assert states == {confirmed: "committed", cancelled: "aborted", undecided: "prepared"}
+    assert {each.generation for each in asked} == {3}
+
+
+def test_the_command_shows_the_exchange_that_broke_a_rule() -> None:
+    """Exit code 1, a plain line per rule, and what was sent and answered."""
+    kind = next(kind for kind, rule in BROKEN.items() if rule == "commit_of_unknown")
+
+    with served(kind().answer) as url:
+        code, output = shop(url, "--payload", '{"units": 1}')
+
+    lines = output.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("commit_of_unknown is broken"))
+    assert code == 1
+    assert [line.split()[0] for line in lines if "commit_of_unknown:" in line] == ["broken"]
+    assert lines[at + 1].startswith('  > POST /two-phase/v1/round {"version":1,"generation":1,"aborts":[],"commits":["')
+    assert lines[at + 2].startswith('  < 200 {"version":1,"votes":[],"acknowledged":["')
+    assert [line for line in lines if "restart_keeps_promises" in line and line.startswith("not tried")]
+    assert "1 broken" in lines[-1]
+    assert KEY not in output
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "reason"),
+    [
+        ((), "", "PARTICIPANT_KEY"),
+        ((), "another key", "401"),
+        (("--payload", "{"), KEY, "--payload is not JSON"),
+        (("--payload", "[]"), KEY, "--payload is not a JSON object"),
+        (("--sized-payload", "{}"), KEY, "{amount}"),
+        (("--key-file", "no/such/file"), KEY, "no/such/file"),
+    ],
+)
+def test_a_trial_that_cannot_begin_says_why(options: tuple[str, ...], key: str, reason: str) -> None:
+    """Exit code 2: nothing is known of the participant."""
+    with served(MemoryParticipant().answer) as url:
+        code, output = shop(url, *options, key=key)
+
+    assert (code, reason in output) == (2, True), output
+
+
+def test_nobody_at_the_address_is_no_broken_participant(port: int) -> None:
+    """Exit code 2 again, and no table of broken rules."""
+    code, output = shop(f"http://127.0.0.1:{port}")
+
+    assert (code, "nobody answers" in output) == (2, True), output
