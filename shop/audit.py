@@ -17,9 +17,8 @@ from typing import Any
 from shop.services import Services
 
 PAGE = 500
-#: How often something that looks wrong is looked at again before it is reported, and how long in between.
+#: How often something that looks wrong is looked at again before it is reported.
 LOOKS = 5
-LOOK_SECONDS = 1.0
 NOBODY = "00000000-0000-0000-0000-000000000000"
 
 Row = Mapping[str, Any]
@@ -71,16 +70,23 @@ class Standing:
 
 
 def audit(
-    services: Services, *, in_doubt_seconds: float = 10, progress: Callable[[int], None] = lambda _seen: None
+    services: Services,
+    *,
+    in_doubt_seconds: float = 10,
+    look_seconds: float = 1,
+    progress: Callable[[int], None] = lambda _seen: None,
 ) -> Findings:
-    """Compare everything, and return what was found; raises httpx.HTTPError if a service does not answer."""
+    """Compare everything, and return what was found; raises httpx.HTTPError if a service does not answer.
+
+    What looks wrong is looked at again, ``look_seconds`` apart, before it counts.
+    """
     findings = Findings()
     for standing in _standings(services):
         findings.transactions += 1
         _count(findings, standing)
         progress(findings.transactions)
         if standing.complaints(in_doubt_seconds):
-            findings.violations += _still_wrong(services, standing, in_doubt_seconds)
+            findings.violations += _still_wrong(services, standing, in_doubt_seconds, look_seconds)
     for name in services.participants:
         findings.resources[name], broken = services.conservation(name)
         findings.violations += [
@@ -148,11 +154,11 @@ def look(services: Services, transaction_id: str) -> Standing:
     return Standing(transaction_id, services.decision(transaction_id), {name: row for name, row in branches.items() if row})
 
 
-def _still_wrong(services: Services, standing: Standing, in_doubt_seconds: float) -> list[str]:
+def _still_wrong(services: Services, standing: Standing, in_doubt_seconds: float, look_seconds: float) -> list[str]:
     complaints: list[str] = []
     for _ in range(LOOKS):
         complaints = look(services, standing.transaction_id).complaints(in_doubt_seconds)
         if not complaints:
             break
-        time.sleep(LOOK_SECONDS)
+        time.sleep(look_seconds)
     return complaints

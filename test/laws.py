@@ -68,8 +68,7 @@ _AT_REST = {
 }
 # The names are constants of this module.
 _BRANCHES = " UNION ALL ".join(
-    f"SELECT '{name}' AS name, transaction_id, state FROM {name}.branches"
-    for name in PARTICIPANTS
+    f"SELECT '{name}' AS name, transaction_id, state FROM {name}.branches" for name in PARTICIPANTS
 )
 _NAMES = ", ".join(f"('{name}')" for name in PARTICIPANTS)
 

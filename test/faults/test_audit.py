@@ -65,11 +65,11 @@ PLANTED = {
 def test_an_audit_of_a_sound_shop_finds_nothing(audited: tuple[Services, Given, Engine]) -> None:
     """No false alarm: orders confirmed and refused, all of them looked at."""
     services, given, _ = audited
-    before = audit(services)
+    before = audit(services, look_seconds=0.2)
     _order(given)
     given.client.post("/orders", json=given.order_body(balance=0))
 
-    findings = audit(services)
+    findings = audit(services, look_seconds=0.2)
 
     assert findings.violations == before.violations
     assert findings.confirmed == before.confirmed + 1
@@ -84,6 +84,6 @@ def test_an_audit_names_the_order_with(audited: tuple[Services, Given, Engine], 
     order_id = _order(given)
 
     _touch(admin, statement, order_id)
-    complaints = [line for line in audit(services).violations if order_id in line]
+    complaints = [line for line in audit(services, look_seconds=0.2).violations if order_id in line]
 
     assert any(complaint in line for line in complaints), complaints

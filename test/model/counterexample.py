@@ -39,7 +39,7 @@ def told(replay: str, model: str, participants: int, transactions: int, units: i
     """Yield one line per step of a ``replay`` (by ``spin -t -p -g``) of the ``model``."""
     values: dict[Variable, int] = {(name, each): units for name in ("free", "free_disk") for each in range(participants)}
     laws = set(re.findall(r"LAW\((\w+),", model))
-    for step in _steps(replay.splitlines(), model.splitlines(), participants, transactions):
+    for step in _steps(replay.splitlines(), model.splitlines(), participants):
         changes = [
             _change(variable, value, transactions)
             for variable, value in step.changed.items()
@@ -50,7 +50,7 @@ def told(replay: str, model: str, participants: int, transactions: int, units: i
             yield f"{step.who:<30} line {step.line:<4} {', '.join(changes)}"
 
 
-def _steps(replay: Iterable[str], model: Sequence[str], participants: int, transactions: int) -> Iterator[_Step]:
+def _steps(replay: Iterable[str], model: Sequence[str], participants: int) -> Iterator[_Step]:
     names: dict[int, str] = {}
     seen: dict[str, int] = {}
     step = _Step("at the beginning", 0)
@@ -61,7 +61,7 @@ def _steps(replay: Iterable[str], model: Sequence[str], participants: int, trans
             # The first process is number 1; a liveness property counts as one more while others start, but not when they move.
             claims = int(start[2]) - 1 if not seen else claims
             number = seen[start[1]] = seen.get(start[1], -1) + 1
-            names[int(start[2]) - claims] = _name(start[1], number, participants, transactions)
+            names[int(start[2]) - claims] = _name(start[1], number, participants)
         elif move := _MOVE.match(text):
             line = int(move[3])
             if move[1] != pid or (":: atomic" in model[line - 1] and line != step.line):
@@ -73,7 +73,7 @@ def _steps(replay: Iterable[str], model: Sequence[str], participants: int, trans
     yield step
 
 
-def _name(process: str, number: int, participants: int, transactions: int) -> str:
+def _name(process: str, number: int, participants: int) -> str:
     if process == "Branch":
         return f"participant {number % participants}, transaction {number // participants}"
     if process in {"Coordinator", "Row"}:
