@@ -27,7 +27,7 @@ install: .venv/installed ## install the pinned Python packages into .venv
 
 lock: ## pin the newest allowed versions of everything again
 	uv pip compile --upgrade --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 pyproject.toml -o requirements.lock
-	uv pip compile --upgrade --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 --extra local --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	uv pip compile --upgrade --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 --extra local --extra dev --extra bench -c requirements.lock pyproject.toml -o requirements-dev.lock
 
 up: .venv/installed ## run the shop on 127.0.0.1:$SHOP_PORT (8080) until Ctrl-C
 	@exec $(BIN)/python -m shop up
@@ -45,8 +45,8 @@ check: .venv/installed ## format, lint, strict types, architecture, unit tests
 	@$(BIN)/ruff format --check -q . && $(BIN)/ruff check -q . && $(BIN)/mypy
 	@$(BIN)/python -m pytest -q test/unit
 
-test: check test/node_modules/installed ## everything that must hold before a change lands, in under 8 minutes
-	@$(BIN)/python -m pytest -q -m "not slow" test/simulation test/integration test/faults test/e2e
+test: check .venv/kubernetes test/node_modules/installed ## everything that must hold before a change lands, in under 8 minutes
+	@$(BIN)/python -m pytest -q -m "not slow" test/simulation test/charts test/integration test/faults test/e2e
 
 images: ## build the four images with docker, podman or buildah (BUILDER=... names one)
 	@builder="$(BUILDER)"; for tool in docker podman buildah; do builder=$${builder:-$$(command -v $$tool)}; done; \
@@ -85,7 +85,10 @@ model: ## check the protocol's model and that each of its mutants is rejected
 conformance: .venv/installed ## try the rules of the protocol on any participant: URL=http://... PARTICIPANT_KEY=... (ARGS="--help" tells more)
 	@$(BIN)/python -m shop conformance $(URL) $(ARGS)
 
+bench: .venv/installed ## measure the shop against everything that it is compared with (QUICK=1: c=64 alone, under a minute)
+	@exec $(BIN)/python test/bench/run.py $(if $(QUICK),--quick)
+
 clean: ## remove what was installed and what local runs left
 	rm -rf .venv .data test/node_modules
 
-.PHONY: help install lock up demo newman format check test images manifests secrets charts e2e simulate model conformance clean
+.PHONY: help install lock up demo newman format check test images manifests secrets charts e2e simulate model conformance bench clean

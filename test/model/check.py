@@ -130,8 +130,7 @@ def _understand(report: str, outcome: Outcome) -> None:
     elif (
         "max search depth too small" in report
         or "out of memory" in report
-        or ("Search not completed" in report
-        and not broken)
+        or ("Search not completed" in report and not broken)
     ):
         outcome.trouble = "the search was cut short"
 

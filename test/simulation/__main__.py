@@ -14,11 +14,14 @@ import sys
 
 from simulation import mutants
 
+#: Without a number: enough for a look.
+SEEDS = 2000
+
 
 def main() -> int:
     """Do what the arguments ask for, and return the exit code."""
     parser = argparse.ArgumentParser(prog="simulation", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=2000, metavar="N")
+    parser.add_argument("--seeds", type=int, metavar="N")
     parser.add_argument("--from", type=int, default=0, metavar="K", dest="first")
     parser.add_argument("--seed", type=int, metavar="K")
     parser.add_argument("--pairs", action="store_true")
@@ -27,7 +30,9 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2, metavar="N")
     arguments = parser.parse_args()
     if arguments.mutants is not None:
-        return mutants.hunted(arguments.mutants or list(mutants.MUTANTS), arguments.seeds, arguments.processes)
+        return mutants.hunted(
+            arguments.mutants or list(mutants.MUTANTS), arguments.seeds or mutants.SEEDS_MAX, arguments.processes
+        )
     if arguments.mutant:
         mutants.install(arguments.mutant)
     # Not before a mutant is in place.
@@ -36,10 +41,10 @@ def main() -> int:
     if arguments.seed is not None:
         return console.told(arguments.seed)
     if arguments.mutant:
-        return console.searched(arguments.first, arguments.seeds)
+        return console.searched(arguments.first, arguments.seeds or mutants.SEEDS_MAX)
     if arguments.pairs:
         return console.paired(arguments.processes)
-    return console.run(arguments.first, arguments.seeds, arguments.processes)
+    return console.run(arguments.first, arguments.seeds or SEEDS, arguments.processes)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from two_phase.protocol import State
-
 from simulation.escrow import TRADES
 from simulation.plan import SERVICES
+from two_phase.protocol import State
 
 if TYPE_CHECKING:
     from simulation.world import World

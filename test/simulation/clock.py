@@ -111,7 +111,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             if owner.paused:
                 owner.held.append(handle)
                 return
-        try:
+        try:  # noqa: SIM105 - the innermost loop of every run
             handle.context.run(handle.callback, *handle.args)
         except ProcessDied:
             pass

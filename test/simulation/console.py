@@ -37,7 +37,9 @@ def searched(first: int, seeds: int) -> int:
 def run(first: int, seeds: int, processes: int) -> int:
     """Run seeds on several processes."""
     chunks = [range(start, min(start + _CHUNK, first + seeds)) for start in range(first, first + seeds, _CHUNK)]
-    outcome = _side_by_side([partial(run_seeds, chunk) for chunk in chunks], processes, "seeds", [len(each) for each in chunks])
+    outcome = _side_by_side(
+        [partial(run_seeds, chunk) for chunk in chunks], processes, "seeds", [len(each) for each in chunks]
+    )
     if outcome.broken:
         seed = min(int(name.split()[1]) for name, _ in outcome.broken)
         told(seed)
@@ -50,15 +52,11 @@ def paired(processes: int) -> int:
     return _summary(_side_by_side(work, processes, "first faults", [1] * len(work)))
 
 
-def _side_by_side(
-    work: Sequence[Callable[[], Outcome]], processes: int, unit: str, sizes: Sequence[int]
-) -> Outcome:
+def _side_by_side(work: Sequence[Callable[[], Outcome]], processes: int, unit: str, sizes: Sequence[int]) -> Outcome:
     outcome, began = Outcome(), time.monotonic()
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context) as pool, _progress(unit, sum(sizes)) as advance:
-        futures: dict[Future[Outcome], int] = {
-            pool.submit(each): size for each, size in zip(work, sizes, strict=True)
-        }
+        futures: dict[Future[Outcome], int] = {pool.submit(each): size for each, size in zip(work, sizes, strict=True)}
         for future in as_completed(futures):
             outcome.merge(future.result())
             advance(futures[future])

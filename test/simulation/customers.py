@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from order_service.checkout import Wish
-from two_phase.protocol import TransactionId, Unavailable
-
 from simulation.network import Peer
 from simulation.plan import SERVICES, Errand
+from two_phase.protocol import TransactionId, Unavailable
 
 if TYPE_CHECKING:
     from simulation.world import World
 
-#: Longer than the shop's own deadline: who waits so long has lost the connection.
-PATIENCE_SECONDS = 8.0
+#: The shop needs a moment to start.
+_OPEN_SECONDS = 0.1
+_LOOK_SECONDS = 5.0
 _FINAL = (201, 409)
 
 
@@ -25,6 +25,10 @@ class Told:
 
     status: int
     order_id: TransactionId | None
+
+
+#: What a customer knows who was sent away at once, or has lost the connection.
+NOTHING = Told(0, None)
 
 
 class Customers:
@@ -42,23 +46,24 @@ class Customers:
         await asyncio.gather(*tasks)
 
     async def _errand(self, errand: Errand) -> None:
-        await asyncio.sleep(errand.at_seconds)
+        await asyncio.sleep(_OPEN_SECONDS + errand.at_seconds)
         for pause_seconds, replica in zip(errand.pauses_seconds, errand.replicas, strict=True):
             await asyncio.sleep(pause_seconds)
-            answers = [self._ask(errand.wish, replica)]
+            answers = [self._ask(errand, replica)]
             if errand.twice:
-                answers.append(self._ask(errand.wish, 1 - replica))
+                answers.append(self._ask(errand, 1 - replica))
             if any(await asyncio.gather(*answers)):
                 break
 
-    async def _ask(self, wish: Wish, replica: int) -> bool:
+    async def _ask(self, errand: Errand, replica: int) -> bool:
         """Order, and return whether that was final."""
-        world = self._world
+        world, wish = self._world, errand.wish
         order = world.service_of("order")
         targets = [order[replica], order[1 - replica]]
         try:
-            told: Told = await Peer(world.network, "customer", targets, PATIENCE_SECONDS).call("place", wish)
+            told: Told = await Peer(world.network, "customer", targets, errand.patience_seconds).call("place", wish)
         except Unavailable:
+            self.told.append((wish, NOTHING))
             return False
         world.note("customer %s is told %s", wish.key, told)
         self.told.append((wish, told))
@@ -72,5 +77,5 @@ class Customers:
         world = self._world
         service = world.dice.choice(SERVICES)
         with suppress(Unavailable):
-            shown = await Peer(world.network, "customer", world.service_of(service), PATIENCE_SECONDS).call("show", None)
+            shown = await Peer(world.network, "customer", world.service_of(service), _LOOK_SECONDS).call("show", None)
             world.laws.was_shown(service, told, shown)

@@ -20,6 +20,8 @@ class Disk:
         self.name = name
         self.tables: dict[str, dict[Any, Any]] = {table: {} for table in tables}
         self.down = False
+        #: How far its clock is ahead; clocks are patience, never safety.
+        self.clock_ahead_seconds = 0.0
         #: Counts deaths: who waits for something here compares it.
         self.deaths = 0
         #: Called with each transaction when it has become visible.

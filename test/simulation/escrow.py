@@ -4,14 +4,14 @@ The rows are accounts (what is available), products (price and what is available
 courier a transaction took). What undecided orders hold is read from their branches, as the services do it.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from two_phase.protocol import Refused, State, Taken, TransactionId
-
 from simulation.disk import LocalTransaction
+from two_phase.protocol import Refused, State, Taken, TransactionId
 
 
 class _Payload(BaseModel):
@@ -46,6 +46,7 @@ class Booking(_Payload):
 
 
 Verdicts = list[Taken | Refused]
+P = TypeVar("P", bound=BaseModel)
 
 
 def _prepared(transaction: LocalTransaction, payload: type[Any]) -> list[Any]:
@@ -53,21 +54,42 @@ def _prepared(transaction: LocalTransaction, payload: type[Any]) -> list[Any]:
     return [payload.model_validate_json(row.branch.payload) for row in rows if row.branch.state is State.PREPARED]
 
 
+class _Held(Generic[P]):
+    """What undecided orders hold: those of earlier rounds, read when they are needed first, and those of this one."""
+
+    def __init__(self, transaction: LocalTransaction, payload: type[P], count: Callable[[P], Mapping[int, int]]) -> None:
+        self._transaction = transaction
+        self._payload = payload
+        self._count = count
+        self._before: Counter[int] | None = None
+        self._now: Counter[int] = Counter()
+
+    def add(self, payload: P) -> None:
+        """Count what was just taken."""
+        self._now.update(self._count(payload))
+
+    def __getitem__(self, key: int) -> int:
+        if self._before is None:
+            self._before = Counter()
+            for each in _prepared(self._transaction, self._payload):
+                self._before.update(self._count(each))
+        return self._before[key] + self._now[key]
+
+
 def take_money(transaction: LocalTransaction, asked: Sequence[tuple[TransactionId, Charge]]) -> Verdicts:
     """Take each amount in the order of arrival; one that does not fit does not block a smaller one behind it."""
     verdicts: Verdicts = []
-    taken: list[Charge] = []
+    held = _Held(transaction, Charge, lambda charge: {charge.user_id: charge.amount})
     for _, charge in asked:
         available = transaction.get("accounts", charge.user_id)
         if available is None:
             verdicts.append(Refused("unknown_user", "there is no such user"))
         elif available < charge.amount:
-            undecided = [*_prepared(transaction, Charge), *taken]
-            held = sum(each.amount for each in undecided if each.user_id == charge.user_id)
-            verdicts.append(Refused("insufficient_funds", "too little", contended=charge.amount <= available + held))
+            contended = charge.amount <= available + held[charge.user_id]
+            verdicts.append(Refused("insufficient_funds", "too little", contended=contended))
         else:
             transaction.put("accounts", charge.user_id, available - charge.amount)
-            taken.append(charge)
+            held.add(charge)
             verdicts.append(Taken())
     return verdicts
 
@@ -81,21 +103,21 @@ def give_money_back(transaction: LocalTransaction, taken: Sequence[tuple[Transac
 def take_goods(transaction: LocalTransaction, asked: Sequence[tuple[TransactionId, Reservation]]) -> Verdicts:
     """Take all items of each order, or none of that order."""
     verdicts: Verdicts = []
-    taken: list[Reservation] = []
+    held = _Held(transaction, Reservation, lambda taken: {item.product_id: item.quantity for item in taken.items})
     for _, reservation in asked:
-        refusal = _unfit(transaction, reservation, taken)
+        refusal = _unfit(transaction, reservation, held)
         if refusal is not None:
             verdicts.append(refusal)
             continue
         for item in reservation.items:
             price, available = transaction.get("products", item.product_id)
             transaction.put("products", item.product_id, (price, available - item.quantity))
-        taken.append(reservation)
+        held.add(reservation)
         verdicts.append(Taken())
     return verdicts
 
 
-def _unfit(transaction: LocalTransaction, reservation: Reservation, taken: list[Reservation]) -> Refused | None:
+def _unfit(transaction: LocalTransaction, reservation: Reservation, held: _Held[Reservation]) -> Refused | None:
     rows = {item.product_id: transaction.get("products", item.product_id) for item in reservation.items}
     if None in rows.values():
         return Refused("unknown_product", "there is no such product")
@@ -104,10 +126,6 @@ def _unfit(transaction: LocalTransaction, reservation: Reservation, taken: list[
         return Refused("price_changed", "another price by now", facts={"prices": prices})
     if all(item.quantity <= rows[item.product_id][1] for item in reservation.items):
         return None
-    undecided = [item for each in (*_prepared(transaction, Reservation), *taken) for item in each.items]
-    held = {
-        product_id: sum(item.quantity for item in undecided if item.product_id == product_id) for product_id in rows
-    }
     contended = all(item.quantity <= rows[item.product_id][1] + held[item.product_id] for item in reservation.items)
     return Refused("out_of_stock", "too few", contended=contended)
 
@@ -123,19 +141,17 @@ def give_goods_back(transaction: LocalTransaction, taken: Sequence[tuple[Transac
 def take_courier(transaction: LocalTransaction, asked: Sequence[tuple[TransactionId, Booking]]) -> Verdicts:
     """Take one free courier of the slot for each order."""
     verdicts: Verdicts = []
-    taken: list[Booking] = []
+    held = _Held(transaction, Booking, lambda booking: {booking.slot_id: 1})
     for transaction_id, booking in asked:
         free = transaction.get("slots", booking.slot_id)
         if free is None:
             verdicts.append(Refused("unknown_slot", "there is no such slot"))
         elif not free:
-            undecided = [*_prepared(transaction, Booking), *taken]
-            contended = any(each.slot_id == booking.slot_id for each in undecided)
-            verdicts.append(Refused("no_courier", "nobody is free", contended=contended))
+            verdicts.append(Refused("no_courier", "nobody is free", contended=held[booking.slot_id] > 0))
         else:
             transaction.put("slots", booking.slot_id, free[1:])
             transaction.put("bookings", transaction_id, free[0])
-            taken.append(booking)
+            held.add(booking)
             verdicts.append(Taken(facts={"courier": free[0]}))
     return verdicts
 

@@ -4,14 +4,16 @@ A place has a kind, and a kind has its faults. ``RandomFate`` throws dice, so th
 and strikes at those it was given, so that all single faults and all pairs of them can be enumerated.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from random import Random
 from typing import Protocol
 
 #: Every fault that can strike at a place of this kind.
 FAULTS: dict[str, tuple[str, ...]] = {
-    # A message on its way to a process, and the answer on its way back.
-    "request": ("lost", "repeated", "late", "very_late"),
+    # A message on its way to a process, and the answer on its way back. A proxy that sends it again brings one answer back: to the
+    # first copy (repeated) or to the second one (retried).
+    "request": ("lost", "repeated", "retried", "late", "very_late"),
     "answer": ("lost", "late", "very_late"),
     # A named crash point that a process reaches.
     "point": ("crash", "pause", "long_pause"),
@@ -31,7 +33,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
     # A statement that only reads the log.
     "read": ("refused", "silent", "database_dies_before"),
     # The local transaction of a participant that applies a round.
-    "commit": ("collision", "refused", "reply_lost", "unflushed", "database_dies_before", "database_dies_after"),
+    "commit": ("collision", "poison", "refused", "reply_lost", "unflushed", "database_dies_before", "database_dies_after"),
 }
 
 
@@ -40,6 +42,8 @@ class Fate(Protocol):
 
     #: Nothing goes wrong any more.
     over: bool
+    #: How often each fault has struck.
+    struck: Counter[str]
 
     def at(self, kind: str, what: str) -> str:
         """Return the fault that strikes here, or the empty string."""
@@ -58,6 +62,7 @@ class Fate(Protocol):
 DURATIONS: dict[str, tuple[float, float]] = {
     "message": (0.0005, 0.02),
     "statement": (0.0002, 0.01),
+    "retry": (0.02, 0.5),
     "late": (0.5, 6.0),
     "very_late": (5.0, 40.0),
     "pause": (0.1, 8.0),
@@ -65,11 +70,14 @@ DURATIONS: dict[str, tuple[float, float]] = {
     "hangs": (0.2, 8.0),
     "down": (0.05, 6.0),
     "partition": (0.2, 10.0),
+    # A clock jumps by so much, back or far ahead.
+    "clock": (-8.0, 100.0),
 }
 
 _CHOSEN_SECONDS = {
     "message": 0.001,
     "statement": 0.001,
+    "retry": 0.05,
     "late": 3.0,
     "very_late": 20.0,
     "pause": 3.0,
@@ -84,6 +92,7 @@ class RandomFate:
 
     def __init__(self, dice: Random, rates: Mapping[str, float], faults: Mapping[str, tuple[str, ...]] = FAULTS) -> None:
         self.over = False
+        self.struck = Counter()
         self._dice = dice
         self._rates = rates
         self._faults = faults
@@ -92,7 +101,9 @@ class RandomFate:
         """Throw the dice."""
         if self.over or self._dice.random() >= self._rates.get(kind, 0.0):
             return ""
-        return self._dice.choice(self._faults[kind])
+        fault = self._dice.choice(self._faults[kind])
+        self.struck[f"{kind}: {fault}"] += 1
+        return fault
 
     def seconds(self, what: str) -> float:
         """Return a duration, the short ones more often."""
@@ -109,6 +120,7 @@ class ChosenFate:
 
     def __init__(self, chosen: Mapping[int, str]) -> None:
         self.over = False
+        self.struck = Counter()
         self.places: list[tuple[str, str]] = []
         self._chosen = chosen
 
@@ -118,7 +130,10 @@ class ChosenFate:
             return ""
         number = len(self.places)
         self.places.append((kind, what))
-        return self._chosen.get(number, "")
+        fault = self._chosen.get(number, "")
+        if fault:
+            self.struck[f"{kind}: {fault}"] += 1
+        return fault
 
     def seconds(self, what: str) -> float:
         """Return always the same duration."""

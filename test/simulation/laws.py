@@ -4,15 +4,15 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from order_service.checkout import Wish
-from two_phase.branches import Branch
-from two_phase.lane import Lane
-from two_phase.protocol import Round, State, TransactionId
-
 from simulation.balance import AT_REST
 from simulation.clock import Life
 from simulation.customers import Told
 from simulation.disk import Change, was_new
 from simulation.plan import SERVICES
+from two_phase.branches import Branch
+from two_phase.coordinator import Transaction
+from two_phase.lane import Lane
+from two_phase.protocol import Ballot, Outcomes, Round, State, TransactionId
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -49,6 +49,11 @@ class Laws:
         acted.add(decision)
         if len(acted) > 1:
             self.broke("decision_never_changes", f"{who} acts on {decision} of {transaction_id}, another on the contrary")
+
+    def begins(self, transaction: Transaction) -> None:
+        """Remember for which key a transaction is."""
+        if transaction.record.key is not None:
+            self._key_of[transaction.transaction_id] = (transaction.record.user_id, transaction.record.key)
 
     def watcher_of(self, service: str) -> Any:
         """Return what looks at every commit of a participant."""
@@ -97,9 +102,7 @@ class Laws:
         tables = self._world.disks["order"].tables
         for change in changes:
             table, key, _ = change
-            if table == "claims":
-                self._key_of[tables["claims"][key].transaction_id] = key
-            elif table == "orders":
+            if table == "orders":
                 self._decided(change, tables["orders"][key])
 
     def _decided(self, change: Change, row: dict[str, Any]) -> None:
@@ -124,6 +127,22 @@ class Laws:
             self._acts(transaction_id, "confirmed", "a round")
         for transaction_id in message.aborts:
             self._acts(transaction_id, "cancelled", "a round")
+
+    def outcomes_leave(self, outcomes: Outcomes) -> None:
+        """Look at every answer to a participant's question."""
+        log = self._world.disks["order"]
+        decided = [(each, "confirmed") for each in outcomes.confirmed] + [(each, "cancelled") for each in outcomes.cancelled]
+        for transaction_id, decision in decided:
+            row = log.durable("orders", transaction_id)
+            if row is None or row["status"] != decision:
+                self.broke("told_what_is_durable", f"{decision} is the answer to a question about {transaction_id}")
+
+    def ballot_leaves(self, service: str, ballot: Ballot) -> None:
+        """Look at every vote before it leaves: a yes rests on a row that survives."""
+        for vote in ballot.votes:
+            row = self._world.disks[service].durable("branches", vote.transaction_id) if vote.prepared else None
+            if vote.prepared and (row is None or row.branch.state is State.ABORTED):
+                self.broke("vote_is_a_promise", f"{service} votes for {vote.transaction_id}, which is not durable")
 
     def about_to_tell(self, wish: Wish, told: Told) -> None:
         """Look at every answer before it leaves: it rests on a row that survives, apart from a refusal without a key."""
@@ -158,7 +177,6 @@ class Laws:
 
     def restless(self) -> str:
         """Return what still has to happen, or nothing."""
-        world = self._world
         for service in SERVICES:
             for transaction_id, row in self._branches(service).items():
                 if row.branch.state is State.PREPARED:
@@ -178,5 +196,8 @@ class Laws:
         for law in AT_REST:
             for sentence in law(self._world):
                 self.broke(law.__name__, sentence)
+            if self.broken:
+                # The next one takes this one for granted.
+                return
         for transaction_id, row in self._world.disks["order"].tables["orders"].items():
             self._acts(transaction_id, row["status"], "the log")

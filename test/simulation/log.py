@@ -12,8 +12,9 @@ from contextvars import Context
 from types import SimpleNamespace
 from typing import Any
 
-from order_service import claims, decision_log, orders
+from sqlalchemy.exc import DBAPIError
 
+from order_service import claims, decision_log, orders
 from simulation.clock import VirtualLoop
 from simulation.disk import Disk, LocalTransaction
 from simulation.fate import Fate
@@ -21,6 +22,7 @@ from simulation.sessions import Rows, failure
 
 LOCK_TIMEOUT = "55P03"
 DEADLOCK = "40P01"
+CHECK_VIOLATION = "23514"
 
 #: What the services set for every session; a decision insert sets its own.
 _LOCK_TIMEOUT_SECONDS = 2.0
@@ -35,8 +37,17 @@ Answer = Callable[[Rows | Exception], None]
 class LogDatabase:
     """Answers statements."""
 
-    def __init__(self, disk: Disk, fate: Fate, loop: VirtualLoop, die: Callable[[], None], context: Context) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        fate: Fate,
+        loop: VirtualLoop,
+        die: Callable[[], None],
+        broke: Callable[[str, str], None],
+        context: Context,
+    ) -> None:
         self.disk = disk
+        self._broke = broke
         self.under_way = 0
         self._fate = fate
         self._loop = loop
@@ -85,7 +96,7 @@ class LogDatabase:
         self._may_die(fault, "database_dies_before")
         try:
             rows: Rows | Exception = await self._executed(work, parameters, fault)
-        except decision_log.DBAPIError as error:
+        except DBAPIError as error:
             rows = error
         seconds = _KEEPALIVE_SECONDS if fault == "silent" else self._fate.seconds("statement")
         lost = fault in ("silent", "reply_lost", "unflushed", "database_dies_after")
@@ -157,13 +168,23 @@ class LogDatabase:
             return False
         if key is not None and transaction.get("keys", key) is not None:
             return False
-        complete = all(row.get(column) is not None for column in ("user_id", "slot_id", "items", "total", "courier"))
-        assert row["status"] == "cancelled" or (complete and not row["refusals"])
-        assert key is None or row["status"] == "confirmed" or row["refusals"]
+        self._check(row)
         transaction.put("orders", row["transaction_id"], row)
         if key is not None:
             transaction.put("keys", key, row["transaction_id"])
         return True
+
+    def _check(self, row: Mapping[str, Any]) -> None:
+        complete = all(row.get(column) is not None for column in ("user_id", "slot_id", "items", "total", "courier"))
+        if row["status"] == "confirmed" and (not complete or row["refusals"]):
+            self._refuse("confirmed_order_is_complete", row)
+        if row["idempotency_key"] is not None and row["status"] == "cancelled" and not row["refusals"]:
+            self._refuse("only_final_answers_hold_a_key", row)
+
+    def _refuse(self, constraint: str, row: Mapping[str, Any]) -> None:
+        """Refuse what no correct code ever writes."""
+        self._broke(constraint, str(row))
+        raise failure(CHECK_VIOLATION)
 
     def _found(self, parameters: Mapping[str, Any]) -> Rows:
         rows = self._peek(parameters)
@@ -192,7 +213,10 @@ class LogDatabase:
             return claimed
 
     def _expiry(self, parameters: Mapping[str, Any]) -> float:
-        return self._loop.now + float(parameters["patience_seconds"])
+        return self._clock() + float(parameters["patience_seconds"])
+
+    def _clock(self) -> float:
+        return self._loop.now + self.disk.clock_ahead_seconds
 
     def _look(self, parameters: Mapping[str, Any]) -> Rows:
         known = [row for row in json.loads(parameters["rows"]) if _key(row) in self.disk.tables["claims"]]
@@ -207,7 +231,7 @@ class LogDatabase:
             holder=claim.transaction_id,
             digest=claim.digest,
             attempts=list(claim.attempts),
-            expired=claim.expires_at <= self._loop.now,
+            expired=claim.expires_at <= self._clock(),
             holder_status=tables["orders"].get(claim.transaction_id, {}).get("status"),
             answer=tables["keys"].get(_key(row)),
         )
@@ -231,7 +255,7 @@ class LogDatabase:
             transaction = LocalTransaction(self.disk)
             claim = transaction.get("claims", key)
             if claim is not None and claim.transaction_id == parameters["transaction_id"]:
-                released = _Claim(claim.transaction_id, claim.digest, claim.attempts, self._loop.now)
+                released = _Claim(claim.transaction_id, claim.digest, claim.attempts, self._clock())
                 transaction.put("claims", key, released)
             self._commit(transaction, fault, forced=True)
             return Rows()

@@ -6,12 +6,14 @@ A patch whose words are no longer there is an error, so that a mutant never quie
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -30,9 +32,7 @@ class Mutant:
 
 
 MUTANTS = {
-    "no tombstone": Mutant(
-        "two_phase.participant", "tombstones.append(known[each])", "pass"
-    ),
+    "no tombstone": Mutant("two_phase.participant", "tombstones.append(known[each])", "pass"),
     "the loser of the decision believes itself": Mutant(
         "order_service.decision_log",
         'found = _read(connection, _FOUND, id_array([row["transaction_id"] for row in missing]))',
@@ -45,7 +45,10 @@ MUTANTS = {
         "two_phase.participant", "forced=bool(message.prepares)", "forced=False"
     ),
     "a repeated vote rests on a row that is not durable": Mutant(
-        "two_phase.participant", "self.store.force(connection)", "pass", quick=False
+        "two_phase.participant",
+        "self.store.force(connection)\n        return answer",
+        "pass\n        return answer",
+        quick=False,
     ),
     "outcomes answers and does not write": Mutant(
         "order_service.decision_log",
@@ -113,9 +116,7 @@ MUTANTS = {
         "outcomes = await self._coordinator.outcomes(question)",
         "outcomes = Outcomes(cancelled=[each.transaction_id for each in question])",
     ),
-    "confirms with a vote missing": Mutant(
-        "two_phase.coordinator", "len(votes) == len(transaction.payloads) and ", ""
-    ),
+    "confirms with a vote missing": Mutant("two_phase.coordinator", "len(votes) == len(transaction.payloads) and ", ""),
     "confirms what a customer was sent away from": Mutant(
         "two_phase.engine", "self.abandoned = not self.confirm_sent", "self.abandoned = True"
     ),
@@ -160,6 +161,14 @@ MUTANTS = {
 }
 
 
+def source_of(mutant: Mutant) -> str:
+    """Return the source of its module, without the bug."""
+    spec = importlib.util.find_spec(mutant.module)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).read_text()
+
+
 class _Patcher(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader):
     """Finds one module, and loads it with its bug."""
 
@@ -193,7 +202,8 @@ def install(name: str) -> None:
 def found(name: str, seeds_max: int = SEEDS_MAX) -> tuple[int, str]:
     """Return after how many seeds, and by which law, a mutant was found; 0 if it was not."""
     command = [sys.executable, "-m", "simulation", "--mutant", name, "--seeds", str(seeds_max)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if result.returncode not in (0, 1) or "Traceback" in result.stderr:
         raise RuntimeError(f"{name}: {result.stderr}")
     seeds, _, law = result.stdout.strip().partition(" ")

@@ -9,10 +9,9 @@ from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Any
 
-from two_phase.protocol import Ballot, InDoubt, Outcomes, Question, Round, Unavailable
-
 from simulation.clock import Life, VirtualLoop
 from simulation.fate import Fate
+from two_phase.protocol import Ballot, InDoubt, Outcomes, Question, Round, Unavailable
 
 
 class NotConnectedError(Unavailable):
@@ -29,11 +28,19 @@ class Address:
 
 Answer = Callable[[Any], None]
 
+_ON_TIME = ("", "repeated", "retried")
+
+
+def _nobody(_value: Any) -> None:
+    """Hear an answer that nobody waits for."""
+
 
 class Network:
     """Carries messages."""
 
-    def __init__(self, loop: VirtualLoop, fate: Fate, context: Context, note: Callable[..., None], *, remembering: bool) -> None:
+    def __init__(
+        self, loop: VirtualLoop, fate: Fate, context: Context, note: Callable[..., None], *, remembering: bool
+    ) -> None:
         #: Pairs of names between which nothing gets through, in this direction.
         self.cut: set[tuple[str, str]] = set()
         #: Messages that will still arrive somewhere.
@@ -75,9 +82,10 @@ class Network:
         self._note("%s: %s %s", what, message, fault)
         if fault == "lost":
             return
-        self._travel("message" if fault in ("", "repeated") else fault, self._arrive, source, target, verb, message, answered)
-        if fault == "repeated":
-            self._travel("late", self._arrive, source, target, verb, message, lambda _value: None)
+        first, second = (_nobody, answered) if fault == "retried" else (answered, _nobody)
+        self._travel("message" if fault in _ON_TIME else fault, self._arrive, source, target, verb, message, first)
+        if fault in ("repeated", "retried"):
+            self._travel("late" if fault == "repeated" else "retry", self._arrive, source, target, verb, message, second)
 
     def _travel(self, duration: str, callback: Callable[..., None], *args: Any) -> None:
         self.under_way += 1

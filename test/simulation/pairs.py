@@ -7,16 +7,13 @@ places behind its fault, where a second one may strike. Nothing is left to chanc
 from collections.abc import Iterator, Mapping
 
 from order_service.checkout import Wish
-
 from simulation.fate import FAULTS, ChosenFate
 from simulation.plan import Errand, Plan
 from simulation.runs import Outcome, chosen_world, collecting
 from simulation.world import World
 
 _ERRAND = Errand(0.0, Wish(1, {1: 2}, 1, "key"), pauses_seconds=(0.0, 1.0, 6.0), replicas=(0, 1, 0))
-_COMMIT = Plan(
-    errands=(_ERRAND,), balances={1: 50}, products={1: (10, 5)}, couriers={1: 1}, heal_at_seconds=14.0
-)
+_COMMIT = Plan(errands=(_ERRAND,), balances={1: 50}, products={1: (10, 5)}, couriers={1: 1}, heal_at_seconds=14.0)
 #: The order is committed; and, with one courier too few, everything that was taken is given back.
 PATHS = {"commit": _COMMIT, "abort": Plan(**{**vars(_COMMIT), "couriers": {1: 0}})}
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 from order_service.checkout import Wish
-
 from simulation.fate import DURATIONS, FAULTS
 
 SERVICES = ("payment", "stock", "delivery")
@@ -29,6 +29,8 @@ class Errand:
     replicas: tuple[int, ...]
     #: The same request is sent to both replicas at once.
     twice: bool = False
+    #: Who waits so long has lost the connection; the shop's own deadline may be earlier or later.
+    patience_seconds: float = 8.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Plan:
     faults: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: FAULTS)
     #: The participants never ask: all that they hear, the lanes must tell them.
     without_sweep: bool = False
+    #: With 20 s the participants are slow to ask, and do not hide what others forget.
+    in_doubt_after_seconds: float = 5.0
     #: Everything that goes wrong has begun by then.
     heal_at_seconds: float = 0.0
     #: Nothing goes wrong, and so every customer must get a final answer.
@@ -72,17 +76,20 @@ def plan_of(seed: int) -> Plan:
     dice = Random(seed)
     character = dice.choice(_CHARACTERS)
     errands = _errands(dice)
-    common = {
+    common: dict[str, Any] = {
         "errands": errands,
         "balances": {user: dice.choice((20, 50, 100, 1000)) for user in USERS},
         "products": {product: (dice.choice((5, 10)), dice.choice((3, 8, 100))) for product in PRODUCTS},
         "couriers": {slot: dice.choice((1, 4, 20)) for slot in SLOTS},
         "probed": dice.random() < 0.1,
+        "in_doubt_after_seconds": dice.choice((5.0, 5.0, 20.0)),
     }
     if character == "healthy":
         return Plan(**common, healthy=True)
     if character == "without sweep":
         return Plan(**common, **_without_sweep(dice), heal_at_seconds=8.0)
+    if character == "obsessed":
+        return Plan(**common, **_obsessed(dice), heal_at_seconds=8.0)
     troubles = _troubles(dice) if character != "messages" else ()
     if character == "sleeper":
         # It wakes when all is over, and believes that no time has passed.
@@ -90,7 +97,7 @@ def plan_of(seed: int) -> Plan:
     return Plan(**common, rates=_rates(dice), troubles=troubles, heal_at_seconds=8.0)
 
 
-_CHARACTERS = ("healthy", "without sweep", "messages", "sleeper", *("storm",) * 6)
+_CHARACTERS = ("healthy", "without sweep", "messages", "sleeper", *("storm",) * 3, *("obsessed",) * 3)
 #: How often a fault strikes at a place, before a run's own intensity; half of the kinds rest in a run.
 _RATES = {"request": 0.01, "answer": 0.01, "point": 0.005, "write": 0.03, "read": 0.03, "commit": 0.015}
 _INTENSITIES = (0.3, 1.0, 3.0)
@@ -99,6 +106,16 @@ _INTENSITIES = (0.3, 1.0, 3.0)
 def _rates(dice: Random) -> dict[str, float]:
     intensity = dice.choice(_INTENSITIES)
     return {kind: rate * intensity * dice.randint(0, 1) for kind, rate in _RATES.items()}
+
+
+def _obsessed(dice: Random) -> dict[str, Any]:
+    """Return two faults that strike again and again, and perhaps one thing more: what needs two of a kind is found like this."""
+    both = dice.sample([(kind, fault) for kind, faults in FAULTS.items() for fault in faults], 2)
+    return {
+        "faults": {kind: tuple(fault for other, fault in both if other == kind) for kind, _ in both},
+        "rates": {kind: 0.02 if kind == "point" else dice.choice((0.05, 0.15)) for kind, _ in both},
+        "troubles": _troubles(dice)[: dice.randint(0, 1)],
+    }
 
 
 def _errands(dice: Random) -> tuple[Errand, ...]:
@@ -125,6 +142,7 @@ def _errand(dice: Random, wish: Wish, spread: float) -> Errand:
         pauses_seconds=tuple(dice.choice((0.0, 0.2, 2.0, 6.0)) * dice.random() for _ in range(tries)),
         replicas=tuple(dice.randint(0, 1) for _ in range(tries)),
         twice=wish.key is not None and dice.random() < 0.3,
+        patience_seconds=dice.choice((2.0, 5.5, 8.0)),
     )
 
 
@@ -136,6 +154,7 @@ def _troubles(dice: Random) -> tuple[Trouble, ...]:
         "database": (DATABASES, "down"),
         "cut": (PROCESSES, "partition"),
         "price": (("stock",), "down"),
+        "clock": (DATABASES, "clock"),
     }
     troubles: list[Trouble] = []
     for what, (targets, duration) in kinds.items():
@@ -150,17 +169,23 @@ def _troubles(dice: Random) -> tuple[Trouble, ...]:
             )
             for _ in range(dice.choice((0, 0, 1, 2)))
         )
+    dice.shuffle(troubles)
     return tuple(troubles)
 
 
-def _without_sweep(dice: Random) -> dict[str, object]:
+def _without_sweep(dice: Random) -> dict[str, Any]:
     """Return what may go wrong without a question ever being asked: messages, and participants that die and keep their disks."""
     crashes = tuple(
-        Trouble(dice.random() ** 2 * 6, "crash", dice.choice(PROCESSES[2:]), dice.random() * 3) for _ in range(dice.choice((0, 2)))
+        Trouble(dice.random() ** 2 * 6, "crash", dice.choice(PROCESSES[2:]), dice.random() * 3)
+        for _ in range(dice.choice((0, 2)))
     )
     return {
         "without_sweep": True,
-        "rates": {"request": dice.choice((0.05, 0.2)), "answer": dice.choice((0.05, 0.2)), "commit": dice.choice((0.0, 0.05))},
+        "rates": {
+            "request": dice.choice((0.05, 0.2)),
+            "answer": dice.choice((0.05, 0.2)),
+            "commit": dice.choice((0.0, 0.05)),
+        },
         "faults": {**FAULTS, "commit": ("collision", "refused", "reply_lost")},
         "troubles": crashes,
     }

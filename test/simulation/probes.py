@@ -8,14 +8,13 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from order_service.decision_log import SqlDecisionLog
-from two_phase.participant import Participant
-from two_phase.protocol import Ballot, InDoubt, Prepare, Round, State
-
 from simulation.balance import available
 from simulation.escrow import TRADES
 from simulation.plan import SERVICES
 from simulation.processes import new_id_of
 from simulation.store import MemoryBranchStore
+from two_phase.participant import Participant
+from two_phase.protocol import Ballot, InDoubt, Prepare, Round, State
 
 if TYPE_CHECKING:
     from simulation.world import World

@@ -10,38 +10,45 @@ from order_service import orders
 from order_service.checkout import Answer, Checkout, Confirmed, KeyReused, NotTaken, OrderRefused, Pending, Repeated, Wish
 from order_service.claims import Claims
 from order_service.decision_log import SqlDecisionLog
-from two_phase.branches import Collision
-from two_phase.engine import Engine, Limits
-from two_phase.lane import Lane
-from two_phase.participant import Participant
-from two_phase.protocol import Question, Round, Unavailable
-from two_phase.sweep import Sweep
-
 from simulation.clock import Life
 from simulation.customers import Told
 from simulation.escrow import TRADES
 from simulation.network import Peer, SimulatedCoordinator, SimulatedTransport
 from simulation.plan import SERVICES
 from simulation.store import MemoryBranchStore
+from two_phase.branches import Collision
+from two_phase.coordinator import Transaction
+from two_phase.engine import Engine, Limits, Ticket
+from two_phase.lane import Lane
+from two_phase.participant import Participant
+from two_phase.protocol import Outcomes, Question, Round, Unavailable
+from two_phase.sweep import Sweep
 
 if TYPE_CHECKING:
     from simulation.world import World
 
 CLIENT_DEADLINE_SECONDS = 5.0
 PREPARE_SECONDS = 2.0
-IN_DOUBT_AFTER_SECONDS = 5.0
+SWEEP_SECONDS = 2.0
 
 Reply = Callable[[Any], None]
+
+
+class _WatchedEngine(Engine):
+    watch: Callable[[Transaction], None]
+
+    def submit(self, transaction: Transaction) -> Ticket:
+        self.watch(transaction)
+        return super().submit(transaction)
 
 
 def boot_coordinator(world: "World", life: Life) -> None:
     """Start a replica of order_service."""
     log: Any = SqlDecisionLog(world.sessions, world.sessions)  # type: ignore[arg-type] # what it uses of both is there
-    lanes = [
-        Lane(service, SimulatedTransport(_peer(world, life, service), world.laws.round_leaves)) for service in SERVICES
-    ]
+    lanes = [Lane(service, SimulatedTransport(_peer(world, life, service), world.laws.round_leaves)) for service in SERVICES]
     world.laws.lanes[life] = lanes
-    engine = Engine(lanes, log, Limits(prepare_seconds=PREPARE_SECONDS))
+    engine = _WatchedEngine(lanes, log, Limits(prepare_seconds=PREPARE_SECONDS))
+    engine.watch = world.laws.begins
     claims = Claims(log, patience_seconds=CLIENT_DEADLINE_SECONDS)
     checkout = Checkout(engine, claims, deadline_seconds=CLIENT_DEADLINE_SECONDS, new_id=new_id_of(world))
 
@@ -49,10 +56,10 @@ def boot_coordinator(world: "World", life: Life) -> None:
         _serve(world, lambda: _placed(world, checkout, log, wish), reply)
 
     def outcomes(body: str, reply: Reply) -> None:
-        _serve(world, lambda: log.outcomes(Question.model_validate_json(body).transactions), reply)
+        _serve(world, lambda: _answered(world, log.outcomes, body), reply)
 
     def peek(body: str, reply: Reply) -> None:
-        _serve(world, lambda: log.peek(Question.model_validate_json(body).transactions), reply)
+        _serve(world, lambda: _answered(world, log.peek, body), reply)
 
     life.verbs = {"place": place, "outcomes": outcomes, "peek": peek}
     asyncio.get_running_loop().create_task(_endless(world, life, engine.run()))
@@ -65,7 +72,13 @@ def boot_participant(world: "World", life: Life) -> None:
     store = MemoryBranchStore(world.disks[service], world.fate, world.loop.time, lambda: world.database_dies(service))
     participant: Participant[Any, Any] = Participant(store, payload, take, give_back)
     coordinator = SimulatedCoordinator(_peer(world, life, "order"))
-    sweep = Sweep(participant, coordinator, _at_once, in_doubt_after_seconds=IN_DOUBT_AFTER_SECONDS, interval_seconds=2.0)
+    sweep = Sweep(
+        participant,
+        coordinator,
+        _at_once,
+        in_doubt_after_seconds=world.plan.in_doubt_after_seconds,
+        interval_seconds=SWEEP_SECONDS,
+    )
 
     def round_(body: str, reply: Reply) -> None:
         reply(_round(world, service, participant, body))
@@ -118,7 +131,7 @@ def _serve(world: "World", work: Callable[[], Awaitable[Any]], reply: Reply) -> 
             reply(Unavailable("the database does not answer"))
         except Exception as error:
             world.laws.broke("no_surprises", f"a request failed with {error!r}")
-            raise
+            reply(Unavailable("it broke"))
         else:
             reply(value if isinstance(value, Told | dict) else value.model_dump_json())
 
@@ -132,10 +145,17 @@ def _round(world: "World", service: str, participant: Participant[Any, Any], bod
         return Unavailable(str(error))
     except Exception as error:
         world.laws.broke("no_surprises", f"a round at {service} failed with {error!r}")
-        raise
+        return Unavailable("it broke")
     for violation in ballot.violations:
         world.laws.broke("violation_reported", f"{service}: {violation.detail} {violation.transaction_id}")
+    world.laws.ballot_leaves(service, ballot)
     return ballot.model_dump_json()
+
+
+async def _answered(world: "World", ask: Callable[[Any], Awaitable[Outcomes]], body: str) -> Outcomes:
+    outcomes = await ask(Question.model_validate_json(body).transactions)
+    world.laws.outcomes_leave(outcomes)
+    return outcomes
 
 
 async def _shown(world: "World", service: str, store: MemoryBranchStore, sweep: Sweep) -> dict[str, Any]:

@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from two_phase.branches import BEFORE_ALL, Branch, Collision, Poison
-from two_phase.protocol import InDoubt, State, TransactionId, Unavailable
-
 from simulation.disk import Disk, LocalTransaction
 from simulation.fate import Fate
+from two_phase.branches import BEFORE_ALL, Branch, Collision, Poison
+from two_phase.protocol import InDoubt, State, TransactionId, Unavailable
 
 _NO_ANSWER = "the database does not answer"
 
@@ -45,13 +44,15 @@ class MemoryBranchStore:
             yield transaction
             if fault == "collision":
                 raise Collision("another replica was faster")
+            if fault == "poison" and _stores_what_was_asked(transaction):
+                raise Poison("the database cannot store this")
         except BaseException:
             disk.undo(transaction.changes)
             raise
         disk.commit(transaction.changes, flush=forced and transaction.wrote and fault != "unflushed")
-        if fault:
-            if fault == "database_dies_after":
-                self._die()
+        if fault == "database_dies_after":
+            self._die()
+        if fault in ("reply_lost", "unflushed", "database_dies_after"):
             raise Unavailable(_NO_ANSWER)
 
     def find(self, connection: LocalTransaction, ids: Sequence[TransactionId]) -> dict[TransactionId, Branch]:
@@ -75,7 +76,7 @@ class MemoryBranchStore:
                 raise Collision("the branch exists")
             assert branch.state is State.ABORTED or branch.payload is not None
             facts = json.loads(json.dumps(branch.facts)) if branch.facts else {}
-            connection.put("branches", branch.transaction_id, Row(replace(branch, facts=facts), self._now()))
+            connection.put("branches", branch.transaction_id, Row(replace(branch, facts=facts), self._clock()))
 
     def force(self, connection: LocalTransaction) -> None:
         """Make this local transaction count as a write."""
@@ -85,7 +86,7 @@ class MemoryBranchStore:
         """Return branches in doubt for so long; see BranchStore."""
         if self.disk.down:
             raise Unavailable(_NO_ANSWER)
-        latest = self._now() - older_than_seconds
+        latest = self._clock() - older_than_seconds
         found = [
             each
             for each, row in self.disk.tables["branches"].items()
@@ -95,3 +96,12 @@ class MemoryBranchStore:
         return [
             InDoubt(transaction_id=each, generation=generations[each].branch.generation) for each in sorted(found)[:limit]
         ]
+
+    def _clock(self) -> float:
+        return self._now() + self.disk.clock_ahead_seconds
+
+
+def _stores_what_was_asked(transaction: LocalTransaction) -> bool:
+    """Return whether something of a customer's is in it: a bare refusal is never what a database cannot store."""
+    rows = transaction.rows("branches")
+    return any(table != "branches" or rows[key].branch.payload is not None for table, key, _ in transaction.changes)

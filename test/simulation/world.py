@@ -11,8 +11,6 @@ from typing import Any
 from unittest.mock import patch
 
 from order_service import decision_log
-from two_phase import faults
-
 from simulation.clock import OWNER, Life, ProcessDied, VirtualLoop
 from simulation.customers import Customers
 from simulation.disk import Disk
@@ -24,11 +22,15 @@ from simulation.plan import DATABASES, PROCESSES, SERVICES, Plan, Trouble
 from simulation.probes import probe
 from simulation.processes import boot_coordinator, boot_participant
 from simulation.sessions import Sessions
+from two_phase import faults
 
 #: The virtual time at which every run begins.
 START_SECONDS = 1_800_000_000.0
-#: When everything works again, nothing may stay in doubt for longer (twice ``in_doubt_after``, and a question that is lost).
-REST_SECONDS_MAX = 15.0
+#: When everything works again, nothing may stay in doubt for longer than twice ``in_doubt_after``, and this for clocks that
+#: have jumped back and for a question to a replica that sleeps.
+_REST_SECONDS = 20.0
+#: Longer than any message is late.
+_SILENCE_SECONDS_MAX = 60.0
 _TABLES = {
     "order": ("orders", "keys", "claims", "log_state"),
     "payment": ("branches", "accounts"),
@@ -54,7 +56,14 @@ class World:
         self.addresses = {name: Address(name) for name in PROCESSES}
         self.disks = {name: Disk(name, _TABLES[name]) for name in DATABASES}
         self._fill()
-        self.log = LogDatabase(self.disks["order"], fate, self.loop, lambda: self.database_dies("order"), self.context)
+        self.log = LogDatabase(
+            self.disks["order"],
+            fate,
+            self.loop,
+            lambda: self.database_dies("order"),
+            self.laws.broke,
+            self.context,
+        )
         self.sessions = Sessions(self.log, self.loop)
         self.customers = Customers(self)
         self._sleepers: list[Life] = []
@@ -82,6 +91,7 @@ class World:
         """Run from the beginning to the rest at the end; afterwards ``laws.broken`` says what was wrong."""
         with _patched(self):
             self.loop.run(self._main())
+        self.seen.update(self.fate.struck)
         self.laws.broken.extend(f"no_surprises: {sentence}" for sentence in self.loop.broken)
 
     async def _main(self) -> None:
@@ -105,18 +115,23 @@ class World:
 
     async def rest(self) -> None:
         """Wait until nothing moves; it is a law that this comes soon."""
-        # At least once: a process that wakes has to deal with what came while it slept.
-        await asyncio.sleep(1.0)
-        while self._messages_under_way():
-            await asyncio.sleep(1.0)
-        deadline = self.loop.now + REST_SECONDS_MAX
+        await self._silence()
+        deadline = self.loop.now + 2 * self.plan.in_doubt_after_seconds + _REST_SECONDS
         while not self.laws.broken:
             restless = self.laws.restless()
             if not restless and not self._messages_under_way():
                 return
             if self.loop.now > deadline:
-                self.laws.broke("branch_left_in_doubt", restless)
+                self.laws.broke("branch_left_in_doubt", restless or "messages without end")
             await asyncio.sleep(0.5)
+
+    async def _silence(self) -> None:
+        """Wait until the last message that was late has arrived."""
+        # At least once: a process that wakes has to deal with what came while it slept.
+        await asyncio.sleep(1.0)
+        deadline = self.loop.now + _SILENCE_SECONDS_MAX
+        while self._messages_under_way() and self.loop.now < deadline:
+            await asyncio.sleep(0.7)
 
     def _messages_under_way(self) -> int:
         return self.network.under_way + self.log.under_way
@@ -138,7 +153,7 @@ class World:
         if self.addresses[name].life is not None:
             return
         self.note("%s starts", name)
-        service = name.split("-")[0]
+        service = name.split("-", maxsplit=1)[0]
         life = Life(name, service)
         self.addresses[name].life = life
         boot = boot_coordinator if service == "order" else boot_participant
@@ -206,6 +221,9 @@ class World:
             self._cut(trouble.target, trouble.other, trouble.seconds)
         elif trouble.what == "price":
             self._change_price()
+        elif trouble.what == "clock":
+            self.note("the clock of the database of %s jumps by %.1f s", trouble.target, trouble.seconds)
+            self.disks[trouble.target].clock_ahead_seconds += trouble.seconds
         else:
             self._strike(trouble)
 
@@ -247,4 +265,3 @@ def _patched(world: World) -> Any:
             yield
         finally:
             logging.disable(logging.NOTSET)
-

@@ -1,0 +1,1 @@
+"""What the shop is compared with: small programs, each written and tuned as its users would."""

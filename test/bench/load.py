@@ -1,0 +1,69 @@
+"""The load generator of all measurements: wrk, one thread, with the orders of orders.lua."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+SCRIPT = Path(__file__).with_name("orders.lua")
+#: Longer than any answer should take; what takes longer is counted as lost.
+PATIENCE_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Orders:
+    """Which orders are sent: ranges of ids (FIRST-LAST); slots as FIRST+ are filled one after the other."""
+
+    users: str
+    products: str
+    slots: str
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What wrk has seen."""
+
+    requests: int
+    seconds: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    max_ms: float
+    #: Answers other than 2xx and 3xx.
+    refused: int
+    #: Requests without an answer: broken connections and time-outs.
+    lost: int
+
+    @property
+    def per_second(self) -> float:
+        """Return the orders that were confirmed per second."""
+        return (self.requests - self.refused) / self.seconds
+
+
+def provide() -> str:
+    """Return wrk's version, after installing it where that is possible; ends the run loudly where it is not."""
+    if shutil.which("wrk") is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        sys.stdout.write("installing wrk, the load generator\n")
+        subprocess.run(["apt-get", "update", "-qq"], check=False)
+        subprocess.run(["apt-get", "install", "-y", "-qq", "wrk"], check=False, stdout=subprocess.DEVNULL)
+    if shutil.which("wrk") is None:
+        sys.exit("THE LOAD GENERATOR IS MISSING: nothing was measured. Install wrk: apt-get install wrk")
+    return " ".join(subprocess.run(["wrk", "-v"], check=False, capture_output=True, text=True).stdout.split()[:2])
+
+
+def send(url: str, orders: Orders, *, clients: int, seconds: int) -> Counted:
+    """Place orders from ``clients`` connections, each of which sends the next order when it has its answer."""
+    command = [
+        *("wrk", "--threads", "1", "--connections", str(clients), "--duration", f"{seconds}s"),
+        *("--timeout", f"{PATIENCE_SECONDS}s", "--script", str(SCRIPT), url, "--"),
+        *(orders.users, orders.products, orders.slots, os.urandom(8).hex()),
+    ]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = re.search(r"^counted (\{.*\})$", said, re.MULTILINE)
+    if found is None:
+        raise RuntimeError(f"wrk did not count:\n{said}")
+    return Counted(**json.loads(found[1]))

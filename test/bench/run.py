@@ -1,0 +1,179 @@
+"""`make bench`: the shop and everything that it is compared with, interleaved in one run on one PostgreSQL.
+
+    start the shop -> for each round: every system in turn, each number of clients: warm up, measure -> table, JSON, charts
+
+A round begins with another system each time, so that none always has the fresh or the tired machine.
+"""
+
+import argparse
+import itertools
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import load
+import machine
+import psycopg2
+import report
+from comparisons.order import PRICE
+from measure import Miscounted, Point, Sample, sample
+from ratios import RATIOS, by_round, median
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from seed import Size
+from shop_system import Shop, slots_for
+from systems import HERE, Comparison, System, comparisons
+
+TABLE_WIDTH = 160
+CLIENTS = (1, 16, 64, 256)
+#: Above what the shop can do, so that no slot runs out of couriers.
+ORDERS_PER_SECOND_MAX = 6000
+TABLES = HERE / "comparisons" / "tables.sql"
+DATA = HERE.parents[1] / ".data" / "bench"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured."""
+
+    rounds: int
+    warm_seconds: int
+    seconds: int
+    quick: bool
+    #: Whether the result replaces that of the last run.
+    kept: bool = True
+
+
+FULL = Plan(rounds=3, warm_seconds=1, seconds=5, quick=False)
+QUICK = Plan(rounds=3, warm_seconds=1, seconds=3, quick=True)
+
+
+def main() -> None:
+    """Measure, and tell what came out."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="c=64 alone, the shop against bare core, in under a minute")
+    parser.add_argument("--rounds", type=int, help="for a trial: another number of rounds, and nothing is written")
+    parser.add_argument(
+        "--seconds", type=int, help="for a trial: another length of each measurement, and nothing is written"
+    )
+    plan = _plan(parser.parse_args())
+    # A file or a pipe has no width of its own, and the tables need one.
+    console = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
+    generator = load.provide()
+    with _folder() as folder:
+        shop = _shop(plan, folder)
+        with shop.running():
+            try:
+                samples = list(_samples(plan, shop, folder, console))
+            except Miscounted as wrong:
+                sys.exit(f"NOTHING OF THIS RUN COUNTS: {wrong}")
+            settings = {
+                "generator": f"{generator}, 1 thread",
+                "postgres": shop.server.version,
+                "price": PRICE,
+                **asdict(plan),
+            }
+    _tell(plan, samples, settings, console)
+
+
+def _plan(asked: argparse.Namespace) -> Plan:
+    plan = QUICK if asked.quick else FULL
+    trial = asked.rounds is not None or asked.seconds is not None
+    return replace(
+        plan, rounds=asked.rounds or plan.rounds, seconds=asked.seconds or plan.seconds, kept=not plan.quick and not trial
+    )
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """Give a folder on the disk of the repository (a temporary one may be in memory, where a flush costs nothing)."""
+    DATA.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=DATA))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _shop(plan: Plan, folder: Path) -> Shop:
+    each = plan.rounds * (plan.warm_seconds + plan.seconds) * ORDERS_PER_SECOND_MAX
+    if plan.quick:
+        return Shop(folder, Size(1000, 1000, slots_for(each)), 0, clients=(64,))
+    # Half of the numbers of clients are far below the maximum.
+    spread, in_a_row = slots_for(2 * 2 * each), slots_for(2 * each)
+    return Shop(folder, Size(1000, 1000, spread), in_a_row, clients=CLIENTS)
+
+
+def _samples(plan: Plan, shop: Shop, folder: Path, console: Console) -> Iterator[Sample]:
+    systems = [shop, *_comparisons(plan, shop, folder)]
+    tasks = [(system, point) for system in systems for point in _points(plan, system)]
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("starting", total=len(tasks) * plan.rounds)
+        for number in range(plan.rounds):
+            for system in _rotated(systems, number):
+                with nullcontext() if system is shop else system.running():
+                    for point in _points(plan, system):
+                        label = f"round {number + 1} of {plan.rounds}: {point.system}, {point.variant}, c={point.clients}"
+                        progress.update(bar, description=label)
+                        yield sample(
+                            system, shop.server, point, number, warm_seconds=plan.warm_seconds, seconds=plan.seconds
+                        )
+                        progress.advance(bar)
+
+
+def _comparisons(plan: Plan, shop: Shop, folder: Path) -> list[Comparison]:
+    with_database = shop.dsn("comparisons")
+    shop.server.run("CREATE DATABASE comparisons")
+    server = type(shop.server)(with_database, shop.server.pid)
+    server.run(TABLES.read_text())
+    found = comparisons(with_database.replace("postgresql", "postgresql+psycopg2", 1), server, folder)
+    return [each for each in found if each.name == "bare core"] if plan.quick else found
+
+
+def _points(plan: Plan, system: System) -> list[Point]:
+    if plan.quick:
+        return [Point(system.name, "spread", 64)]
+    return [Point(system.name, variant, clients) for variant, clients in itertools.product(system.variants, system.clients)]
+
+
+def _rotated(systems: Sequence[System], number: int) -> list[System]:
+    first = number * 2 % len(systems)
+    return [*systems[first:], *systems[:first]]
+
+
+def _tell(plan: Plan, samples: Sequence[Sample], settings: dict[str, Any], console: Console) -> None:
+    result = report.as_json(samples, machine.described(), settings)
+    console.print(f"{settings['generator']}; PostgreSQL {settings['postgres']}, fsync on, the same server for all systems")
+    console.print(
+        "the shop is loaded at order_service's public port, without the gateway; 1 order in 10 has an Idempotency-Key"
+    )
+    report.print_speed(console, samples)
+    if plan.quick:
+        console.print(f"ratio {median(by_round(RATIOS[0], samples)):.2f}")
+        return
+    report.print_costs(console, samples)
+    report.print_ratios(console, samples)
+    if report.RESULT.exists():
+        report.print_change(console, json.loads(report.RESULT.read_text()), result)
+    for path in report.write(result, samples) if plan.kept else []:
+        console.print(f"written: {path.relative_to(HERE.parents[1])}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (RuntimeError, psycopg2.Error) as failure:
+        sys.exit(f"the benchmark has failed: {failure}")

@@ -1,0 +1,157 @@
+"""The shop as it is measured: `shop up` on a data folder of its own, filled by SQL, loaded at order_service's public port.
+
+The gateway is left out on purpose, because the comparisons have none. The shop's PostgreSQL is the server of all systems.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg2
+from load import Orders
+from seed import COURIERS_PER_SLOT, Size, seed
+from systems import wait_until
+from usage import Server
+
+SERVICES = ("order", "payment", "stock", "delivery")
+ITEMS_PER_ORDER = 100
+STOP_SECONDS = 20
+#: For the comparison that keeps transactions prepared; the shop itself needs none.
+_PREPARED_TRANSACTIONS_MAX = 250
+_NEXT_SLOT = """
+    SELECT coalesce(max(slot_id), 0) + 1 FROM delivery_service.couriers
+    WHERE position = 1 AND transaction_id IS NOT NULL AND slot_id > {spread}
+"""
+
+
+class Shop:
+    """The four services and their database."""
+
+    name = "shop"
+
+    def __init__(
+        self, folder: Path, size: Size, slots_in_a_row: int, *, clients: tuple[int, ...], replicas: int = 1
+    ) -> None:
+        """Describe a shop with ``size`` to begin with, and ``slots_in_a_row`` more slots for orders that all meet in one."""
+        self.clients = clients
+        self.url = ""
+        self.variants: Mapping[str, Callable[[], Orders]] = {
+            "spread": lambda: Orders(f"1-{size.users}", f"1-{size.products}", f"1-{size.slots}"),
+            "one product": lambda: Orders(f"1-{size.users}", "1-1", f"1-{size.slots}"),
+            "one account": lambda: Orders("1-1", "1-1", f"{self._next_slot()}+"),
+        }
+        self._folder = folder
+        self._size = size
+        self._slots_in_a_row = slots_in_a_row
+        self._replicas = replicas
+        self._addresses: dict[str, Any] = {}
+        self._server: Server | None = None
+
+    @property
+    def server(self) -> Server:
+        """Return the PostgreSQL server, while the shop runs."""
+        assert self._server is not None
+        return self._server
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Start and fill the shop, and stop it at the end of the block."""
+        output = self._folder / "shop.log"
+        with output.open("ab") as log:
+            shop = subprocess.Popen(
+                [sys.executable, "-m", "shop", "up"], env=self._environment(), stdout=log, stderr=log, start_new_session=True
+            )
+        try:
+            wait_until(lambda: self._is_ready(shop, output), "the shop does not start")
+            self._addresses = json.loads((self._folder / "run" / "addresses.json").read_text())
+            self._server = Server(self.dsn("shop"), self._pid("postgres"))
+            self._allow_prepared_transactions()
+            self.url = self._addresses["services"]["order"]["public"]
+            seed(self.server, Size(self._size.users, self._size.products, self._size.slots + self._slots_in_a_row))
+            self._teach_prices()
+            yield
+        finally:
+            shop.send_signal(signal.SIGTERM)
+            shop.wait(STOP_SECONDS)
+
+    def pids(self) -> Mapping[str, int]:
+        """Return the services' processes by name."""
+        numbers = ["", *(f"-{number}" for number in range(2, self._replicas + 1))]
+        return {f"{service}{number}": self._pid(f"{service}{number}") for service in SERVICES for number in numbers}
+
+    def internal_requests(self) -> int:
+        """Return how many rounds order_service has sent, by its own metrics."""
+        page = httpx.get(f"{self._addresses['services']['order']['internal']}/metrics").text
+        rounds = re.findall(r"^two_phase_rounds_total\{.*\} (\S+)$", page, re.MULTILINE)
+        assert rounds, "the metrics have changed their names"
+        return sum(int(float(each)) for each in rounds)
+
+    def confirmed(self) -> int | None:
+        """Return how many confirmed orders stand in the decision log."""
+        return int(self.server.value("SELECT count(*) FROM order_service.orders WHERE status = 'confirmed'"))
+
+    def dsn(self, database: str) -> str:
+        """Return the superuser's address of ``database``."""
+        password = json.loads((self._folder / "secrets.json").read_text())["postgres"]
+        return f"postgresql://postgres:{password}@127.0.0.1:{self._addresses['postgres']['port']}/{database}"
+
+    def _environment(self) -> dict[str, str]:
+        given = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+        own = {
+            "SHOP_DATA": str(self._folder),
+            "SHOP_PORT": "0",
+            "SHOP_REPLICAS": str(self._replicas),
+            "LOG_LEVEL": "WARNING",
+        }
+        return {**given, **own, "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def _is_ready(self, shop: "subprocess.Popen[bytes]", output: Path) -> bool:
+        if shop.poll() is not None:
+            raise RuntimeError(f"the shop did not start:\n{output.read_text()}")
+        return "\nready\n" in output.read_text()
+
+    def _pid(self, name: str) -> int:
+        return int((self._folder / "run" / f"{name}.pid").read_text())
+
+    def _allow_prepared_transactions(self) -> None:
+        """Restart PostgreSQL with room for prepared transactions; the shop's supervisor brings it back by itself."""
+        self.server.run(f"ALTER SYSTEM SET max_prepared_transactions = {_PREPARED_TRANSACTIONS_MAX}")
+        before = self.server.pid
+        self.server.close()
+        os.kill(before, signal.SIGINT)
+        wait_until(lambda: self._came_back(before), "PostgreSQL does not come back")
+
+    def _came_back(self, before: int) -> bool:
+        try:
+            pid = self._pid("postgres")
+            if pid == before:
+                return False
+            self._server = Server(self.dsn("shop"), pid)
+            ready = f"{self._addresses['services']['order']['public']}/health/ready"
+            return httpx.get(ready).is_success
+        except (OSError, httpx.TransportError, psycopg2.OperationalError):
+            return False
+
+    def _next_slot(self) -> int:
+        return max(self._size.slots + 1, int(self.server.value(_NEXT_SLOT.format(spread=self._size.slots))))
+
+    def _teach_prices(self) -> None:
+        """Order every product once: order_service learns a price from the first order for it, which takes a second round."""
+        for first in range(1, self._size.products + 1, ITEMS_PER_ORDER):
+            items = [{"product_id": each, "quantity": 1} for each in range(first, first + ITEMS_PER_ORDER)]
+            slot_id = 1 + first // ITEMS_PER_ORDER % self._size.slots
+            order = {"user_id": 1, "items": items, "slot_id": slot_id}
+            httpx.post(f"{self.url}/orders", json=order, timeout=20).raise_for_status()
+
+
+def slots_for(orders: int) -> int:
+    """Return how many slots can take so many orders."""
+    return -(-orders // COURIERS_PER_SLOT)

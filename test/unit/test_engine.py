@@ -1,0 +1,352 @@
+"""The batch loop: ask everybody, decide once, and only then tell; and what happens when the log does not answer."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from two_phase.coordinator import Transaction, Verdict
+from two_phase.decision_log import Recorded
+from two_phase.engine import Engine, Limits, Ticket
+from two_phase.lane import Lane
+from two_phase.protocol import Ballot, Decision, InDoubt, Outcomes, Round, TransactionId, Unavailable, Vote
+
+PARTICIPANTS = ("payment", "stock", "delivery")
+LIMITS = Limits(batch=2, queue=4, unsure=2, prepare_seconds=30, decision_seconds=30, patience_seconds=30)
+#: For those who wait for what never comes.
+IMPATIENT = replace(LIMITS, prepare_seconds=0.05, decision_seconds=0.05)
+
+
+def transaction(number: int, **options: Any) -> Transaction:
+    """Return a transaction for all three."""
+    payloads = {name: {"number": number} for name in PARTICIPANTS}
+    return Transaction(f"00000000-0000-7000-8000-{number:012x}", payloads, **options)
+
+
+class Participant:
+    """Votes yes, refuses, or is silent."""
+
+    def __init__(self, events: list[str], name: str) -> None:
+        self.refuses = False
+        self.silent = False
+        self.rounds: list[Round] = []
+        self._events = events
+        self._name = name
+
+    async def send(self, message: Round) -> Ballot:
+        """Return a ballot."""
+        self.rounds.append(message)
+        self._events += [f"{self._name} hears of {each}" for each in (*message.commits, *message.aborts)]
+        if self.silent:
+            await asyncio.Event().wait()
+        votes = [self._vote(each.transaction_id) for each in message.prepares]
+        return Ballot(votes=votes, acknowledged=[*message.aborts, *message.commits])
+
+    def _vote(self, transaction_id: TransactionId) -> Vote:
+        reason = "no" if self.refuses else None
+        return Vote(transaction_id=transaction_id, prepared=not self.refuses, reason=reason)
+
+
+class Log:
+    """First writer wins, in memory; it can fail, hang, and lose replies."""
+
+    def __init__(self, events: list[str]) -> None:
+        self.rows: dict[TransactionId, Decision] = {}
+        self.generation_now = 1
+        self.calls: list[list[TransactionId]] = []
+        #: What happens to the next calls: "fails", "loses the reply", "hangs", "hangs and fails".
+        self.faults: list[str] = []
+        self.released = asyncio.Event()
+        self._events = events
+
+    async def generation(self) -> int:
+        """Return the generation."""
+        return self.generation_now
+
+    async def decide(self, verdicts: Sequence[Verdict], generation: int) -> Mapping[TransactionId, Recorded]:
+        """Write what is not written yet."""
+        self.calls.append([each.transaction.transaction_id for each in verdicts])
+        fault = self.faults.pop(0) if self.faults else ""
+        if fault.startswith("hangs"):
+            await self.released.wait()
+        if fault.endswith("fails"):
+            raise ConnectionError(fault)
+        if generation != self.generation_now:
+            return {}
+        found = {each.transaction.transaction_id for each in verdicts} & self.rows.keys()
+        for each in verdicts:
+            self.rows.setdefault(each.transaction.transaction_id, each.decision)
+        self._events.append("decided")
+        if fault == "loses the reply":
+            raise ConnectionError(fault)
+        ids = [each.transaction.transaction_id for each in verdicts]
+        return {each: Recorded(self.rows[each], found=each in found) for each in ids}
+
+    async def outcomes(self, transactions: Sequence[InDoubt]) -> Outcomes:
+        """Cancel what is unknown."""
+        for each in transactions:
+            self.rows.setdefault(each.transaction_id, Decision.CANCELLED)
+        return Outcomes()
+
+    async def peek(self, transactions: Sequence[InDoubt]) -> Outcomes:
+        """Nobody asks."""
+        raise NotImplementedError(transactions)
+
+
+class Shop:
+    """An engine with all that it talks to."""
+
+    def __init__(self, limits: Limits = LIMITS) -> None:
+        self.events: list[str] = []
+        self.participants = {name: Participant(self.events, name) for name in PARTICIPANTS}
+        self.log = Log(self.events)
+        lanes = [Lane(name, participant, linger_seconds=0.001) for name, participant in self.participants.items()]
+        self.engine = Engine(lanes, self.log, limits)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Engine]:
+        """Run the engine."""
+        task = asyncio.create_task(self.engine.run())
+        await asyncio.sleep(0)
+        yield self.engine
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_all_votes_in_the_decision_is_written_and_then_everybody_hears_of_it() -> None:
+    """Write first, speak second: no participant hears of a decision that is not in the log."""
+    shop = Shop()
+    async with shop.running() as engine:
+        ticket = engine.submit(transaction(1, instead_of=(transaction(9).transaction_id,)))
+        settled = await ticket.outcome
+        await engine.drain()
+
+    assert (settled.decision, settled.found) == (Decision.CONFIRMED, False)
+    assert shop.events == ["decided", *(f"{name} hears of {transaction(1).transaction_id}" for name in PARTICIPANTS)]
+    for participant in shop.participants.values():
+        prepare = participant.rounds[0].prepares[0]
+        assert (prepare.payload, prepare.instead_of) == ({"number": 1}, [transaction(9).transaction_id])
+        assert participant.rounds[1].commits == [transaction(1).transaction_id]
+
+
+async def test_a_refusal_cancels_and_every_participant_hears_of_it() -> None:
+    """Rule 7: a cancellation goes to everybody, whatever he voted."""
+    shop = Shop()
+    shop.participants["stock"].refuses = True
+    async with shop.running() as engine:
+        settled = await engine.submit(transaction(1)).outcome
+        await engine.drain()
+
+    assert settled.decision is Decision.CANCELLED
+    assert list(settled.verdict.refusals) == ["stock"]
+    for participant in shop.participants.values():
+        assert participant.rounds[1].aborts == [transaction(1).transaction_id]
+
+
+async def test_silence_is_a_no_and_the_silent_one_hears_of_it_above_all() -> None:
+    """Rule 7: past the deadline the order is cancelled, and the others are not kept waiting."""
+    shop = Shop(IMPATIENT)
+    shop.participants["delivery"].silent = True
+    async with shop.running() as engine:
+        settled = await engine.submit(transaction(1)).outcome
+        shop.participants["delivery"].silent = False
+        await engine.drain()
+
+    assert settled.decision is Decision.CANCELLED
+    assert settled.verdict.silent == ["delivery"]
+    assert shop.participants["delivery"].rounds[-1].aborts == [transaction(1).transaction_id]
+
+
+async def test_what_arrives_together_is_decided_together() -> None:
+    """Group commit: one round per participant and one insert for a whole batch, up to its limit."""
+    shop = Shop()
+    tickets: list[Ticket] = []
+    async with shop.running() as engine:
+        tickets = [engine.submit(transaction(number)) for number in range(1, 4)]
+        await asyncio.gather(*(ticket.outcome for ticket in tickets))
+
+    assert [len(each) for each in shop.log.calls] == [2, 1]
+
+
+async def test_too_much_is_refused_at_once() -> None:
+    """Rule 13: past a limit the client hears it immediately."""
+    shop = Shop()
+    with pytest.raises(Unavailable, match="starting"):
+        shop.engine.submit(transaction(1))
+    async with shop.running() as engine:
+        for number in range(4):
+            engine.submit(transaction(number))
+        with pytest.raises(Unavailable, match="too many"):
+            engine.submit(transaction(5))
+
+
+async def test_an_order_that_waited_too_long_is_not_begun() -> None:
+    """Rule 13: nobody asks the participants for an order that no client waits for."""
+    shop = Shop(replace(LIMITS, patience_seconds=-1.0))
+    async with shop.running() as engine:
+        with pytest.raises(Unavailable, match="too long"):
+            await engine.submit(transaction(1)).outcome
+
+    assert all(not participant.rounds for participant in shop.participants.values())
+
+
+async def test_who_gives_up_in_the_queue_is_never_asked_for() -> None:
+    """A customer who was sent away from the queue costs nothing."""
+    shop = Shop()
+    async with shop.running() as engine:
+        ticket = engine.submit(transaction(1))
+        assert ticket.give_up()
+        await engine.submit(transaction(2)).outcome
+
+    assert [each.transaction_id for each in shop.participants["payment"].rounds[0].prepares] == [
+        transaction(2).transaction_id
+    ]
+
+
+async def test_who_gives_up_before_the_decision_can_only_be_cancelled() -> None:
+    """A 503 before a ``confirmed`` insert was sent is a promise, though all votes were yes."""
+    shop = Shop()
+    async with shop.running() as engine:
+        ticket = engine.submit(transaction(1))
+        await asyncio.sleep(0)
+        given_up = ticket.give_up()
+        settled = await ticket.outcome
+
+    assert given_up
+    assert settled.decision is Decision.CANCELLED
+
+
+async def test_who_gives_up_after_the_insert_has_left_learns_that_only_the_log_knows() -> None:
+    """Rule 3: from then on nobody may say that the order is cancelled."""
+    shop = Shop()
+    shop.log.faults = ["hangs"]
+    async with shop.running() as engine:
+        ticket = engine.submit(transaction(1))
+        while not shop.log.calls:
+            await asyncio.sleep(0)
+        assert not ticket.give_up()
+        shop.log.released.set()
+
+        assert (await ticket.outcome).decision is Decision.CONFIRMED
+
+
+@pytest.mark.parametrize(
+    ("faults", "found"),
+    [
+        (["fails"], False),
+        (["fails", "fails", "fails"], False),
+        (["loses the reply"], True),
+        (["hangs"], False),
+        (["hangs and fails", "fails"], False),
+    ],
+)
+async def test_an_insert_without_an_answer_is_repeated_until_the_log_tells(faults: list[str], *, found: bool) -> None:
+    """Rule 3: a lost reply means unknown, and nobody is told anything before the log has told it."""
+    shop = Shop(IMPATIENT)
+    shop.log.faults = list(faults)
+    async with shop.running() as engine:
+        ticket = engine.submit(transaction(1))
+        await asyncio.sleep(0.01)
+        assert not ticket.outcome.done()
+        settled = await ticket.outcome
+        shop.log.released.set()
+        await engine.drain()
+
+    assert (settled.decision, settled.found) == (Decision.CONFIRMED, found)
+    assert set(shop.log.calls[0]) == {transaction(1).transaction_id}
+    assert shop.events[0] == "decided"
+
+
+async def test_no_more_than_two_inserts_of_a_batch_wait_for_the_log() -> None:
+    """Rule 13: a log that hangs is not asked without end, and new work is refused when too much is unsure."""
+    shop = Shop(IMPATIENT)
+    shop.log.faults = ["hangs"] * 4
+    async with shop.running() as engine:
+        tickets = [engine.submit(transaction(1)), engine.submit(transaction(2))]
+        await asyncio.sleep(0.5)
+        with pytest.raises(Unavailable, match="too many"):
+            engine.check_room()
+        assert len(shop.log.calls) == 2
+        shop.log.faults = []
+        shop.log.released.set()
+
+        assert [(await each.outcome).decision for each in tickets] == [Decision.CONFIRMED] * 2
+        engine.check_room()
+
+
+async def test_a_failure_that_comes_after_the_answer_disturbs_nobody() -> None:
+    """The first insert may still fail on its broken connection when the second one has told the truth."""
+    shop = Shop(IMPATIENT)
+    shop.log.faults = ["hangs and fails"]
+    async with shop.running() as engine:
+        settled = await engine.submit(transaction(1)).outcome
+        shop.log.released.set()
+        await engine.drain()
+        await asyncio.sleep(0)
+
+    assert settled.decision is Decision.CONFIRMED
+
+
+async def test_the_row_found_is_obeyed() -> None:
+    """Rule 1: a coordinator that was paused cannot overrule what was decided meanwhile."""
+    shop = Shop()
+    late = transaction(1)
+    await shop.log.outcomes([InDoubt(transaction_id=late.transaction_id, generation=1)])
+    async with shop.running() as engine:
+        settled = await engine.submit(late).outcome
+        await engine.drain()
+
+    assert (settled.decision, settled.found) == (Decision.CANCELLED, True)
+    assert settled.verdict.decision is Decision.CONFIRMED
+    assert shop.participants["payment"].rounds[-1].aborts == [late.transaction_id]
+
+
+async def test_a_log_of_another_generation_decides_nothing() -> None:
+    """Rule 12: after a restore nobody is told anything about orders of before, and the participants keep their branches."""
+    shop = Shop()
+    async with shop.running() as engine:
+        shop.log.generation_now = 2
+        with pytest.raises(Unavailable, match="restored"):
+            await engine.submit(transaction(1)).outcome
+        await engine.drain()
+
+    assert all(len(participant.rounds) == 1 for participant in shop.participants.values())
+
+
+async def test_who_has_gone_away_is_not_told() -> None:
+    """A caller that was cancelled leaves its order to be decided all the same."""
+    shop = Shop()
+    shop.log.faults = ["hangs"]
+    async with shop.running() as engine:
+        decided, waited_too_long = engine.submit(transaction(1)), engine.submit(transaction(2))
+        while not shop.log.calls:
+            await asyncio.sleep(0)
+        decided.outcome.cancel()
+        shop.log.released.set()
+        assert (await waited_too_long.outcome).decision is Decision.CONFIRMED
+        await engine.drain()
+
+    assert shop.log.rows[transaction(1).transaction_id] is Decision.CONFIRMED
+
+
+async def test_who_has_gone_away_from_the_queue_is_not_told_either() -> None:
+    """A caller that was cancelled in the queue is past its patience and hears nothing more."""
+    shop = Shop(replace(LIMITS, patience_seconds=-1.0))
+    async with shop.running() as engine:
+        ticket = engine.submit(transaction(1))
+        ticket.outcome.cancel()
+        await asyncio.sleep(0.01)
+
+    assert ticket.outcome.cancelled()
+
+
+async def test_a_transaction_for_others_is_a_bug() -> None:
+    """Law 1 counts the votes of exactly those who are asked."""
+    shop = Shop()
+    async with shop.running() as engine:
+        with pytest.raises(AssertionError):
+            engine.submit(Transaction(transaction(1).transaction_id, {"payment": {}}))

@@ -1,0 +1,205 @@
+"""A lane: decisions ride on the next round, stay on the list until they are acknowledged, and leave nobody awake."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from two_phase import lane as lane_module
+from two_phase.lane import Lane
+from two_phase.protocol import Ballot, Decision, Prepare, Round, TransactionId, Unavailable, Violation, Vote
+
+
+def identity(number: int) -> TransactionId:
+    """Return an id."""
+    return f"00000000-0000-7000-8000-{number:012x}"
+
+
+FIRST, SECOND = identity(1), identity(2)
+PREPARE = Prepare(transaction_id=SECOND, payload={})
+
+
+class Participant:
+    """Acknowledges everything and votes yes, unless it is told to be silent."""
+
+    def __init__(self) -> None:
+        self.rounds: list[Round] = []
+        self.answers: list[Ballot | None] = []
+        self.free = asyncio.Event()
+        self.free.set()
+
+    async def send(self, message: Round) -> Ballot:
+        """Return a ballot; the next of ``answers``, or all that was asked for."""
+        self.rounds.append(message)
+        await self.free.wait()
+        answer = self.answers.pop(0) if self.answers else self._all(message)
+        if answer is None:
+            raise Unavailable("silent")
+        return answer
+
+    def _all(self, message: Round) -> Ballot:
+        votes = [Vote(transaction_id=each.transaction_id, prepared=True) for each in message.prepares]
+        return Ballot(votes=votes, acknowledged=[*message.aborts, *message.commits])
+
+
+@asynccontextmanager
+async def delivering(lane: Lane) -> AsyncIterator[None]:
+    """Let the lane deliver what no round of prepares carries."""
+    task = asyncio.create_task(lane.deliver(7))
+    yield
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def until(condition: object) -> None:
+    """Wait until a condition holds."""
+    async with asyncio.timeout(5):
+        while not condition():  # type: ignore[operator]
+            await asyncio.sleep(0.001)
+
+
+async def test_decisions_ride_on_the_next_round_in_their_order() -> None:
+    """One request carries aborts, commits and prepares; the answers are matched to what was asked."""
+    participant = Participant()
+    lane = Lane("payment", participant)
+    lane.tell([(FIRST, Decision.CANCELLED), (identity(3), Decision.CONFIRMED)])
+
+    votes = await lane.ask([PREPARE], 7)
+
+    message = Round(generation=7, aborts=[FIRST], commits=[identity(3)], prepares=[PREPARE])
+    assert participant.rounds == [message]
+    assert votes == {SECOND: Vote(transaction_id=SECOND, prepared=True)}
+    assert lane.unheard == 0
+
+
+async def test_a_decision_without_a_round_leaves_on_one_of_its_own() -> None:
+    """An idle lane still tells, after lingering for a moment."""
+    participant = Participant()
+    lane = Lane("payment", participant, linger_seconds=0.001)
+
+    async with delivering(lane):
+        lane.tell([(FIRST, Decision.CONFIRMED)])
+        await until(lambda: lane.unheard == 0)
+        lane.tell([(SECOND, Decision.CANCELLED)])
+        await until(lambda: lane.unheard == 0)
+
+    assert [(each.commits, each.aborts, each.prepares) for each in participant.rounds] == [
+        ([FIRST], [], []),
+        ([], [SECOND], []),
+    ]
+
+
+async def test_a_decision_stays_on_the_list_until_it_is_acknowledged() -> None:
+    """Rule 8: a lost round, and one whose answer leaves it out, cost a repetition and never the decision."""
+    participant = Participant()
+    participant.answers = [None, None, Ballot()]
+    lane = Lane("payment", participant, linger_seconds=0.001)
+    lane.tell([(FIRST, Decision.CONFIRMED)])
+
+    with pytest.raises(Unavailable):
+        await lane.ask([PREPARE], 7)
+    assert lane.unheard == 1
+    async with delivering(lane):
+        await until(lambda: lane.unheard == 0)
+
+    assert [each.commits for each in participant.rounds] == [[FIRST]] * 4
+
+
+async def test_a_decision_is_not_sent_again_while_it_is_on_its_way() -> None:
+    """A participant that is slow hears each decision once, and what is new besides."""
+    participant = Participant()
+    participant.free.clear()
+    lane = Lane("payment", participant, linger_seconds=0.001)
+    lane.tell([(FIRST, Decision.CONFIRMED)])
+
+    asking = [asyncio.create_task(lane.ask([PREPARE], 7))]
+    await asyncio.sleep(0)
+    lane.tell([(SECOND, Decision.CONFIRMED)])
+    asking.append(asyncio.create_task(lane.ask([PREPARE], 7)))
+    await asyncio.sleep(0)
+    participant.free.set()
+    await asyncio.gather(*asking)
+
+    assert [each.commits for each in participant.rounds] == [[FIRST], [SECOND]]
+    assert lane.unheard == 0
+
+
+async def test_a_silent_participant_keeps_nobody_awake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While all that is unheard is on its way, the lane sleeps until the answer comes."""
+    wakes = 0
+    sleep = asyncio.sleep
+
+    async def counted(seconds: float) -> None:
+        nonlocal wakes
+        wakes += 1
+        await sleep(seconds)
+
+    participant = Participant()
+    participant.free.clear()
+    lane = Lane("payment", participant, linger_seconds=0.0)
+    lane.tell([(FIRST, Decision.CONFIRMED)])
+    monkeypatch.setattr(lane_module.asyncio, "sleep", counted)
+    async with delivering(lane):
+        for _ in range(50):
+            await sleep(0)
+        assert len(participant.rounds) == 1
+        assert wakes <= 2
+        participant.free.set()
+        await sleep(0.01)
+
+    assert lane.unheard == 0
+
+
+async def test_a_violation_is_not_repeated() -> None:
+    """What contradicts a participant's record stays contradictory; both sides have logged and counted it."""
+    participant = Participant()
+    participant.answers = [Ballot(violations=[Violation(transaction_id=FIRST, detail="commit of an aborted branch")])]
+    lane = Lane("payment", participant)
+    lane.tell([(FIRST, Decision.CONFIRMED)])
+
+    await lane.ask([PREPARE], 7)
+
+    assert lane.unheard == 0
+
+
+async def test_a_vote_on_what_was_not_asked_is_not_heard() -> None:
+    """Rule 6: an answer about another transaction is no answer."""
+    participant = Participant()
+    participant.answers = [Ballot(votes=[Vote(transaction_id=FIRST, prepared=True)])]
+
+    assert await Lane("payment", participant).ask([PREPARE], 7) == {}
+
+
+async def test_the_list_has_an_end_and_the_oldest_fall_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rule 13: a participant that is away for long learns the oldest decisions by its own sweep."""
+    monkeypatch.setattr(lane_module, "UNHEARD_MAX", 2)
+    participant = Participant()
+    lane = Lane("payment", participant)
+
+    lane.tell([(identity(number), Decision.CONFIRMED) for number in range(4)])
+    await lane.ask([], 7)
+
+    assert participant.rounds[0].commits == [identity(2), identity(3)]
+
+
+async def test_a_round_has_a_limit_and_the_rest_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rule 13: what does not fit into one round leaves with the next one, without waiting for anything."""
+    monkeypatch.setattr(lane_module, "ROUND_DECISIONS_MAX", 2)
+    participant = Participant()
+    lane = Lane("payment", participant, linger_seconds=0.001)
+    lane.tell([(identity(number), Decision.CANCELLED) for number in range(3)])
+
+    async with delivering(lane):
+        await until(lambda: lane.unheard == 0)
+
+    assert [each.aborts for each in participant.rounds] == [[identity(0), identity(1)], [identity(2)]]
+
+
+async def test_nothing_to_say_is_not_said() -> None:
+    """A round without contents does not travel."""
+    participant = Participant()
+
+    assert await Lane("payment", participant).ask([], 7) == {}
+    assert participant.rounds == []
