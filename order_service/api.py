@@ -27,7 +27,7 @@ from two_phase.hosting.fields import Identifier, Quantity, StrictModel, idempote
 from two_phase.hosting.json_body import read_json
 from two_phase.hosting.paging import Page, decode_cursor, next_cursor
 from two_phase.hosting.problems import MEDIA_TYPE, Invalid, NotFound, problem, unavailable_problem
-from two_phase.hosting.web import StrictRoute
+from two_phase.hosting.web import Endpoint, StrictRoute
 from two_phase.protocol import MAX_INTEGER
 
 ITEMS_MAX = 100
@@ -103,12 +103,9 @@ class Counter:
     decision_log: SqlDecisionLog
 
 
-def routes(counter: Counter) -> APIRouter:
-    """Return the endpoints, which work at ``counter``."""
-    router = APIRouter(route_class=StrictRoute, tags=["orders"])
+def placing(counter: Counter) -> Endpoint:
+    """Return the endpoint that places orders."""
 
-    # Taking the bare request keeps the busiest endpoint out of FastAPI's machinery; openapi_extra documents it all the same.
-    @router.post("/orders", status_code=201, responses=_PLACED, openapi_extra=_ORDER_BODY)
     async def place_order(request: Request) -> Response:
         """Place an order: money, goods and a courier, or nothing. The same Idempotency-Key places it once."""
         order = NewOrder.model_validate(await read_json(request))
@@ -122,6 +119,14 @@ def routes(counter: Counter) -> APIRouter:
         except KeyReused:
             raise Invalid("Idempotency-Key", "was used before with another body") from None
         return await _told(counter, answer)
+
+    return place_order
+
+
+def routes(counter: Counter) -> APIRouter:
+    """Return the endpoints, which work at ``counter``."""
+    router = APIRouter(route_class=StrictRoute, tags=["orders"])
+    router.post("/orders", status_code=201, responses=_PLACED, openapi_extra=_ORDER_BODY)(placing(counter))
 
     @router.get("/orders")
     async def list_orders(query: Annotated[OrderQuery, Query()]) -> Response:

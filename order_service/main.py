@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from order_service import orders
-from order_service.api import Counter, routes
+from order_service.api import Counter, placing, routes
 from order_service.checkout import Checkout
 from order_service.claims import Claims
 from order_service.decision_log import SqlDecisionLog
@@ -14,7 +14,7 @@ from two_phase.client import HttpTransport, Peer
 from two_phase.engine import Engine
 from two_phase.hosting.database import connect
 from two_phase.hosting.server import Service, Status
-from two_phase.hosting.web import internal_app, public_app
+from two_phase.hosting.web import Shortcut, internal_app, public_app
 from two_phase.lane import Lane
 from two_phase.protocol import TransactionId
 from two_phase.router import coordinator_routes
@@ -33,6 +33,8 @@ def create_service(settings: OrderSettings) -> Service:
     claims = Claims(decision_log, patience_seconds=settings.client_deadline_seconds)
     checkout = Checkout(engine, claims, deadline_seconds=settings.client_deadline_seconds)
 
+    counter = Counter(checkout, decision_log)
+
     async def close() -> None:
         await asyncio.gather(*(peer.close() for peer in peers.values()))
 
@@ -43,7 +45,9 @@ def create_service(settings: OrderSettings) -> Service:
     return Service(
         name=NAME,
         status=status,
-        public=public_app(NAME, DESCRIPTION, "", routes(Counter(checkout, decision_log)), status.is_ready),
+        public=Shortcut(
+            public_app(NAME, DESCRIPTION, "", routes(counter), status.is_ready), "POST", "/orders", placing(counter)
+        ),
         internal=internal_app(coordinator_routes(decision_log, decisions), keys),
         background=[engine.run],
         drain=engine.drain,

@@ -101,7 +101,7 @@ class Branch:
     def vote(self) -> Vote:
         """Return the recorded answer to this branch's prepare: the same however often it is asked."""
         if self.state is not State.ABORTED:
-            return Vote(transaction_id=self.transaction_id, prepared=True, facts=dict(self.facts))
+            return Vote.model_construct(transaction_id=self.transaction_id, prepared=True, facts=dict(self.facts))
         return Vote(
             transaction_id=self.transaction_id,
             prepared=False,
@@ -168,7 +168,9 @@ class SqlBranchStore:
         """Open a local transaction; see BranchStore."""
         try:
             with self._engine.begin() as connection:
-                connection.execute(_FORCED, {"level": "on" if forced else "off"})
+                # Every session of a service is forced unless it says otherwise.
+                if not forced:
+                    connection.execute(_FORCED, {"level": "off"})
                 yield connection
         except (DBAPIError, PoolTimeoutError) as error:
             raise _meaning(error) from error

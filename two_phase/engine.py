@@ -225,7 +225,8 @@ class Engine:
 
 
 def _prepare(transaction: Transaction, participant: str) -> Prepare:
-    return Prepare(
+    # The participant checks what it receives. To check our own words as well, thrice per order, cost a fifth of our time.
+    return Prepare.model_construct(
         transaction_id=transaction.transaction_id,
         payload=dict(transaction.payloads[participant]),
         instead_of=list(transaction.instead_of),

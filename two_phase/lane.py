@@ -84,7 +84,7 @@ class Lane:
         decisions = self._take_along()
         if not decisions and not prepares:
             return Ballot()
-        message = Round(
+        message = Round.model_construct(
             generation=generation,
             aborts=[each for each, decision in decisions if decision is Decision.CANCELLED],
             commits=[each for each, decision in decisions if decision is Decision.CONFIRMED],

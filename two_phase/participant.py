@@ -72,7 +72,7 @@ class _Answer:
     violations: list[Violation] = field(default_factory=list)
 
     def ballot(self) -> Ballot:
-        return Ballot(votes=self.votes, acknowledged=self.acknowledged, violations=self.violations)
+        return Ballot.model_construct(votes=self.votes, acknowledged=self.acknowledged, violations=self.violations)
 
     def violation(self, transaction_id: TransactionId, detail: str) -> None:
         log.error("protocol violation: %s", detail, extra={"transaction_id": transaction_id})

@@ -57,6 +57,19 @@ def _answer(body: BaseModel) -> Response:
     return Response(body.model_dump_json(), media_type="application/json")
 
 
+def rounds(
+    participant: Participant[Any, Any], run: Run[Any] = asyncio.to_thread
+) -> Callable[[Request], Awaitable[Response]]:
+    """Return the endpoint that takes rounds."""
+
+    async def round_(request: Request) -> Response:
+        """Apply aborts, commits and prepares, in this order; answer with votes and acknowledgements."""
+        message = await _message(request, Round)
+        return _answer(await run(lambda: participant.round(message)))
+
+    return round_
+
+
 def participant_routes(
     participant: Participant[Any, Any],
     records: Records | None = None,
@@ -65,12 +78,7 @@ def participant_routes(
 ) -> APIRouter:
     """Return the endpoints of a participant: rounds in, ballots out, and what an auditor may look at."""
     router = APIRouter()
-
-    @router.post(ROUND_PATH)
-    async def round_(request: Request) -> Response:
-        """Apply aborts, commits and prepares, in this order; answer with votes and acknowledgements."""
-        message = await _message(request, Round)
-        return _answer(await run(lambda: participant.round(message)))
+    router.post(ROUND_PATH)(rounds(participant, run))
 
     @router.get(BRANCHES_PATH)
     async def branches(

@@ -26,6 +26,7 @@ _SESSION = {
     "statement_timeout": "10s",
     "application_name": "{schema}",
     "search_path": "{schema}",
+    "synchronous_commit": "on",
 }
 _MUST_BE_ON = ("fsync", "full_page_writes")
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from sqlalchemy import Connection, Engine, text
 
 from two_phase.branches import SqlBranchStore, touching
-from two_phase.client import HttpCoordinator, Peer
+from two_phase.client import ROUND_PATH, HttpCoordinator, Peer
 from two_phase.hosting.database import connect
 from two_phase.hosting.server import Service, Status
 from two_phase.hosting.settings import ParticipantSettings
@@ -23,7 +23,7 @@ from two_phase.hosting.web import internal_app, public_app
 from two_phase.metrics import watch_in_doubt
 from two_phase.participant import GiveBack, Participant, Take
 from two_phase.protocol import InDoubt, Unavailable
-from two_phase.router import participant_routes
+from two_phase.router import participant_routes, rounds
 from two_phase.sweep import Sweep
 
 log = logging.getLogger(__name__)
@@ -117,7 +117,11 @@ def participant_service(
         name=name,
         status=status,
         public=public_app(name, description, prefix, routes(Desk(engine, sweep)), status.is_ready),
-        internal=internal_app(participant_routes(participant, store.records, conserved), [settings.order_key]),
+        internal=internal_app(
+            participant_routes(participant, store.records, conserved),
+            [settings.order_key],
+            (ROUND_PATH, rounds(participant)),
+        ),
         background=[sweep.run],
         close=peer.close,
     )

@@ -114,11 +114,11 @@ def install(app: FastAPI) -> None:
     """Make ``app`` answer every failure with a problem."""
 
     async def told(request: Request, error: Exception) -> Response:
-        answer = _answer(error)
-        if answer.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
+        response = answer(error)
+        if response.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
             # The framework names the methods of the first route that has this path, where there may be several.
-            answer.headers["Allow"] = ", ".join(_allowed_methods(request))
-        return answer
+            response.headers["Allow"] = ", ".join(_allowed_methods(request))
+        return response
 
     for kind in (
         Problem,
@@ -142,7 +142,8 @@ def _allowed_methods(request: Request) -> list[str]:
     ]
 
 
-def _answer(error: Exception) -> Response:  # noqa: PLR0911 - one line of a table each
+def answer(error: Exception) -> Response:  # noqa: PLR0911 - one line of a table each
+    """Return the problem that ``error`` is to a client."""
     match error:
         case Problem():
             return error.response()

@@ -6,6 +6,7 @@ stop:  not ready -> [drain_wait_seconds] -> public listener -> last decisions to
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -15,9 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import uvicorn
-from fastapi import FastAPI
 from pydantic import ValidationError
 from sqlalchemy import Engine
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from two_phase.hosting import migrations
@@ -59,8 +60,8 @@ class Service:
 
     name: str
     status: Status
-    public: FastAPI
-    internal: FastAPI
+    public: ASGIApp
+    internal: ASGIApp
     #: Work that never ends while the service runs; if it does end, the process does too, and is started again.
     background: Sequence[Callable[[], Awaitable[Any]]] = ()
     #: Returns when all that was accepted is done.
@@ -144,8 +145,19 @@ async def _work(service: Service) -> None:
         for work in service.background:
             group.create_task(_endless(work))
         service.status.started = True
+        _spare_the_collector()
         log.info("%s is ready", service.name)
         await asyncio.Event().wait()
+
+
+def _spare_the_collector() -> None:
+    """Leave what lives as long as the process out of every garbage collection, and collect less often.
+
+    Requests come and go without cycles; walking over the framework's own objects for them cost a sixth of the time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 async def _endless(work: Callable[[], Awaitable[Any]]) -> None:
@@ -154,7 +166,7 @@ async def _endless(work: Callable[[], Awaitable[Any]]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _listening(app: FastAPI, host: str, port: int, graceful_seconds: int) -> AsyncIterator[None]:
+async def _listening(app: ASGIApp, host: str, port: int, graceful_seconds: int) -> AsyncIterator[None]:
     """Serve ``app`` inside the block; on leaving, requests under way are finished first."""
     listener = _Listener(
         uvicorn.Config(

@@ -1,13 +1,14 @@
 """The public and the internal web application of a service, alike in all of them."""
 
 import hmac
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import SecretStr
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from two_phase.hosting import problems
 from two_phase.hosting.json_body import read_json
@@ -41,6 +42,33 @@ class StrictRoute(APIRoute):
             return await handler(parsed)
 
         return strict
+
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Shortcut:
+    """The application with one busy request answered ahead of the framework, which would cost more than the answer.
+
+    The endpoint is a route of ``app`` as well, so that it is documented there.
+    """
+
+    def __init__(self, app: FastAPI, method: str, path: str, endpoint: Endpoint) -> None:
+        self._app = app
+        self._method = method
+        self._path = path
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the one request, or hand any other on."""
+        if scope["type"] != "http" or scope["path"] != self._path or scope["method"] != self._method:
+            await self._app(scope, receive, send)
+            return
+        try:
+            response = await self._endpoint(Request(scope, receive))
+        except Exception as error:  # noqa: BLE001 - every failure is a problem, as in the framework's own handlers
+            response = problems.answer(error)
+        await response(scope, receive, send)
 
 
 def public_app(title: str, description: str, prefix: str, routes: APIRouter, is_ready: Callable[[], bool]) -> FastAPI:
@@ -81,8 +109,11 @@ def _health_routes(prefix: str, is_ready: Callable[[], bool]) -> APIRouter:
     return router
 
 
-def internal_app(routes: APIRouter, keys: Sequence[SecretStr]) -> FastAPI:
-    """Return the application on the internal port: the protocol, for those who have one of ``keys``, and the metrics."""
+def internal_app(routes: APIRouter, keys: Sequence[SecretStr], busy: tuple[str, Endpoint] | None = None) -> ASGIApp:
+    """Return the application on the internal port: the protocol, for those who have one of ``keys``, and the metrics.
+
+    ``busy`` is the path of the busiest POST of ``routes``, and its endpoint.
+    """
     accepted = [f"Bearer {key.get_secret_value()}".encode() for key in keys]
 
     def authenticate(request: Request) -> None:
@@ -95,4 +126,12 @@ def internal_app(routes: APIRouter, keys: Sequence[SecretStr]) -> FastAPI:
     problems.install(app)
     app.include_router(metrics_routes())
     app.include_router(routes, dependencies=[Depends(authenticate)])
-    return app
+    if busy is None:
+        return app
+    path, endpoint = busy
+
+    async def authenticated(request: Request) -> Response:
+        authenticate(request)
+        return await endpoint(request)
+
+    return Shortcut(app, "POST", path, authenticated)
