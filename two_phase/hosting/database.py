@@ -8,17 +8,19 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from psycopg2 import Error as DriverError
 from pydantic import SecretStr
 from sqlalchemy import Connection, Engine, create_engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from two_phase.protocol import Unavailable
 
 log = logging.getLogger(__name__)
 
-#: What the failures of a database look like that says nothing of what was asked.
-DATABASE_FAILURES = (DBAPIError, PoolTimeoutError)
+#: What the failures of a database look like that says nothing of what was asked. Setting the isolation level on a connection
+#: whose server has gone raises the driver's own error, past SQLAlchemy.
+DATABASE_FAILURES = (DBAPIError, PoolTimeoutError, PendingRollbackError, DriverError)
 
 _SESSION = {
     "idle_in_transaction_session_timeout": "2s",
