@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulation.escrow import TRADES
 from simulation.plan import SERVICES
+from two_phase.branches import Branch
 from two_phase.protocol import State
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ def all_or_nothing(world: "World") -> Iterator[str]:
     orders = world.disks["order"].tables["orders"]
     branches = {service: world.disks[service].tables["branches"] for service in SERVICES}
     committed = {
-        service: {each for each, row in rows.items() if row.branch.state is State.COMMITTED}
+        service: {
+            each for each, row in rows.items() if row.branch.state is State.COMMITTED and not is_forgotten(world, row.branch)
+        }
         for service, rows in branches.items()
     }
     confirmed = {each for each, row in orders.items() if row["status"] == "confirmed"}
@@ -38,23 +41,35 @@ def payload(world: "World", service: str, transaction_id: str) -> Any:
     return TRADES[service][0].model_validate_json(branch.payload)
 
 
+def is_forgotten(world: "World", branch: Branch) -> bool:
+    """Return whether a restored log has no row for a branch that an earlier generation began: it waits for a human (rule 12)."""
+    tables = world.disks["order"].tables
+    return branch.generation < tables["log_state"]["generation"] and branch.transaction_id not in tables["orders"]
+
+
 def conserved(world: "World") -> Iterator[str]:
-    """What there was is available, or a committed branch has it (at rest nothing is held)."""
-    spent: Counter[tuple[str, int]] = Counter()
-    for each, row in world.disks["order"].tables["orders"].items():
-        if row["status"] == "confirmed":
-            spent["account", payload(world, "payment", each).user_id] += payload(world, "payment", each).amount
-            spent["slot", payload(world, "delivery", each).slot_id] += 1
-            for item in payload(world, "stock", each).items:
-                spent["product", item.product_id] += item.quantity
+    """What there was is available, or a branch has it (at rest only what a restored log has forgotten is held)."""
+    has: Counter[tuple[str, int]] = Counter()
+    for service in SERVICES:
+        for each, row in world.disks[service].tables["branches"].items():
+            if row.branch.state is not State.ABORTED:
+                has.update(_taken(service, payload(world, service, each)))
     there_was, left = _opening(world), available(world)
     for what, amount in there_was.items():
-        if amount != left[what] + spent[what]:
-            yield f"{what}: there was {amount}, {left[what]} is available and {spent[what]} was spent"
+        if amount != left[what] + has[what]:
+            yield f"{what}: there was {amount}, {left[what]} is available and branches have {has[what]}"
     couriers = [each for slot in world.disks["delivery"].tables["slots"].values() for each in slot]
     couriers += [each for each in world.disks["delivery"].tables["bookings"].values() if each is not None]
     if len(couriers) != len(set(couriers)):
         yield f"a courier is in two places: {sorted(couriers)}"
+
+
+def _taken(service: str, wanted: Any) -> dict[tuple[str, int], int]:
+    if service == "payment":
+        return {("account", wanted.user_id): wanted.amount}
+    if service == "delivery":
+        return {("slot", wanted.slot_id): 1}
+    return {("product", item.product_id): item.quantity for item in wanted.items}
 
 
 def _opening(world: "World") -> dict[tuple[str, int], int]:

@@ -1,6 +1,7 @@
 """How the simulation looks on a terminal: a progress bar, what was seen, and the history of the first broken run."""
 
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -55,14 +56,25 @@ def paired(processes: int) -> int:
 def _side_by_side(work: Sequence[Callable[[], Outcome]], processes: int, unit: str, sizes: Sequence[int]) -> Outcome:
     outcome, began = Outcome(), time.monotonic()
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool, _progress(unit, sum(sizes)) as advance:
+    with (
+        ProcessPoolExecutor(processes, context, _leave_interrupts_to_the_parent) as pool,
+        _progress(unit, sum(sizes)) as advance,
+    ):
         futures: dict[Future[Outcome], int] = {pool.submit(each): size for each, size in zip(work, sizes, strict=True)}
-        for future in as_completed(futures):
-            outcome.merge(future.result())
-            advance(futures[future])
+        try:
+            for future in as_completed(futures):
+                outcome.merge(future.result())
+                advance(futures[future])
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     seconds = time.monotonic() - began
     console.print(f"{outcome.runs} runs in {seconds:.0f} s, {outcome.runs / seconds / processes:.0f} a second and process")
     return outcome
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager

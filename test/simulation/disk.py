@@ -54,6 +54,16 @@ class Disk:
             self.undo(changes)
         self._unflushed.clear()
 
+    def backup(self) -> dict[str, dict[Any, Any]]:
+        """Return a copy of everything."""
+        return {table: dict(rows) for table, rows in self.tables.items()}
+
+    def restore(self, tables: dict[str, dict[Any, Any]]) -> None:
+        """Go back to a copy; what was under way is lost."""
+        self.deaths += 1
+        self._unflushed.clear()
+        self.tables = tables
+
     def undo(self, changes: list[Change]) -> None:
         """Take back changes, the newest first."""
         for table, key, before in reversed(changes):

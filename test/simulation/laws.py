@@ -4,7 +4,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from order_service.checkout import Wish
-from simulation.balance import AT_REST
+from simulation.balance import AT_REST, is_forgotten
 from simulation.clock import Life
 from simulation.customers import Told
 from simulation.disk import Change, was_new
@@ -36,6 +36,8 @@ class Laws:
         #: On which decisions somebody acted, by transaction.
         self._acted: defaultdict[TransactionId, set[str]] = defaultdict(set)
         self._key_of: dict[TransactionId, tuple[int, str]] = {}
+        #: What was durable before the log was restored from an older backup.
+        self._remembered: dict[TransactionId, dict[str, Any]] = {}
 
     def broke(self, law: str, detail: str) -> None:
         """Note that a law does not hold; what happens while the run is cleared away is nobody's fault."""
@@ -109,6 +111,8 @@ class Laws:
         transaction_id, status = row["transaction_id"], row["status"]
         self._world.note("log: %s is %s", transaction_id, status)
         self._world.seen[f"order: {'none' if was_new(change) else 'decided'} -> {status}"] += 1
+        if row["generation"] != self._world.disks["order"].tables["log_state"]["generation"]:
+            self.broke("log_knows_its_generation", f"{transaction_id} is of generation {row['generation']}")
         if not was_new(change):
             self.broke("decision_never_changes", f"the row of {transaction_id} was changed")
         if status == "confirmed":
@@ -117,11 +121,19 @@ class Laws:
                 if row_on_disk is None or row_on_disk.branch.state is State.ABORTED:
                     self.broke("confirmed_only_by_all_votes", f"{service} has no durable branch of {transaction_id}")
 
+    def log_is_restored(self) -> None:
+        """Remember what the log is about to forget: it may have been told, and is told further."""
+        orders = self._world.disks["order"].tables["orders"]
+        self._remembered.update({each: row for each in orders if (row := self._row_on_disk(each)) is not None})
+
+    def _row_on_disk(self, transaction_id: TransactionId) -> dict[str, Any] | None:
+        row: dict[str, Any] | None = self._world.disks["order"].durable("orders", transaction_id)
+        return row or self._remembered.get(transaction_id)
+
     def round_leaves(self, message: Round) -> None:
         """Look at every round that leaves order_service: nobody is told what is not durable."""
-        log = self._world.disks["order"]
         for transaction_id in message.commits:
-            row = log.durable("orders", transaction_id)
+            row = self._row_on_disk(transaction_id)
             if row is None or row["status"] != "confirmed":
                 self.broke("told_what_is_durable", f"a commit of {transaction_id} leaves")
             self._acts(transaction_id, "confirmed", "a round")
@@ -130,10 +142,9 @@ class Laws:
 
     def outcomes_leave(self, outcomes: Outcomes) -> None:
         """Look at every answer to a participant's question."""
-        log = self._world.disks["order"]
         decided = [(each, "confirmed") for each in outcomes.confirmed] + [(each, "cancelled") for each in outcomes.cancelled]
         for transaction_id, decision in decided:
-            row = log.durable("orders", transaction_id)
+            row = self._row_on_disk(transaction_id)
             if row is None or row["status"] != decision:
                 self.broke("told_what_is_durable", f"{decision} is the answer to a question about {transaction_id}")
 
@@ -148,7 +159,7 @@ class Laws:
         """Look at every answer before it leaves: it rests on a row that survives, apart from a refusal without a key."""
         if told.status not in (201, 409) or told.order_id is None:
             return
-        row = self._world.disks["order"].durable("orders", told.order_id)
+        row = self._row_on_disk(told.order_id)
         if row is None and (told.status == 201 or wish.key is not None):
             self.broke("told_what_is_durable", f"{told} is told")
         if row is not None and (row["status"] == "confirmed") != (told.status == 201):
@@ -179,7 +190,7 @@ class Laws:
         """Return what still has to happen, or nothing."""
         for service in SERVICES:
             for transaction_id, row in self._branches(service).items():
-                if row.branch.state is State.PREPARED:
+                if row.branch.state is State.PREPARED and not is_forgotten(self._world, row.branch):
                     return f"{service}: {transaction_id} is prepared"
         for life, lanes in self.lanes.items():
             if life.alive and not life.paused:

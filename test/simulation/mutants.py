@@ -41,6 +41,9 @@ MUTANTS = {
     "a decision overwrites the one found": Mutant(
         "simulation.log", 'if transaction.get("orders", row["transaction_id"]) is not None:', "if False:"
     ),
+    "a restored log cancels what it has forgotten": Mutant(
+        "simulation.log", 'if row["generation"] != transaction.get("log_state", "generation"):', "if False:"
+    ),
     "the vote leaves before its row is durable": Mutant(
         "two_phase.participant", "forced=bool(message.prepares)", "forced=False"
     ),

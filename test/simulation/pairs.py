@@ -5,6 +5,7 @@ places behind its fault, where a second one may strike. Nothing is left to chanc
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from order_service.checkout import Wish
 from simulation.fate import FAULTS, ChosenFate
@@ -12,10 +13,17 @@ from simulation.plan import Errand, Plan
 from simulation.runs import Outcome, chosen_world, collecting
 from simulation.world import World
 
-_ERRAND = Errand(0.0, Wish(1, {1: 2}, 1, "key"), pauses_seconds=(0.0, 1.0, 6.0), replicas=(0, 1, 0))
-_COMMIT = Plan(errands=(_ERRAND,), balances={1: 50}, products={1: (10, 5)}, couriers={1: 1}, heal_at_seconds=14.0)
+_WITH_KEY = Errand(0.0, Wish(1, {1: 2}, 1, "key"), pauses_seconds=(0.0, 1.0, 6.0), replicas=(0, 1, 0))
+_WITHOUT = Errand(0.0, Wish(1, {1: 2}, 1), pauses_seconds=(0.0,), replicas=(0,))
+_COMMIT = Plan(errands=(_WITH_KEY,), balances={1: 50}, products={1: (10, 5)}, couriers={1: 1}, heal_at_seconds=14.0)
 #: The order is committed; and, with one courier too few, everything that was taken is given back.
-PATHS = {"commit": _COMMIT, "abort": Plan(**{**vars(_COMMIT), "couriers": {1: 0}})}
+PATHS = {
+    "commit": _COMMIT,
+    "abort": replace(_COMMIT, couriers={1: 0}),
+    # Who sends it again without a key orders again, and may.
+    "commit without a key": replace(_COMMIT, errands=(_WITHOUT,), couriers={1: 2}),
+    "abort without a key": replace(_COMMIT, errands=(_WITHOUT,), couriers={1: 0}),
+}
 
 Chosen = Mapping[int, str]
 
@@ -47,13 +55,14 @@ def run_with(path: str, first: Chosen, *, pairs: bool) -> Outcome:
 
 def _run(path: str, chosen: Chosen, outcome: Outcome) -> ChosenFate:
     world, fate = chosen_world(PATHS[path], chosen)
-    _was_not_betrayed(path, world)
+    _was_not_betrayed(path, chosen, world)
     outcome.add(f"{path} {sorted(chosen.items())} ({' and '.join(fate.places[place][1] for place in chosen)})", world)
     return fate
 
 
-def _was_not_betrayed(path: str, world: World) -> None:
-    """An order that fits is never refused, whatever happens, and one that does not is never confirmed."""
+def _was_not_betrayed(path: str, chosen: Chosen, world: World) -> None:
+    """An order that fits is never refused, unless its branch is poisoned twice, and one that does not is never confirmed."""
+    poisoned = list(chosen.values()) == ["poison", "poison"]
     for _, told in world.customers.told:
-        if told.status == (409 if path == "commit" else 201):
+        if told.status == 201 if path.startswith("abort") else told.status == 409 and not poisoned:
             world.laws.broken.append(f"told_what_is_so: {told} on the path to {path}")

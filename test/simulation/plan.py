@@ -1,7 +1,7 @@
 """What is going to happen in one run: who wants what and when, and what goes wrong at what time. A seed decides all of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -84,6 +84,8 @@ def plan_of(seed: int) -> Plan:
         "probed": dice.random() < 0.1,
         "in_doubt_after_seconds": dice.choice((5.0, 5.0, 20.0)),
     }
+    if character == "restore":
+        return Plan(**common | _restored(dice), rates=_rates(dice), heal_at_seconds=8.0)
     if character == "healthy":
         return Plan(**common, healthy=True)
     if character == "without sweep":
@@ -97,7 +99,7 @@ def plan_of(seed: int) -> Plan:
     return Plan(**common, rates=_rates(dice), troubles=troubles, heal_at_seconds=8.0)
 
 
-_CHARACTERS = ("healthy", "without sweep", "messages", "sleeper", *("storm",) * 3, *("obsessed",) * 3)
+_CHARACTERS = ("healthy", "without sweep", "messages", "sleeper", *("storm",) * 3, *("obsessed",) * 3, "restore")
 #: How often a fault strikes at a place, before a run's own intensity; half of the kinds rest in a run.
 _RATES = {"request": 0.01, "answer": 0.01, "point": 0.005, "write": 0.03, "read": 0.03, "commit": 0.015}
 _INTENSITIES = (0.3, 1.0, 3.0)
@@ -115,6 +117,20 @@ def _obsessed(dice: Random) -> dict[str, Any]:
         "faults": {kind: tuple(fault for other, fault in both if other == kind) for kind, _ in both},
         "rates": {kind: 0.02 if kind == "point" else dice.choice((0.05, 0.15)) for kind, _ in both},
         "troubles": _troubles(dice)[: dice.randint(0, 1)],
+    }
+
+
+def _restored(dice: Random) -> dict[str, Any]:
+    """Return a run in which the log is replaced by an older backup of itself; keys have to wait for its reconciliation."""
+    backup_at_seconds = dice.random() * 2
+    return {
+        "errands": tuple(replace(errand, wish=replace(errand.wish, key=None), twice=False) for errand in _errands(dice)),
+        "troubles": (
+            *_troubles(dice)[:2],
+            Trouble(backup_at_seconds, "backup", "order"),
+            Trouble(backup_at_seconds + dice.random() * 4, "restore", "order"),
+        ),
+        "probed": False,
     }
 
 

@@ -25,6 +25,7 @@ TRANSITIONS = (
     "branch: prepared -> aborted",
     "order: none -> confirmed",
     "order: none -> cancelled",
+    "log: restored",
 )
 
 

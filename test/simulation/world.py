@@ -67,6 +67,7 @@ class World:
         self.sessions = Sessions(self.log, self.loop)
         self.customers = Customers(self)
         self._sleepers: list[Life] = []
+        self._backup = self.disks["order"].backup()
 
     def _fill(self) -> None:
         plan = self.plan
@@ -219,6 +220,10 @@ class World:
             self.database_dies(trouble.target, trouble.seconds)
         elif trouble.what == "cut":
             self._cut(trouble.target, trouble.other, trouble.seconds)
+        elif trouble.what == "backup":
+            self._backup = self.disks["order"].backup()
+        elif trouble.what == "restore":
+            self._restore()
         elif trouble.what == "price":
             self._change_price()
         elif trouble.what == "clock":
@@ -242,6 +247,16 @@ class World:
         self.note("nothing gets through from %s to %s", source, target)
         self.network.cut.add((source, target))
         self.loop.call_later(seconds, self.network.cut.discard, (source, target), context=self.context)
+
+    def _restore(self) -> None:
+        """Replace the log by an older backup of itself, as a new generation (rule 12)."""
+        disk = self.disks["order"]
+        self.laws.log_is_restored()
+        generation = disk.tables["log_state"]["generation"] + 1
+        disk.restore(self._backup)
+        disk.tables["log_state"]["generation"] = generation
+        self.note("the log is restored from a backup, and is of generation %d now", generation)
+        self.seen["log: restored"] += 1
 
     def _change_price(self) -> None:
         disk = self.disks["stock"]
