@@ -52,10 +52,11 @@ _ADD = text("""
         contended boolean
     )
 """)
+# What was recorded in the future is old too: the clock has jumped back, and nobody must wait until it has caught up.
 _IN_DOUBT = text("""
     SELECT transaction_id::text, generation FROM branches
-    WHERE state = 'prepared' AND recorded_at <= clock_timestamp() - make_interval(secs => :older_than_seconds)
-          AND transaction_id > CAST(:after AS uuid)
+    WHERE state = 'prepared' AND transaction_id > CAST(:after AS uuid)
+          AND (recorded_at <= clock_timestamp() - make_interval(secs => :older_than_seconds) OR recorded_at > clock_timestamp())
     ORDER BY transaction_id LIMIT :limit
 """)
 _RECORDS = text("""

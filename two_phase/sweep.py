@@ -79,7 +79,7 @@ class Sweep:
             faults.crash_point("sweep_not_asked")
             outcomes = await self._coordinator.outcomes(question)
             faults.crash_point("sweep_answered")
-            settled = await self._apply(question, outcomes)
+            settled = await self._apply(_decided(question, outcomes))
             metrics.SWEPT.inc(settled)
             resolved += settled
             if len(question) < QUESTION_MAX:
@@ -93,17 +93,26 @@ class Sweep:
         return found
 
     async def peek(self, question: Sequence[InDoubt]) -> None:
-        """Apply what the coordinator has recorded about ``question`` by now; raises Unavailable when it cannot be asked."""
+        """Apply what the coordinator has recorded about ``question`` by now.
+
+        Raises Unavailable when it cannot be asked, or when what it has told cannot be applied: then nothing true can be shown.
+        """
         for start in range(0, len(question), QUESTION_MAX):
             part = question[start : start + QUESTION_MAX]
-            await self._apply(part, await self._coordinator.peek(part))
+            decided = _decided(part, await self._coordinator.peek(part))
+            if await self._apply(decided) < len(decided.aborts) + len(decided.commits):
+                raise Unavailable("a decision could not be applied")
 
-    async def _apply(self, question: Sequence[InDoubt], outcomes: Outcomes) -> int:
-        asked = {each.transaction_id: each.generation for each in question}
-        commits = [each for each in outcomes.confirmed if each in asked]
-        aborts = [each for each in outcomes.cancelled if each in asked]
-        if not commits and not aborts:
+    async def _apply(self, decided: Round) -> int:
+        if not decided.commits and not decided.aborts:
             return 0
-        message = Round(generation=max(asked.values()), aborts=aborts, commits=commits)
-        ballot = await self._run(lambda: self._participant.round(message))
+        ballot = await self._run(lambda: self._participant.round(decided))
         return len(ballot.acknowledged)
+
+
+def _decided(question: Sequence[InDoubt], outcomes: Outcomes) -> Round:
+    """Return what was heard as a round; what was not asked about is not heard."""
+    asked = {each.transaction_id: each.generation for each in question}
+    commits = [each for each in outcomes.confirmed if each in asked]
+    aborts = [each for each in outcomes.cancelled if each in asked]
+    return Round(generation=max(asked.values()), aborts=aborts, commits=commits)

@@ -30,7 +30,7 @@ from simulation.store import MemoryBranchStore
 from two_phase.branches import BRANCHES_DDL_1, Branch, SqlBranchStore, bigint_array
 from two_phase.coordinator import Transaction, judge
 from two_phase.participant import Participant
-from two_phase.protocol import Ballot, InDoubt, Prepare, Round, TransactionId, Vote
+from two_phase.protocol import Ballot, InDoubt, Prepare, Round, State, TransactionId, Vote
 
 #: As many sequences as fit into one round.
 GROUP = 512
@@ -136,6 +136,31 @@ def test_every_sequence_of_messages_is_answered_alike(
             standing([row.branch for row in disk.tables["branches"].values()]),
             disk.tables["accounts"],
         )
+
+
+@pytest.mark.parametrize("jump_seconds", [0, 4, 5, 6, 30 * 86_400, -1, -30 * 86_400])
+def test_a_branch_is_in_doubt_alike_whatever_the_clock_does(participant_engine: Engine, jump_seconds: float) -> None:
+    """Law 4: a clock that jumps costs an early question at most, and never lets a branch wait until it has caught up."""
+    with participant_engine.begin() as connection:
+        connection.execute(text(BRANCHES_DDL_1))
+    disk = Disk("payment", ("branches",))
+    memory = MemoryBranchStore(disk, ChosenFate({}), lambda: 0.0, lambda: None)
+    real = SqlBranchStore(participant_engine)
+    branch = Branch(identity(1, "T"), State.PREPARED, 3, "{}")
+    with memory.begin(forced=True) as transaction:
+        memory.add(transaction, [branch])
+    with real.begin(forced=True) as connection:
+        real.add(connection, [branch])
+
+    disk.clock_ahead_seconds = jump_seconds
+    with participant_engine.begin() as connection:
+        back = {"seconds": jump_seconds}
+        connection.execute(text("UPDATE branches SET recorded_at = recorded_at - make_interval(secs => :seconds)"), back)
+
+    expected = [InDoubt(transaction_id=branch.transaction_id, generation=3)] if not 0 <= jump_seconds < 5 else []
+    assert memory.in_doubt(5, 10) == expected
+    assert real.in_doubt(5, 10) == expected
+    assert memory.in_doubt(5, 10, after=branch.transaction_id) == real.in_doubt(5, 10, after=branch.transaction_id) == []
 
 
 def on_record(engine: Engine, disk: Disk) -> Any:

@@ -183,6 +183,8 @@ class Laws:
     def was_shown(self, service: str, told: Told, shown: dict[TransactionId, Branch]) -> None:
         """Look at what a customer sees after he was told something."""
         branch = shown.get(str(told.order_id))
+        if branch is not None and is_forgotten(self._world, branch):
+            return
         if told.status == 201 and (branch is None or branch.state is not State.COMMITTED):
             self.broke("read_your_writes", f"{service} shows {branch} after {told}")
 
@@ -198,6 +200,14 @@ class Laws:
                     if lane.unheard:
                         return f"{life.name} has to tell {lane.name}"
         return ""
+
+    def asks_for_ever(self) -> bool:
+        """Return whether somebody asks again and again about what a restored log has forgotten."""
+        return any(
+            row.branch.state is State.PREPARED and is_forgotten(self._world, row.branch)
+            for service in SERVICES
+            for row in self._branches(service).values()
+        )
 
     def _branches(self, service: str) -> dict[TransactionId, Any]:
         return self._world.disks[service].tables["branches"]

@@ -49,6 +49,7 @@ class LogDatabase:
         self.disk = disk
         self._broke = broke
         self.under_way = 0
+        self.sent = 0
         self._fate = fate
         self._loop = loop
         self._die = die
@@ -72,6 +73,7 @@ class LogDatabase:
     def perform(self, statement: str, parameters: Mapping[str, Any], answer: Answer) -> None:
         """Execute a statement in its own time, whatever becomes of the process that sent it."""
         self.under_way += 1
+        self.sent += 1
         if statement in self._writes:
             work = self._writes[statement]
             fault = self._fate.at("write", work.__name__[1:])

@@ -45,6 +45,8 @@ class Network:
         self.cut: set[tuple[str, str]] = set()
         #: Messages that will still arrive somewhere.
         self.under_way = 0
+        #: All messages there ever were.
+        self.sent = 0
         #: Every round that arrived, by service, if the run is to be probed.
         self.rounds: defaultdict[str, list[str]] = defaultdict(list)
         self._remembering = remembering
@@ -89,6 +91,7 @@ class Network:
 
     def _travel(self, duration: str, callback: Callable[..., None], *args: Any) -> None:
         self.under_way += 1
+        self.sent += 1
         self._loop.call_later(self._fate.seconds(duration), self._landed, callback, *args, context=self._context)
 
     def _landed(self, callback: Callable[..., None], *args: Any) -> None:

@@ -160,10 +160,14 @@ async def _answered(world: "World", ask: Callable[[Any], Awaitable[Outcomes]], b
 
 async def _shown(world: "World", service: str, store: MemoryBranchStore, sweep: Sweep) -> dict[str, Any]:
     """Return every branch as a GET would show it (rule 10)."""
-    question = store.in_doubt(0, 500)
+    disk = world.disks[service]
+    deaths = disk.deaths
+    question = store.touching()
     if question:
         await sweep.peek(question)
-    return {each: row.branch for each, row in world.disks[service].tables["branches"].items()}
+    if disk.down or deaths != disk.deaths:
+        raise Unavailable("the connection is lost")
+    return {each: row.branch for each, row in disk.tables["branches"].items()}
 
 
 async def _placed(world: "World", checkout: Checkout, log: SqlDecisionLog, wish: Wish) -> Told:

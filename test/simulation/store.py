@@ -86,15 +86,26 @@ class MemoryBranchStore:
         """Return branches in doubt for so long; see BranchStore."""
         if self.disk.down:
             raise Unavailable(_NO_ANSWER)
-        latest = self._clock() - older_than_seconds
+        now = self._clock()
         found = [
             each
             for each, row in self.disk.tables["branches"].items()
-            if row.branch.state is State.PREPARED and row.recorded_at <= latest and each > after
+            if row.branch.state is State.PREPARED and not now - older_than_seconds < row.recorded_at <= now and each > after
         ]
         generations = self.disk.tables["branches"]
         return [
             InDoubt(transaction_id=each, generation=generations[each].branch.generation) for each in sorted(found)[:limit]
+        ]
+
+    def touching(self) -> list[InDoubt]:
+        """Return all prepared branches, whenever the clock says they were recorded, for a read of everything."""
+        if self.disk.down:
+            raise Unavailable(_NO_ANSWER)
+        branches = [row.branch for row in self.disk.tables["branches"].values()]
+        return [
+            InDoubt(transaction_id=each.transaction_id, generation=each.generation)
+            for each in branches
+            if each.state is State.PREPARED
         ]
 
     def _clock(self) -> float:

@@ -9,7 +9,7 @@ from simulation import mutants
 
 QUICK = sorted(name for name, mutant in mutants.MUTANTS.items() if mutant.quick)
 #: More than twice as many as the slowest of the quick ones needs.
-QUICK_SEEDS_MAX = 250
+QUICK_SEEDS_MAX = 500
 
 Hunts = dict[str, Future[tuple[int, str]]]
 

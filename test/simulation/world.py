@@ -26,8 +26,8 @@ from two_phase import faults
 
 #: The virtual time at which every run begins.
 START_SECONDS = 1_800_000_000.0
-#: When everything works again, nothing may stay in doubt for longer than twice ``in_doubt_after``, and this for clocks that
-#: have jumped back and for a question to a replica that sleeps.
+#: When everything works again, nothing may stay in doubt for longer than twice ``in_doubt_after``, and this for questions to a
+#: replica that sleeps.
 _REST_SECONDS = 20.0
 #: Longer than any message is late.
 _SILENCE_SECONDS_MAX = 60.0
@@ -119,12 +119,15 @@ class World:
         await self._silence()
         deadline = self.loop.now + 2 * self.plan.in_doubt_after_seconds + _REST_SECONDS
         while not self.laws.broken:
+            sent = self.network.sent + self.log.sent
+            # Longer than anybody pauses before he tries again.
+            await asyncio.sleep(1.2)
             restless = self.laws.restless()
-            if not restless and not self._messages_under_way():
+            quiet = sent == self.network.sent + self.log.sent or self.laws.asks_for_ever()
+            if not restless and quiet and not self._messages_under_way():
                 return
             if self.loop.now > deadline:
                 self.laws.broke("branch_left_in_doubt", restless or "messages without end")
-            await asyncio.sleep(0.5)
 
     async def _silence(self) -> None:
         """Wait until the last message that was late has arrived."""

@@ -54,7 +54,9 @@ class Place:
         self.now = 100.0
         self.disk = Disk("payment", ("branches", "accounts"))
         self.disk.tables["accounts"][1] = 1000
-        store = MemoryBranchStore(self.disk, ChosenFate({}), lambda: self.now, lambda: None)
+        #: What happens to a local transaction, by its number; the first one prepares.
+        self.faults: dict[int, str] = {}
+        store = MemoryBranchStore(self.disk, ChosenFate(self.faults), lambda: self.now, lambda: None)
         self.participant: Participant[Any, Any] = Participant(store, *TRADES["payment"])
         self.coordinator = Coordinator()
         self.sweep = Sweep(self.participant, self.coordinator, self._run, interval_seconds=0.001)
@@ -187,6 +189,16 @@ async def test_a_read_that_cannot_ask_has_no_answer() -> None:
     """Rule 10: 503, rather than something that may be untrue."""
     place = Place(1)
     place.coordinator.away = True
+
+    with pytest.raises(Unavailable):
+        await place.sweep.peek([InDoubt(transaction_id=identity(1), generation=3)])
+
+
+async def test_a_read_that_cannot_apply_what_was_told_has_no_answer() -> None:
+    """Rule 10: who was told that his order is confirmed is never shown it as undecided, even if the database refuses it now."""
+    place = Place(1)
+    place.coordinator.confirmed = {identity(1)}
+    place.faults.update({1: "poison", 2: "poison"})
 
     with pytest.raises(Unavailable):
         await place.sweep.peek([InDoubt(transaction_id=identity(1), generation=3)])
