@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,12 @@ class Shop:
             items = [{"product_id": each, "quantity": 1} for each in range(first, first + ITEMS_PER_ORDER)]
             slot_id = 1 + first // ITEMS_PER_ORDER % self._size.slots
             order = {"user_id": 1, "items": items, "slot_id": slot_id}
-            httpx.post(f"{self.url}/orders", json=order, timeout=20).raise_for_status()
+            wait_until(partial(self._is_taken, order), "the shop takes no order")
+
+    def _is_taken(self, order: dict[str, Any]) -> bool:
+        """Order, and return whether it was confirmed; a 503 is no failure, PostgreSQL has just been restarted under the services."""
+        answer = httpx.post(f"{self.url}/orders", json=order, timeout=20)
+        return answer.status_code != httpx.codes.SERVICE_UNAVAILABLE and answer.raise_for_status().is_success
 
 
 def slots_for(orders: int) -> int:
