@@ -135,7 +135,9 @@ class Checkout:
     async def _with_key(self, wish: Wish, wanted: Wanted, deadline: float) -> Answer:
         pause_seconds = _POLL_SECONDS
         while True:
-            match await _until(deadline, self._claims.claim(wanted)):
+            with self._engine.expecting():
+                claimed = await _until(deadline, self._claims.claim(wanted))
+            match claimed:
                 case Claimed(instead_of):
                     answer = await self._attempts(wish, wanted, wanted.transaction_id, instead_of, deadline)
                     if answer is not None:

@@ -41,7 +41,12 @@ _FIND = text("""
 """)
 _SETTLE = text("""
     UPDATE branches SET state = :state, settled_at = clock_timestamp()
-    WHERE transaction_id = ANY (CAST(:ids AS uuid[])) AND state = 'prepared'
+    FROM (
+        SELECT transaction_id AS id FROM branches
+        WHERE transaction_id = ANY (CAST(:ids AS uuid[])) AND state = 'prepared' ORDER BY transaction_id FOR UPDATE
+    ) AS locked
+    WHERE transaction_id = id
+    RETURNING transaction_id::text
 """)
 _ADD = text("""
     INSERT INTO branches (transaction_id, state, generation, payload, facts, reason, detail, contended, settled_at)
@@ -131,8 +136,8 @@ class BranchStore(Protocol[C]):
         """Lock and return the branches that exist among ``ids``, in the order of their ids."""
         ...
 
-    def settle(self, connection: C, ids: Sequence[TransactionId], state: State) -> None:
-        """Move prepared branches to ``state``."""
+    def settle(self, connection: C, ids: Sequence[TransactionId], state: State) -> list[TransactionId]:
+        """Move what is prepared among ``ids`` to ``state``; return which those were."""
         ...
 
     def add(self, connection: C, branches: Sequence[Branch]) -> None:
@@ -181,10 +186,9 @@ class SqlBranchStore:
         rows = connection.execute(_FIND, {"ids": id_array(ids)})
         return {row[0]: Branch(row[0], State(row[1]), *row[2:]) for row in rows}
 
-    def settle(self, connection: Connection, ids: Sequence[TransactionId], state: State) -> None:
-        """Move prepared branches to ``state``."""
-        changed = connection.execute(_SETTLE, {"ids": id_array(ids), "state": state.value}).rowcount
-        assert changed == len(ids), "branches are locked before they are settled"
+    def settle(self, connection: Connection, ids: Sequence[TransactionId], state: State) -> list[TransactionId]:
+        """Move what is prepared among ``ids`` to ``state``; return which those were."""
+        return list(connection.execute(_SETTLE, {"ids": id_array(ids), "state": state.value}).scalars())
 
     def add(self, connection: Connection, branches: Sequence[Branch]) -> None:
         """Insert new branches, all of them in one statement."""

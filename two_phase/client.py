@@ -6,12 +6,22 @@ could not be made at all, and only then, so that nothing is asked twice.
 """
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import TypeVar
 
-import httpx
+import aiohttp
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from two_phase.protocol import PROTOCOL_VERSION, Ballot, InDoubt, Outcomes, Question, Round, Unavailable
+from two_phase.protocol import (
+    PROTOCOL_VERSION,
+    ROUND_BYTES_MAX,
+    Ballot,
+    InDoubt,
+    Outcomes,
+    Question,
+    Round,
+    Unavailable,
+)
 
 ROUND_PATH = "/two-phase/v1/round"
 OUTCOMES_PATH = "/two-phase/v1/outcomes"
@@ -26,29 +36,17 @@ A = TypeVar("A", Ballot, Outcomes)
 class Peer:
     """One service at the other end, whatever its number of replicas."""
 
-    def __init__(
-        self,
-        urls: Sequence[str],
-        key: SecretStr,
-        *,
-        timeout_seconds: float,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
+    def __init__(self, urls: Sequence[str], key: SecretStr, *, timeout_seconds: float) -> None:
         assert urls
         self._urls = [url.rstrip("/") for url in urls]
-        self._client = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {key.get_secret_value()}", "Content-Type": "application/json"},
-            timeout=httpx.Timeout(timeout_seconds),
-            # httpx looks at every pooled connection for every request: few are faster than many.
-            limits=httpx.Limits(max_connections=8, max_keepalive_connections=2, keepalive_expiry=30),
-            follow_redirects=False,
-            trust_env=False,
-            transport=transport,
-        )
+        self._headers = {"Authorization": f"Bearer {key.get_secret_value()}", "Content-Type": "application/json"}
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._client: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        if self._client is not None:
+            await self._client.close()
 
     async def call(self, path: str, message: BaseModel, answer: type[A]) -> A:
         """Post ``message`` and return the well-formed answer; raises Unavailable for everything else."""
@@ -56,26 +54,45 @@ class Peer:
         reason: Exception | None = None
         for _ in self._urls:
             try:
-                response = await self._client.post(self._urls[0] + path, content=body)
-            except httpx.ConnectError as failure:
+                async with self._session().post(self._urls[0] + path, data=body, allow_redirects=False) as response:
+                    return _understood(response.status, await _body(response), answer)
+            except aiohttp.ClientConnectorError as failure:
                 reason = failure
                 self._try_another_next()
-            except httpx.HTTPError as failure:
+            except (aiohttp.ClientError, TimeoutError) as failure:
                 self._try_another_next()
                 raise Unavailable(f"no answer: {failure!r}") from failure
-            else:
-                return _understood(response, answer)
         raise Unavailable(f"no connection: {reason!r}")
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._client is None:
+            # Made here and not in __init__, because it belongs to the running event loop.
+            self._client = aiohttp.ClientSession(
+                headers=self._headers,
+                timeout=self._timeout,
+                connector=aiohttp.TCPConnector(limit=8, keepalive_timeout=30),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._client
 
     def _try_another_next(self) -> None:
         self._urls.append(self._urls.pop(0))
 
 
-def _understood(response: httpx.Response, answer: type[A]) -> A:
-    if response.status_code != httpx.codes.OK:
-        raise Unavailable(f"no answer: status {response.status_code}")
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for part in response.content.iter_any():
+        body += part
+        if len(body) > ROUND_BYTES_MAX:
+            raise Unavailable(f"no answer: more than {ROUND_BYTES_MAX} bytes")
+    return bytes(body)
+
+
+def _understood(status: int, body: bytes, answer: type[A]) -> A:
+    if status != HTTPStatus.OK:
+        raise Unavailable(f"no answer: status {status}")
     try:
-        understood = answer.model_validate_json(response.content)
+        understood = answer.model_validate_json(body)
     except ValidationError as failure:
         raise Unavailable("no answer: the body is not well-formed") from failure
     if understood.version != PROTOCOL_VERSION:

@@ -147,22 +147,27 @@ class Participant(Generic[C, P]):
         return answer.ballot()
 
     def _applied(self, message: Round) -> Ballot:
-        for _ in range(COLLISIONS_MAX):
+        for attempt in range(COLLISIONS_MAX):
             try:
                 with self.store.begin(forced=bool(message.prepares)) as connection:
-                    return self._in_transaction(connection, message)
+                    # Nearly every prepare is new. One that is not collides with its branch, and is looked up the next time.
+                    return self._in_transaction(connection, message, looking_up=attempt > 0)
             except Collision as collision:
                 metrics.COLLISIONS.inc()
                 log.info("a round is repeated", extra={"why": str(collision)})
         raise Unavailable("too many rounds at once stand in each other's way")
 
-    def _in_transaction(self, connection: C, message: Round) -> Ballot:
+    def _in_transaction(self, connection: C, message: Round, *, looking_up: bool) -> Ballot:
         aborts = [*message.aborts, *(each for prepare in message.prepares for each in prepare.instead_of)]
-        ids = {*aborts, *message.commits, *(prepare.transaction_id for prepare in message.prepares)}
-        known = self.store.find(connection, sorted(ids))
         answer = _Answer()
+        # Nearly every commit meets its prepared branch, which then need not be read: only the others are looked at.
+        expected = sorted(set(message.commits).difference(aborts))
+        committed = set(self.store.settle(connection, expected, State.COMMITTED)) if expected else set()
+        prepares = {prepare.transaction_id for prepare in message.prepares} if looking_up else set()
+        ids = ({*aborts, *message.commits} - committed) | prepares
+        known = self.store.find(connection, sorted(ids)) if ids else {}
         added = self._abort(connection, message, aborts, known, answer)
-        self._commit(connection, message, known, answer)
+        self._commit(connection, message, committed, known, answer)
         added += self._prepare(connection, message, known, answer)
         if added:
             self.store.add(connection, added)
@@ -193,9 +198,14 @@ class Participant(Generic[C, P]):
             self._give_back(connection, [(branch.transaction_id, self._recorded(branch)) for branch in prepared])
         return tombstones
 
-    def _commit(self, connection: C, message: Round, known: dict[str, Branch], answer: _Answer) -> None:
+    def _commit(
+        self, connection: C, message: Round, committed: set[TransactionId], known: dict[str, Branch], answer: _Answer
+    ) -> None:
         prepared: list[TransactionId] = []
         for each in dict.fromkeys(message.commits):
+            if each in committed:
+                answer.acknowledged.append(each)
+                continue
             branch = known.get(each)
             if branch is None or branch.state is State.ABORTED:
                 answer.violation(each, f"commit of an {'unknown' if branch is None else 'aborted'} branch")

@@ -61,7 +61,7 @@ def conserved(world: "World") -> Iterator[str]:
     couriers = [each for slot in world.disks["delivery"].tables["slots"].values() for each in slot]
     couriers += [each for each in world.disks["delivery"].tables["bookings"].values() if each is not None]
     if len(couriers) != len(set(couriers)):
-        yield f"a courier is in two places: {sorted(couriers)}"
+        yield f"a courier is in two places: {sorted(map(str, couriers))}"
 
 
 def _taken(service: str, wanted: Any) -> dict[tuple[str, int], int]:

@@ -60,12 +60,14 @@ class MemoryBranchStore:
         rows = connection.rows("branches")
         return {each: rows[each].branch for each in ids if each in rows}
 
-    def settle(self, connection: LocalTransaction, ids: Sequence[TransactionId], state: State) -> None:
-        """Move prepared branches to ``state``."""
-        for each in ids:
-            row = connection.get("branches", each)
-            assert row.branch.state is State.PREPARED
+    def settle(self, connection: LocalTransaction, ids: Sequence[TransactionId], state: State) -> list[TransactionId]:
+        """Move what is prepared among ``ids`` to ``state``; return which those were."""
+        rows = connection.rows("branches")
+        prepared = [each for each in ids if each in rows and rows[each].branch.state is State.PREPARED]
+        for each in prepared:
+            row = rows[each]
             connection.put("branches", each, replace(row, branch=replace(row.branch, state=state)))
+        return prepared
 
     def add(self, connection: LocalTransaction, branches: Sequence[Branch]) -> None:
         """Insert new branches."""

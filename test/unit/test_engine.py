@@ -15,9 +15,11 @@ from two_phase.lane import Lane
 from two_phase.protocol import Ballot, Decision, InDoubt, Outcomes, Round, TransactionId, Unavailable, Vote
 
 PARTICIPANTS = ("payment", "stock", "delivery")
-LIMITS = Limits(batch=2, queue=4, unsure=2, prepare_seconds=30, decision_seconds=30, patience_seconds=30)
+LIMITS = Limits(
+    batch=2, queue=4, unsure=2, prepare_seconds=30, decision_seconds=30, patience_seconds=30, expected_seconds=30
+)
 #: For those who wait for what never comes.
-IMPATIENT = replace(LIMITS, prepare_seconds=0.05, decision_seconds=0.05)
+IMPATIENT = replace(LIMITS, prepare_seconds=0.05, decision_seconds=0.05, expected_seconds=0.05)
 
 
 def transaction(number: int, **options: Any) -> Transaction:
@@ -207,12 +209,46 @@ async def test_who_gives_up_in_the_queue_is_never_asked_for() -> None:
     ]
 
 
+async def test_a_batch_waits_for_what_is_expected_and_for_who_is_at_the_door() -> None:
+    """Group commit: orders that come together travel together, also where the key of one must be claimed first."""
+    shop = Shop()
+    claimed = asyncio.Event()
+
+    async def with_a_key() -> None:
+        with engine.expecting():
+            await claimed.wait()
+        await engine.submit(transaction(1)).outcome
+
+    async with shop.running() as engine:
+        slower = asyncio.create_task(with_a_key())
+        await asyncio.sleep(0)
+        faster = engine.submit(transaction(2))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not shop.participants["payment"].rounds
+        claimed.set()
+        await asyncio.gather(slower, faster.outcome)
+
+    assert len(shop.log.calls) == 1
+
+
+async def test_what_is_expected_for_too_long_is_not_waited_for() -> None:
+    """A claim that hangs must not hold up the orders without a key."""
+    shop = Shop(IMPATIENT)
+    async with shop.running() as engine:
+        with engine.expecting():
+            settled = await engine.submit(transaction(1)).outcome
+
+    assert settled.decision is Decision.CONFIRMED
+
+
 async def test_who_gives_up_before_the_decision_can_only_be_cancelled() -> None:
     """A 503 before a ``confirmed`` insert was sent is a promise, though all votes were yes."""
     shop = Shop()
     async with shop.running() as engine:
         ticket = engine.submit(transaction(1))
-        await asyncio.sleep(0)
+        while not shop.participants["payment"].rounds:
+            await asyncio.sleep(0)
         given_up = ticket.give_up()
         settled = await ticket.outcome
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
-_QUIET = ("httpx", "httpcore", "uvicorn.access", "alembic.runtime.plugins")
+_QUIET = ("uvicorn.access", "alembic.runtime.plugins")
 
 
 def configure_logging(service: str, level: str, layout: str) -> None:
