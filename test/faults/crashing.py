@@ -1,9 +1,10 @@
 """A shop whose processes are killed and held up on purpose, and what tests ask of it."""
 
+import contextlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,15 @@ class Crashing:
                 pass
             assert time.monotonic() < deadline, "the order got no final answer"
             time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def crashing_shop(shop: Shop, points: Path | None = None) -> Iterator[Crashing]:
+    """Make a running shop one that tests can break; ``points`` is its CRASH_POINTS_DIR, if it has one."""
+    admin = admin_of(shop)
+    with httpx.Client(base_url=f"http://{shop.address}", timeout=20) as client:
+        yield Crashing(shop, points or shop.data, client, Given(client), admin)
+    admin.dispose()
 
 
 def admin_of(shop: Shop) -> Engine:

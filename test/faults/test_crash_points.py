@@ -12,9 +12,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from faults.crashing import Crashing, admin_of, until
+from faults.crashing import Crashing, crashing_shop, until
 from faults.report import Row
-from given import Given
 from laws import broken_laws
 from running_shop import Shop
 from two_phase.faults import COORDINATOR_POINTS, PARTICIPANT_POINTS
@@ -46,11 +45,8 @@ CASES = [
 def crashing(start_shop: Callable[..., Shop], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashing]:
     """Return a shop of this module's own."""
     points = tmp_path_factory.mktemp("points")
-    shop = start_shop(CRASH_POINTS_DIR=str(points))
-    admin = admin_of(shop)
-    with httpx.Client(base_url=f"http://{shop.address}", timeout=10) as client:
-        yield Crashing(shop, points, client, Given(client), admin)
-    admin.dispose()
+    with crashing_shop(start_shop(CRASH_POINTS_DIR=str(points)), points) as crashing:
+        yield crashing
 
 
 def _marked(case: tuple[str, str, str]) -> Any:

@@ -5,24 +5,18 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
-from sqlalchemy import text
 
-from faults.crashing import Crashing, admin_of, pid_of, until
+from faults.crashing import Crashing, crashing_shop, pid_of, until
 from faults.load import Load
+from faults.market import RESOLVED_SECONDS, Market, assert_sound
 from faults.report import Row
-from given import Given
 from laws import broken_laws
 from running_shop import Shop
 
-RESOLVED_SECONDS = 20
-_ANSWERS = """
-    SELECT idempotency_key, transaction_id::text, status FROM order_service.orders WHERE idempotency_key IS NOT NULL
-"""
 PROCESSES = [f"{name}{suffix}" for name in ("order", "payment", "stock", "delivery") for suffix in ("", "-2")]
 
 
@@ -30,39 +24,8 @@ PROCESSES = [f"{name}{suffix}" for name in ("order", "payment", "stock", "delive
 def doubled(start_shop: Callable[..., Shop], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashing]:
     """Return a shop with two replicas of every service."""
     points = tmp_path_factory.mktemp("points")
-    shop = start_shop(CRASH_POINTS_DIR=str(points), SHOP_REPLICAS="2")
-    admin = admin_of(shop)
-    with httpx.Client(base_url=f"http://{shop.address}", timeout=20) as client:
-        yield Crashing(shop, points, client, Given(client), admin)
-    admin.dispose()
-
-
-def _bodies(given: Given) -> list[dict[str, Any]]:
-    """Return orders that all want the same product, some of which are refused for want of money."""
-    product = given.product(quantity=100_000)["product_id"]
-    slots = [given.slot(500)["slot_id"] for _ in range(4)]
-    users = [given.user(balance)["user_id"] for balance in (10_000_000, 10_000_000, 5)]
-    items = [{"product_id": product, "quantity": 1}]
-    return [{"user_id": user, "items": items, "slot_id": slot} for user in users for slot in slots]
-
-
-def _assert_sound(crashing: Crashing, load: Load, fault: str) -> Row:
-    """Hold all laws at rest, and what customers were told against what the log says."""
-    back = time.monotonic()
-    until(lambda: not broken_laws(crashing.admin, at_rest=True), "something is still in doubt", RESOLVED_SECONDS)
-    resolved_seconds = time.monotonic() - back
-    with crashing.admin.connect() as connection:
-        answers = {row[0]: (row[1], row[2]) for row in connection.execute(text(_ANSWERS))}
-    told = load.told
-    wrong = [key for key, order_id in told.confirmed.items() if answers.get(key) != (order_id, "confirmed")]
-    wrong += [key for key in told.refused if answers.get(key, ("", ""))[1] != "cancelled"]
-    unknown = sum("no final answer" in line for line in told.unclean)
-    offered = len(told.confirmed) + len(told.refused) + unknown
-
-    assert not wrong
-    assert not broken_laws(crashing.admin, at_rest=True)
-    assert told.confirmed
-    return Row(fault, offered, len(told.confirmed), len(told.refused), unknown, resolved_seconds, len(wrong))
+    with crashing_shop(start_shop(CRASH_POINTS_DIR=str(points), SHOP_REPLICAS="2"), points) as doubled:
+        yield doubled
 
 
 def test_a_coordinator_that_sleeps_past_the_sweep_cannot_overrule_it(doubled: Crashing) -> None:
@@ -93,7 +56,8 @@ def test_a_coordinator_that_sleeps_past_the_sweep_cannot_overrule_it(doubled: Cr
 def test_postgresql_may_fall_over_again_and_again_under_load(doubled: Crashing, tell: Callable[[Row], None]) -> None:
     """Faults, row 11: clean 503s, recovery, and every customer was told the truth."""
     doubled.rest()
-    with Load(doubled.shop.address, _bodies(doubled.given)) as load:
+    market = Market.opened(doubled.given)
+    with Load(doubled.shop.address, market.bodies) as load:
         for _ in range(4):
             time.sleep(3)
             pid = doubled.shop.pid("postgres")
@@ -104,14 +68,15 @@ def test_postgresql_may_fall_over_again_and_again_under_load(doubled: Crashing, 
             doubled.rest()
 
     assert load.told.unclean == []
-    tell(_assert_sound(doubled, load, "PostgreSQL stopped in immediate mode, 4 times"))
+    tell(assert_sound(doubled, load, market, "PostgreSQL stopped in immediate mode, 4 times"))
 
 
 @pytest.mark.slow
 def test_a_rolling_restart_under_load_fails_no_request(doubled: Crashing, tell: Callable[[Row], None]) -> None:
     """Faults, row 20: each replica in turn is asked to stop, and customers hear clean answers only."""
     doubled.rest()
-    with Load(doubled.shop.address, _bodies(doubled.given)) as load:
+    market = Market.opened(doubled.given)
+    with Load(doubled.shop.address, market.bodies) as load:
         for process in PROCESSES:
             pid = doubled.shop.pid(process)
             os.kill(pid, signal.SIGTERM)
@@ -119,7 +84,7 @@ def test_a_rolling_restart_under_load_fails_no_request(doubled: Crashing, tell: 
             doubled.rest()
 
     assert load.told.unclean == []
-    tell(_assert_sound(doubled, load, "rolling restart of all services"))
+    tell(assert_sound(doubled, load, market, "rolling restart of all services"))
 
 
 @pytest.mark.slow
@@ -127,7 +92,8 @@ def test_killing_random_processes_all_the_time_splits_no_order(doubled: Crashing
     """Numbers to reach: continuous kill -9 of every process, and 0 violations; each order has one answer in the end."""
     doubled.rest()
     ends = time.monotonic() + 40
-    with Load(doubled.shop.address, _bodies(doubled.given), patience_seconds=90) as load:
+    market = Market.opened(doubled.given)
+    with Load(doubled.shop.address, market.bodies, patience_seconds=90) as load:
         for process in (PROCESSES * 20)[: 20 * len(PROCESSES)]:
             if time.monotonic() > ends:
                 break
@@ -138,7 +104,7 @@ def test_killing_random_processes_all_the_time_splits_no_order(doubled: Crashing
         doubled.rest()
 
     assert not [line for line in load.told.unclean if "no final answer" in line]
-    tell(_assert_sound(doubled, load, "kill -9 of every process in turn, 40 s"))
+    tell(assert_sound(doubled, load, market, "kill -9 of every process in turn, 40 s"))
 
 
 @pytest.mark.slow
