@@ -92,15 +92,16 @@ def _environment(port: int, data: Path, settings: dict[str, str]) -> dict[str, s
     inherited = {
         name: value for name, value in os.environ.items() if name not in _NOT_INHERITED and not name.startswith("SHOP_")
     }
-    return {**inherited, "SHOP_PORT": str(port), "SHOP_DATA": str(data), "PYTHONUNBUFFERED": "1", **settings}
+    own = {"SHOP_PORT": str(port), "SHOP_DATA": str(data), "PYTHONUNBUFFERED": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'test'}"}
+    return {**inherited, **own, **settings}
 
 
-def launch(folder: Path, **settings: str) -> Shop:
-    """Start a shop that keeps everything in ``folder``, on a free port, and return at once."""
+def launch(folder: Path, module: str = "shop", **settings: str) -> Shop:
+    """Start a shop that keeps everything in ``folder``, on a free port, and return at once; ``module`` is what Python runs."""
     port, data, output = _free_port(), folder / "data", folder / "output.log"
     with output.open("wb") as stdout:
         process = subprocess.Popen(
-            [sys.executable, "-m", "shop", "up"],
+            [sys.executable, "-m", module, "up"],
             cwd=ROOT,
             env=_environment(port, data, settings),
             stdin=subprocess.DEVNULL,

@@ -1,10 +1,15 @@
-"""Tells at the end what each fault did: orders offered, confirmed, refused and unknown, seconds to resolve, violations."""
+"""The shop behind the proxy, and a table at the end of what each fault did.
 
-from collections.abc import Callable
+Its columns: orders offered, confirmed, refused and unknown, seconds to resolve, violations.
+"""
+
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from faults.proxied import Proxied, proxied_shop
 from faults.report import COLUMNS, Row
+from running_shop import Shop
 
 _ROWS = pytest.StashKey[list[Row]]()
 
@@ -13,6 +18,21 @@ _ROWS = pytest.StashKey[list[Row]]()
 def tell(request: pytest.FixtureRequest) -> Callable[[Row], None]:
     """Return a function that adds a line to the table."""
     return request.config.stash.setdefault(_ROWS, []).append
+
+
+@pytest.fixture(scope="session")
+def shared_proxied(start_shop: Callable[..., Shop]) -> Iterator[Proxied]:
+    """Return the shop behind the proxy that all tests share."""
+    with proxied_shop(start_shop) as proxied:
+        yield proxied
+
+
+@pytest.fixture
+def proxied(shared_proxied: Proxied) -> Iterator[Proxied]:
+    """Return the shop behind the proxy, with every link healed before and after."""
+    shared_proxied.heal()
+    yield shared_proxied
+    shared_proxied.heal()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -1,0 +1,84 @@
+"""A shop in which everything that one service says to another passes the proxy, in both directions."""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import httpx
+from sqlalchemy import Engine, text
+
+from faults.crashing import Crashing, crashing_shop
+from faults.proxy import Link, Proxy
+from running_shop import Shop
+
+PARTICIPANTS = ("payment", "stock", "delivery")
+SCHEMAS = ("order_service", "payment_service", "stock_service", "delivery_service")
+#: Shorter than by default, so that what must not last longer can be seen not to.
+DEADLINE_SECONDS, IN_DOUBT_SECONDS = 3.0, 2.0
+_PATIENCE = {
+    "PREPARE_TIMEOUT_SECONDS": "1",
+    "DECISION_TIMEOUT_SECONDS": "0.5",
+    "CLIENT_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
+    "IN_DOUBT_AFTER_SECONDS": str(IN_DOUBT_SECONDS),
+    "SWEEP_INTERVAL_SECONDS": "0.25",
+    "QUESTION_TIMEOUT_SECONDS": "0.5",
+}
+
+
+@dataclass(frozen=True)
+class Proxied(Crashing):
+    """A shop whose services hear each other through ``links``: "order to payment", "payment to order"."""
+
+    proxy: Proxy
+    links: dict[str, Link]
+
+    def heal(self) -> None:
+        """Let everything pass again, and return when the shop takes orders."""
+        for link in self.links.values():
+            link.heal()
+        self.rest()
+
+
+@contextlib.contextmanager
+def proxied_shop(start_shop: Callable[..., Shop]) -> Iterator[Proxied]:
+    """Start such a shop."""
+    started: list[Shop] = []
+
+    def internal(service: str) -> Callable[[], str]:
+        # Until the shop is up nobody knows its addresses; a caller who comes before that finds nobody.
+        return lambda: started[0].services()[service]["internal"]
+
+    with Proxy() as proxy:
+        there = {name: proxy.link(internal(name)) for name in PARTICIPANTS}
+        back = {name: proxy.link(internal("order")) for name in PARTICIPANTS}
+        environment = {name: {"ORDER_URLS": link.url} for name, link in back.items()}
+        environment["order"] = {f"{name}_URLS".upper(): link.url for name, link in there.items()}
+        surroundings = json.dumps({"environment": environment})
+        started.append(start_shop(module="faults.doctored", SURROUNDINGS=surroundings, **_PATIENCE))
+        links = {f"order to {name}": link for name, link in there.items()}
+        links |= {f"{name} to order": link for name, link in back.items()}
+        with crashing_shop(started[0]) as made:
+            yield Proxied(made.shop, made.points, made.client, made.given, made.admin, proxy, links)
+        # The services must not outlive the proxy: they would wait for it while they stop.
+        started[0].stop()
+
+
+def state_hash(admin: Engine) -> str:
+    """Return a hash of every row of every table of the four schemas."""
+    digest = hashlib.sha256()
+    with admin.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+        for schema in SCHEMAS:
+            tables = connection.execute(
+                text("SELECT tablename FROM pg_tables WHERE schemaname = :schema ORDER BY 1"), {"schema": schema}
+            )
+            for table in tables.scalars().all():
+                rows = connection.execute(text(f"SELECT row::text FROM {schema}.{table} AS row ORDER BY 1")).scalars()
+                digest.update("\n".join((f"{schema}.{table}", *rows)).encode())
+    return digest.hexdigest()
+
+
+def peak_seconds(answers: list[httpx.Response]) -> float:
+    """Return how long the slowest of ``answers`` took."""
+    return max(answer.elapsed.total_seconds() for answer in answers)
