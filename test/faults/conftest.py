@@ -1,4 +1,4 @@
-"""The shop behind the proxy, and a table at the end of what each fault did.
+"""The shop whose processes die on demand, the shop behind the proxy, and a table at the end of what each fault did.
 
 Its columns: orders offered, confirmed, refused and unknown, seconds to resolve, violations.
 """
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from faults.crashing import Crashing, crashing_shop
 from faults.proxied import Proxied, proxied_shop
 from faults.report import COLUMNS, Row
 from running_shop import Shop
@@ -18,6 +19,14 @@ _ROWS = pytest.StashKey[list[Row]]()
 def tell(request: pytest.FixtureRequest) -> Callable[[Row], None]:
     """Return a function that adds a line to the table."""
     return request.config.stash.setdefault(_ROWS, []).append
+
+
+@pytest.fixture(scope="session")
+def crashing(start_shop: Callable[..., Shop], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashing]:
+    """Return a shop whose processes die where a test wants it."""
+    points = tmp_path_factory.mktemp("points")
+    with crashing_shop(start_shop(CRASH_POINTS_DIR=str(points)), points) as crashing:
+        yield crashing
 
 
 @pytest.fixture(scope="session")

@@ -5,17 +5,16 @@ again, repeats the order until it has its final answer, and then holds all laws 
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from faults.crashing import Crashing, crashing_shop, until
+from faults.crashing import Crashing, until
 from faults.report import Row
 from laws import broken_laws
-from running_shop import Shop
 from two_phase.faults import COORDINATOR_POINTS, PARTICIPANT_POINTS
 
 PARTICIPANTS = ("payment", "stock", "delivery")
@@ -39,14 +38,6 @@ CASES = [
     for point in points
     for path in PATHS
 ]
-
-
-@pytest.fixture(scope="module")
-def crashing(start_shop: Callable[..., Shop], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashing]:
-    """Return a shop of this module's own."""
-    points = tmp_path_factory.mktemp("points")
-    with crashing_shop(start_shop(CRASH_POINTS_DIR=str(points)), points) as crashing:
-        yield crashing
 
 
 def _marked(case: tuple[str, str, str]) -> Any:
