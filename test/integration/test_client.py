@@ -19,11 +19,12 @@ BALLOT = Ballot().model_dump_json().encode()
 class Server:
     """Answers each request with the same bytes and hangs up, or says nothing at all until its client hangs up."""
 
-    def __init__(self, answer: bytes | None) -> None:
+    def __init__(self, answer: bytes | None, pause_seconds: float = 0) -> None:
         self.answer = answer
+        self.pause_seconds = pause_seconds
         self.heads: list[str] = []
         self.url = ""
-        self._serving: list[Any] = []
+        self.serving: list[Any] = []
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Server"]:
@@ -34,18 +35,27 @@ class Server:
             yield self
         finally:
             server.close()
-            await asyncio.gather(*self._serving)
+            await asyncio.gather(*self.serving, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._serving.append(asyncio.current_task())
-        self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
-        if self.answer is None:
+        self.serving.append(asyncio.current_task())
+        try:
+            self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+            await self._say(self.answer, reader, writer)
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def _say(self, answer: bytes | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if answer is None:
             await reader.read()
+        elif not self.pause_seconds:
+            writer.write(answer)
         else:
-            writer.write(self.answer)
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
+            for byte in answer:
+                writer.write(bytes([byte]))
+                await asyncio.sleep(self.pause_seconds)
 
 
 def reply(body: bytes, status: str = "200 OK", *headers: str, length: int | None = None) -> bytes:
@@ -118,6 +128,15 @@ async def test_silence_ends_at_the_time_limit() -> None:
     async with Server(None).running() as server:
         with pytest.raises(Unavailable):
             await ask(server.url, timeout_seconds=0.1)
+
+
+async def test_an_answer_that_drips_is_none_when_the_time_limit_has_passed() -> None:
+    """The limit is that of the whole answer: each byte comes in time, and the last would come in half a minute."""
+    async with Server(reply(BALLOT), pause_seconds=0.2).running() as server, asyncio.timeout(5):
+        with pytest.raises(Unavailable):
+            await ask(server.url, timeout_seconds=0.5)
+        for task in server.serving:
+            task.cancel()
 
 
 async def test_another_replica_is_asked_only_where_no_connection_could_be_made() -> None:
