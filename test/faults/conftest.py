@@ -1,6 +1,6 @@
-"""The shop whose processes die on demand, the shop behind the proxy, and a table at the end of what each fault did.
+"""The shops that share these tests (processes that die on demand, two replicas of everything, a proxy in between), and the table.
 
-Its columns: orders offered, confirmed, refused and unknown, seconds to resolve, violations.
+It tells at the end what each fault did: orders offered, confirmed, refused and unknown, seconds to resolve, violations.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,6 +27,14 @@ def crashing(start_shop: Callable[..., Shop], tmp_path_factory: pytest.TempPathF
     points = tmp_path_factory.mktemp("points")
     with crashing_shop(start_shop(CRASH_POINTS_DIR=str(points)), points) as crashing:
         yield crashing
+
+
+@pytest.fixture(scope="session")
+def doubled(start_shop: Callable[..., Shop], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashing]:
+    """Return a shop with two replicas of every service."""
+    points = tmp_path_factory.mktemp("points")
+    with crashing_shop(start_shop(CRASH_POINTS_DIR=str(points), SHOP_REPLICAS="2"), points) as doubled:
+        yield doubled
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import httpx
 from sqlalchemy import Engine, text
 
 from faults.crashing import Crashing, crashing_shop
@@ -15,15 +14,17 @@ from running_shop import Shop
 
 PARTICIPANTS = ("payment", "stock", "delivery")
 SCHEMAS = ("order_service", "payment_service", "stock_service", "delivery_service")
-#: Shorter than by default, so that what must not last longer can be seen not to.
+#: Shorter, and less, than by default, so that what must not last longer can be seen not to.
 DEADLINE_SECONDS, IN_DOUBT_SECONDS = 3.0, 2.0
-_PATIENCE = {
+QUEUE_LIMIT = 16
+IMPATIENT = {
     "PREPARE_TIMEOUT_SECONDS": "1",
     "DECISION_TIMEOUT_SECONDS": "0.5",
     "CLIENT_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
     "IN_DOUBT_AFTER_SECONDS": str(IN_DOUBT_SECONDS),
     "SWEEP_INTERVAL_SECONDS": "0.25",
     "QUESTION_TIMEOUT_SECONDS": "0.5",
+    "QUEUE_LIMIT": str(QUEUE_LIMIT),
 }
 
 
@@ -56,7 +57,7 @@ def proxied_shop(start_shop: Callable[..., Shop]) -> Iterator[Proxied]:
         environment = {name: {"ORDER_URLS": link.url} for name, link in back.items()}
         environment["order"] = {f"{name}_URLS".upper(): link.url for name, link in there.items()}
         surroundings = json.dumps({"environment": environment})
-        started.append(start_shop(module="faults.doctored", SURROUNDINGS=surroundings, **_PATIENCE))
+        started.append(start_shop(module="faults.doctored", SURROUNDINGS=surroundings, **IMPATIENT))
         links = {f"order to {name}": link for name, link in there.items()}
         links |= {f"{name} to order": link for name, link in back.items()}
         with crashing_shop(started[0]) as made:
@@ -77,8 +78,3 @@ def state_hash(admin: Engine) -> str:
                 rows = connection.execute(text(f"SELECT row::text FROM {schema}.{table} AS row ORDER BY 1")).scalars()
                 digest.update("\n".join((f"{schema}.{table}", *rows)).encode())
     return digest.hexdigest()
-
-
-def peak_seconds(answers: list[httpx.Response]) -> float:
-    """Return how long the slowest of ``answers`` took."""
-    return max(answer.elapsed.total_seconds() for answer in answers)

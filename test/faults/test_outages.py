@@ -3,29 +3,20 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from faults.crashing import Crashing, crashing_shop, pid_of, until
+from faults.crashing import Crashing, pid_of, until
 from faults.load import Load
 from faults.market import RESOLVED_SECONDS, Market, assert_sound
 from faults.report import Row
 from laws import broken_laws
-from running_shop import Shop
 
 PROCESSES = [f"{name}{suffix}" for name in ("order", "payment", "stock", "delivery") for suffix in ("", "-2")]
-
-
-@pytest.fixture(scope="module")
-def doubled(start_shop: Callable[..., Shop], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashing]:
-    """Return a shop with two replicas of every service."""
-    points = tmp_path_factory.mktemp("points")
-    with crashing_shop(start_shop(CRASH_POINTS_DIR=str(points), SHOP_REPLICAS="2"), points) as doubled:
-        yield doubled
 
 
 def test_a_coordinator_that_sleeps_past_the_sweep_cannot_overrule_it(doubled: Crashing) -> None:
