@@ -77,7 +77,7 @@ simulate: .venv/installed ## run SEEDS=n seeds FROM=k of the simulation; PAIRS=1
 	@PYTHONPATH=$(CURDIR):$(CURDIR)/test $(BIN)/python -m simulation $(if $(PAIRS),--pairs)$(if $(MUTANTS),--mutants)$(if $(PAIRS)$(MUTANTS),,--seeds $(or $(SEEDS),2000) --from $(or $(FROM),0))
 
 faults: .venv/installed ## kill, freeze and restart real processes at every point and under load, with a table at the end
-	@$(BIN)/python -m pytest -v --tb=short test/faults
+	@$(BIN)/python -m pytest -v -rs --tb=short test/faults
 
 model: ## check the protocol's model and that each of its mutants is rejected
 	@$(PYTHON) test/model/check.py
