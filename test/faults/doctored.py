@@ -1,29 +1,59 @@
 """`shop up` in surroundings that a test has doctored: services that are told other addresses, another time, another network.
 
-``SURROUNDINGS`` is a JSON object: ``{"environment": {"order": {"PAYMENT_URLS": ...}}}`` says what each process of a service finds in
-its environment beside, or instead of, what the run has decided.
+``SURROUNDINGS`` is a JSON object. Its ``environment`` is what each process of a service finds in its environment beside, or instead
+of, what the run has decided: ``{"order": {"PAYMENT_URLS": ...}}``. Its ``namespaces`` are the names of their network namespaces, if
+they have any; their addresses are those of namespaces.py.
 """
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from shop import replicas
+from faults.namespaces import ADDRESSES, HUB
+from shop import postgres, replicas
 from shop.__main__ import app
-from shop.program import Program
+from shop.ports import LOOPBACK
+from shop.postgres import Postgres
+from shop.program import Program, run_to_end
 from shop.replicas import Replica
 
 _surroundings = json.loads(os.environ["SURROUNDINGS"])
+_namespaces: Mapping[str, str] = _surroundings.get("namespaces", {})
 _as_decided = replicas.program
+_created = Postgres.create
 
 
-def _doctored(replica: Replica, plan: Sequence[Replica], database_url: str, secrets: Mapping[str, str]) -> Program:
+def _program(replica: Replica, plan: Sequence[Replica], database_url: str, secrets: Mapping[str, str]) -> Program:
     program = _as_decided(replica, plan, database_url, secrets)
-    environment = _surroundings["environment"].get(replica.service, {})
-    return replace(program, environment={**program.environment, **environment})
+    environment = _surroundings.get("environment", {}).get(replica.service, {})
+    program = replace(program, environment={**program.environment, **environment})
+    return _elsewhere(program, replica, database_url) if _namespaces else program
+
+
+def _elsewhere(program: Program, replica: Replica, database_url: str) -> Program:
+    """Return the program in the namespace of its service, where PostgreSQL has the hub's address."""
+    addresses = {"HOST": ADDRESSES[replica.service], "DATABASE_URL": database_url.replace(LOOPBACK, HUB)}
+    command = ("nsenter", f"--net=/run/netns/{_namespaces[replica.service]}", *program.command)
+    return replace(program, command=command, environment={**program.environment, **addresses})
+
+
+def _create(server: Postgres, run: Callable[[Program], None] = run_to_end) -> None:
+    """Make the data folder of a server that takes connections from the namespaces."""
+    _created(server, run)
+    with (server.folder / "pg_hba.conf").open("a") as rules:
+        rules.write(f"host all all {HUB}/24 scram-sha-256\n")
+
+
+def _doctor() -> None:
+    replicas.program = _program
+    if _namespaces:
+        Replica.public = property(lambda each: f"{ADDRESSES[each.service]}:{each.public_port}")
+        Replica.internal_url = property(lambda each: f"http://{ADDRESSES[each.service]}:{each.internal_port}")
+        Postgres.create = _create
+        postgres._SETTINGS["listen_addresses"] = f"{LOOPBACK},{HUB}"
 
 
 if __name__ == "__main__":
-    replicas.program = _doctored
+    _doctor()
     app()
