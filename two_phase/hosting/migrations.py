@@ -1,9 +1,13 @@
 """The body that all services' migrations share: alembic, in the schema that has the service's name.
 
 ``config/alembic.ini`` has a section per service, and each ``migrations/env.py`` calls ``run``. Revisions are numbered, so
-that a service knows by file names alone which one it needs.
+that a service knows by file names alone which one it needs, and by the number alone that a schema is past what it knows.
+
+A schema may be newer than the code: old processes run on while the next release migrates, and after a rollback. That is no
+failure, because migrations only expand (docs/migrations.md); older code leaves such a schema as it is.
 """
 
+import logging
 import os
 from pathlib import Path
 
@@ -12,6 +16,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import ProgrammingError
 
 from two_phase.hosting.database import connect
+
+log = logging.getLogger(__name__)
 
 _ONE_AT_A_TIME = 2_026_112_5
 
@@ -23,29 +29,52 @@ def run(service: str) -> None:
     if context.is_offline_mode():
         raise SystemExit("migrations need a database; write SQL with pg_dump from a migrated one")
     engine = connect(SecretStr(os.environ["DATABASE_URL"]), service, pool_size=1)
-    with engine.connect() as connection:
-        # A migration may take longer than any statement of a service.
-        connection.execute(text("SET statement_timeout = 0; SET lock_timeout = '10s'"))
-        if connection.execute(text("SELECT to_regnamespace(:schema)"), {"schema": service}).scalar_one() is None:
-            connection.execute(text(f'CREATE SCHEMA "{service}"'))
-        connection.commit()
-        context.configure(connection=connection, version_table_schema=service, transaction_per_migration=True)
-        with context.begin_transaction():
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ONE_AT_A_TIME})
-            context.run_migrations()
-        connection.commit()
-    engine.dispose()
+    try:
+        with engine.connect() as connection:
+            _prepare(connection, service)
+            context.configure(connection=connection, version_table_schema=service, transaction_per_migration=True)
+            newest = context.get_head_revision()
+            found = context.get_context().get_current_revision()
+            connection.commit()
+            if not _is_past(found, str(newest), service):
+                with context.begin_transaction():
+                    context.run_migrations()
+                connection.commit()
+    finally:
+        engine.dispose()
+
+
+def _prepare(connection: Connection, service: str) -> None:
+    """Take the turn of this process and make the schema, if it is not there."""
+    # A migration may take longer than any statement of a service, and one that waits for its turn longer still. The lock is that
+    # of the session, because every revision is a transaction of its own; it ends with the connection.
+    connection.execute(text("SET statement_timeout = 0; SET lock_timeout = 0"))
+    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ONE_AT_A_TIME})
+    connection.execute(text("SET lock_timeout = '10s'"))
+    if connection.execute(text("SELECT to_regnamespace(:schema)"), {"schema": service}).scalar_one() is None:
+        connection.execute(text(f'CREATE SCHEMA "{service}"'))
+    connection.commit()
 
 
 def is_current(connection: Connection, service: str) -> bool:
-    """Return whether the schema is at the newest revision in the service's folder, or at one that only newer code knows."""
-    revisions = sorted(path.stem.split("_")[0] for path in _versions(service).glob("[0-9]*.py"))
+    """Return whether the schema is at the newest revision in the service's folder, or past it."""
+    newest = max(path.stem.split("_")[0] for path in _versions(service).glob("[0-9]*.py"))
     try:
         found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
     except ProgrammingError:
         connection.rollback()
         return False
-    return found is not None and (found == revisions[-1] or found not in revisions)
+    return found == newest or _is_past(found, newest, service)
+
+
+def _is_past(found: str | None, newest: str, service: str) -> bool:
+    """Return whether only newer code knows the revision ``found``, and say so."""
+    if found is None or found <= newest:
+        return False
+    log.warning(
+        "the schema %s is at %s, and this code knows revisions up to %s only: it is left as it is", service, found, newest
+    )
+    return True
 
 
 def _versions(service: str) -> Path:
