@@ -1,6 +1,7 @@
 """The `shop` command: python -m shop up, python -m shop demo."""
 
 import contextlib
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,23 @@ DatabaseUrl = Annotated[
 PgBinDir = Annotated[
     Path | None, typer.Option(envvar="PG_BIN_DIR", help="The folder of PostgreSQL's programs, if not to be searched for.")
 ]
+
+ShopsDatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        envvar="DATABASE_URL",
+        help="An administrator's URL of the shop's database, or of a server on which `shop up` has made one for DATA.",
+    ),
+]
+
+
+class Service(StrEnum):
+    """Whose schema."""
+
+    ORDER = "order"
+    PAYMENT = "payment"
+    STOCK = "stock"
+    DELIVERY = "delivery"
 
 
 def _say(line: str) -> None:
@@ -97,6 +115,51 @@ def audit_(
         typer.echo(f"cannot audit the shop: {reason}", err=True)
         raise typer.Exit(2) from None
     raise typer.Exit(0 if clean else 1)
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="The file to write; only its owner may read it.", metavar="FILE")],
+    data: Data = Path(".data"),
+    database_url: ShopsDatabaseUrl = None,
+    pg_bin_dir: PgBinDir = None,
+) -> None:
+    """Write one moment of all four schemas into a file, while the shop runs or while it does not."""
+    from shop.backup_command import Wishes, back_up
+    from shop.program import CannotRun
+
+    try:
+        back_up(Wishes(file, data, database_url, pg_bin_dir))
+    except CannotRun as reason:
+        typer.echo(f"cannot back up the shop: {reason}", err=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="What `shop backup` has written.", metavar="FILE")],
+    only: Annotated[
+        list[Service] | None,
+        typer.Option(
+            help="Bring back the schema of this service alone, which then contradicts the others; may be repeated."
+        ),
+    ] = None,
+    data: Data = Path(".data"),
+    database_url: ShopsDatabaseUrl = None,
+    pg_bin_dir: PgBinDir = None,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Replace what is there without asking.")] = False,
+) -> None:
+    """Bring all four schemas back to the moment of a backup, all or nothing; the services must not run meanwhile."""
+    from shop.backup_command import Wishes
+    from shop.backup_command import restore as run
+    from shop.program import CannotRun
+
+    try:
+        run(Wishes(file, data, database_url, pg_bin_dir), [f"{each}_service" for each in only or ()], is_sure=yes)
+    except CannotRun as reason:
+        typer.echo(f"cannot restore the shop: {reason}", err=True)
+        raise typer.Exit(1) from None
 
 
 app.command()(conformance)

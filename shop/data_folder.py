@@ -17,6 +17,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from shop.program import CannotRun
 
@@ -44,6 +45,7 @@ class DataFolder:
         self.run = self.root / "run"
         self.gateway = self.root / "gateway"
         self._addresses = self.run / "addresses.json"
+        self._secrets = self.root / "secrets.json"
 
     def prepare(self) -> None:
         """Make the folder and its parts; raises CannotRun."""
@@ -98,9 +100,18 @@ class DataFolder:
         """Tell tests and operators who listens where."""
         _replace(self._addresses, json.dumps(addresses, indent=2) + "\n")
 
+    def addresses(self) -> dict[str, Any]:
+        """Return what a run has told of who listens where; raises FileNotFoundError if none runs."""
+        return dict(json.loads(self._addresses.read_text()))
+
+    @property
+    def has_secrets(self) -> bool:
+        """Return whether a shop has ever been started here."""
+        return self._secrets.exists()
+
     def secrets(self) -> dict[str, str]:
         """Return the passwords and keys, which are made when they are first asked for."""
-        path = self.root / "secrets.json"
+        path = self._secrets
         known = json.loads(path.read_text()) if path.exists() else {}
         missing = {name: secrets.token_urlsafe(32) for name in _SECRETS if name not in known}
         if "database_suffix" not in known:

@@ -20,6 +20,8 @@ from shop.program import Account, CannotRun
 
 #: Copies for accounts that may not enter the original; only root writes here.
 CACHE = Path("/var/cache/two-phase-commit-shop")
+#: What backup and restore need.
+TOOLS = ("pg_dump", "pg_restore", "psql")
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,25 @@ def find(account: Account | None = None, major: int | None = None, given: Path |
     )
 
 
+def tools(major: int, given: Path | None = None) -> Path:
+    """Return the folder of pg_dump, pg_restore and psql of version ``major``; raises CannotRun.
+
+    It must be the server's own version: an older pg_dump refuses a newer server, and a newer pg_restore writes settings that an
+    older server does not know.
+    """
+    tried = []
+    for folder in [given] if given else _candidates():
+        versions = {_version(folder / name, None) for name in TOOLS}
+        known = versions - {None}
+        if len(versions) == len(known) and {int(str(each).split(".")[0]) for each in known} == {major}:
+            return folder
+        tried.append(f"  {folder}: " + (f"version {', '.join(sorted(map(str, known)))}" if known else "none that run"))
+    raise CannotRun(
+        f"{', '.join(TOOLS)} of PostgreSQL {major}, which the server is, were not found; name their folder in PG_BIN_DIR\n"
+        + "\n".join(tried)
+    )
+
+
 def _candidates() -> Iterator[Path]:
     if pg_config := shutil.which("pg_config"):
         said = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False)  # noqa: S603
@@ -59,8 +80,9 @@ def _candidates() -> Iterator[Path]:
             yield Path(folder)
     debian = Path("/usr/lib/postgresql").glob("[0-9]*/bin")
     yield from sorted(debian, key=lambda path: [int(part) for part in re.findall(r"\d+", str(path))], reverse=True)
-    if postgres := shutil.which("postgres"):
-        yield Path(postgres).resolve().parent
+    for program in ("postgres", "pg_dump"):
+        if found := shutil.which(program):
+            yield Path(found).resolve().parent
     if wheel := _wheel():
         yield wheel
 

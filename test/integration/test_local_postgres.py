@@ -254,3 +254,11 @@ def test_server_dies_with_the_process_that_started_it(own_server: Postgres) -> N
         time.sleep(0.05)
     assert not own_server.is_answering()
     _start_until_children_are_gone(own_server)
+
+
+def test_tools_for_backups_are_of_the_servers_own_version_or_refused(tmp_path: Path) -> None:
+    """An older pg_dump refuses a newer server, and what a newer one writes an older server may not take: nothing is tried."""
+    with pytest.raises(CannotRun, match=r"pg_dump, pg_restore, psql of PostgreSQL 99.*PG_BIN_DIR\n.*version"):
+        postgres_binaries.tools(99)
+    with pytest.raises(CannotRun, match="none that run"):
+        postgres_binaries.tools(postgres_binaries.find().major, tmp_path)
