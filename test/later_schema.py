@@ -29,7 +29,11 @@ down_revision = "{newest}"
 def upgrade() -> None:
     """Expand only."""
     for statement in {statements!r}:
-        op.execute(statement)
+        if "CONCURRENTLY" in statement:
+            with op.get_context().autocommit_block():
+                op.execute(statement)
+        else:
+            op.execute(statement)
 
 
 def downgrade() -> None:

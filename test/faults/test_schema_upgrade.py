@@ -31,7 +31,7 @@ BY_HAND = ROOT / "config" / "alembic.ini"
 #: What a migration may do under processes that know nothing of it.
 _EXPANDING = [
     "CREATE TABLE of_the_next_release (id bigint PRIMARY KEY)",
-    "CREATE INDEX ON {table} (transaction_id, of_the_next_release)",
+    "CREATE INDEX CONCURRENTLY ON {table} (transaction_id, of_the_next_release)",
 ]
 _ADDING = "ALTER TABLE {table} ADD COLUMN of_the_next_release jsonb NOT NULL DEFAULT '[]'"
 

@@ -109,7 +109,12 @@ def test_two_migrations_at_once_wait_for_each_other_through_all_revisions(
     database: str, engines_of_its_own: dict[str, Engine], tmp_path: Path
 ) -> None:
     """Two Jobs of one service may start together: the second finds nothing left to do, and neither fails."""
-    slow = ["CREATE TABLE of_the_next_release (id bigint PRIMARY KEY)", "SELECT pg_sleep(1)"]
+    slow = [
+        "CREATE TABLE of_the_next_release (id bigint PRIMARY KEY)",
+        "SELECT pg_sleep(1)",
+        # Waits for every statement that runs, and so for those that wait for their turn, if they wait inside of one.
+        "CREATE INDEX CONCURRENTLY index_of_the_next_release ON branches (state)",
+    ]
     ini = add_later("payment_service", tmp_path, slow)
 
     with ThreadPoolExecutor(3) as pool:

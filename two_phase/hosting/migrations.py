@@ -9,6 +9,7 @@ failure, because migrations only expand (docs/migrations.md); older code leaves 
 
 import logging
 import os
+import time
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -20,6 +21,7 @@ from two_phase.hosting.database import connect
 log = logging.getLogger(__name__)
 
 _ONE_AT_A_TIME = 2_026_112_5
+_LOOK_SECONDS = 0.1
 
 
 def run(service: str) -> None:
@@ -46,14 +48,27 @@ def run(service: str) -> None:
 
 def _prepare(connection: Connection, service: str) -> None:
     """Take the turn of this process and make the schema, if it is not there."""
-    # A migration may take longer than any statement of a service, and one that waits for its turn longer still. The lock is that
-    # of the session, because every revision is a transaction of its own; it ends with the connection.
-    connection.execute(text("SET statement_timeout = 0; SET lock_timeout = 0"))
-    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ONE_AT_A_TIME})
-    connection.execute(text("SET lock_timeout = '10s'"))
+    # A migration may take longer than any statement of a service.
+    connection.execute(text("SET statement_timeout = 0"))
+    _take_turn(connection, service)
+    # Whoever wants a table that a migration waits for waits behind it: no longer than a service waits for a lock. The migration
+    # fails then, has changed nothing, and is run again.
+    connection.execute(text("SET lock_timeout = '2s'"))
     if connection.execute(text("SELECT to_regnamespace(:schema)"), {"schema": service}).scalar_one() is None:
         connection.execute(text(f'CREATE SCHEMA "{service}"'))
     connection.commit()
+
+
+def _take_turn(connection: Connection, service: str) -> None:
+    """Wait until no other process migrates; the turn ends with the connection, however many revisions it takes."""
+    told = False
+    while not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _ONE_AT_A_TIME}).scalar_one():
+        # Not by a statement that waits: an index that is built concurrently waits for every statement, and so for that one.
+        connection.commit()
+        if not told:
+            log.warning("the migration of %s waits for another one", service)
+        told = True
+        time.sleep(_LOOK_SECONDS)
 
 
 def is_current(connection: Connection, service: str) -> bool:
