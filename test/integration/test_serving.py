@@ -79,7 +79,7 @@ async def test_a_service_that_stops_closes_nothing_that_is_still_needed(
             host=LOOPBACK,
             public_port=public,
             internal_port=internal,
-            drain_wait_seconds=0.5,
+            drain_wait_seconds=2,
         )
         app = _app(slow=slow, ready=ready)
         service = Service("payment_service", status, app, _app(ready=ready), drain=drain, close=close)
@@ -91,8 +91,9 @@ async def test_a_service_that_stops_closes_nothing_that_is_still_needed(
             os.kill(os.getpid(), signal.SIGTERM)
             while await _status(client, public, "ready") == 200:
                 await asyncio.sleep(0.01)
+            await asyncio.sleep(0.4)
             seen.append(f"still open: public {await _status(client, public, 'ready')}")
-            await asyncio.sleep(1)
+            await asyncio.sleep(2)
             may_answer.set()
             assert await answering == 200
 
