@@ -23,6 +23,7 @@ import psycopg2
 import report
 from comparisons.order import PRICE
 from measure import Miscounted, Point, Sample, sample
+from peers import dtm
 from ratios import RATIOS, by_round, median
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -46,12 +47,16 @@ class Plan:
     warm_seconds: int
     seconds: int
     quick: bool
+    #: Whether the systems of others are measured: `if possible`, `always` or `never`.
+    peers: str = "if possible"
+    #: The systems that are measured; all if there are none.
+    only: tuple[str, ...] = ()
     #: Whether the result replaces that of the last run.
     kept: bool = True
 
 
 FULL = Plan(rounds=3, warm_seconds=1, seconds=5, quick=False)
-QUICK = Plan(rounds=3, warm_seconds=1, seconds=3, quick=True)
+QUICK = Plan(rounds=3, warm_seconds=1, seconds=3, quick=True, peers="never", only=("shop", "bare core"))
 
 
 def main() -> None:
@@ -62,20 +67,28 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=int, help="for a trial: another length of each measurement, and nothing is written"
     )
+    parser.add_argument(
+        "--only", action="append", help="for a trial: this system alone (repeat it for more), and nothing is written"
+    )
+    parser.add_argument(
+        "--peers", choices=("if possible", "always", "never"), default="if possible", help="whether DTM is measured"
+    )
     plan = _plan(parser.parse_args())
     # A file or a pipe has no width of its own, and the tables need one.
     console = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
     generator = load.provide()
+    peer = _peer(plan, console)
     with _folder() as folder:
         shop = _shop(plan, folder)
         with shop.running():
             try:
-                samples = list(_samples(plan, shop, folder, console))
+                samples = list(_samples(plan, shop, peer, folder, console))
             except Miscounted as wrong:
                 sys.exit(f"NOTHING OF THIS RUN COUNTS: {wrong}")
             settings = {
                 "generator": f"{generator}, 1 thread",
                 "postgres": shop.server.version,
+                "dtm": peer and peer.version,
                 "price": PRICE,
                 **asdict(plan),
             }
@@ -84,10 +97,28 @@ def main() -> None:
 
 def _plan(asked: argparse.Namespace) -> Plan:
     plan = QUICK if asked.quick else FULL
-    trial = asked.rounds is not None or asked.seconds is not None
+    trial = asked.rounds is not None or asked.seconds is not None or asked.only is not None
     return replace(
-        plan, rounds=asked.rounds or plan.rounds, seconds=asked.seconds or plan.seconds, kept=not plan.quick and not trial
+        plan,
+        rounds=asked.rounds or plan.rounds,
+        seconds=asked.seconds or plan.seconds,
+        peers="never" if plan.quick else asked.peers,
+        only=tuple(asked.only or plan.only),
+        kept=not plan.quick and not trial,
     )
+
+
+def _peer(plan: Plan, console: Console) -> dtm.Built | None:
+    """Build DTM, or say loudly why it is not measured."""
+    if plan.peers == "never" or (plan.only and dtm.NAME not in plan.only):
+        return None
+    try:
+        return dtm.build(DATA.parent / "peers", console.print)
+    except dtm.Unbuilt as reason:
+        if plan.peers == "always":
+            sys.exit(f"DTM CANNOT BE MEASURED: {reason}")
+        console.print(f"DTM IS NOT MEASURED: {reason}", style="bold red")
+        return None
 
 
 @contextmanager
@@ -110,8 +141,9 @@ def _shop(plan: Plan, folder: Path) -> Shop:
     return Shop(folder, Size(1000, 1000, spread), in_a_row, clients=CLIENTS)
 
 
-def _samples(plan: Plan, shop: Shop, folder: Path, console: Console) -> Iterator[Sample]:
-    systems = [shop, *_comparisons(plan, shop, folder)]
+def _samples(plan: Plan, shop: Shop, peer: dtm.Built | None, folder: Path, console: Console) -> Iterator[Sample]:
+    everything = [shop, *_comparisons(shop, peer, folder)]
+    systems = [system for system in everything if not plan.only or system.name in plan.only]
     tasks = [(system, point) for system in systems for point in _points(plan, system)]
     columns = (
         TextColumn("{task.description}"),
@@ -134,13 +166,13 @@ def _samples(plan: Plan, shop: Shop, folder: Path, console: Console) -> Iterator
                         progress.advance(bar)
 
 
-def _comparisons(plan: Plan, shop: Shop, folder: Path) -> list[Comparison]:
+def _comparisons(shop: Shop, peer: dtm.Built | None, folder: Path) -> list[Comparison]:
     with_database = shop.dsn("comparisons")
     shop.server.run("CREATE DATABASE comparisons")
     server = type(shop.server)(with_database, shop.server.pid)
     server.run(TABLES.read_text())
     found = comparisons(with_database.replace("postgresql", "postgresql+psycopg2", 1), server, folder)
-    return [each for each in found if each.name == "bare core"] if plan.quick else found
+    return found if peer is None else [*found, dtm.system(peer, server, folder)]
 
 
 def _points(plan: Plan, system: System) -> list[Point]:

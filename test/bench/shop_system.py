@@ -146,8 +146,9 @@ class Shop:
 
     def _teach_prices(self) -> None:
         """Order every product once: order_service learns a price from the first order for it, which takes a second round."""
-        for first in range(1, self._size.products + 1, ITEMS_PER_ORDER):
-            items = [{"product_id": each, "quantity": 1} for each in range(first, first + ITEMS_PER_ORDER)]
+        products = range(1, self._size.products + 1)
+        for first in range(0, len(products), ITEMS_PER_ORDER):
+            items = [{"product_id": each, "quantity": 1} for each in products[first : first + ITEMS_PER_ORDER]]
             slot_id = 1 + first // ITEMS_PER_ORDER % self._size.slots
             order = {"user_id": 1, "items": items, "slot_id": slot_id}
             wait_until(partial(self._is_taken, order), "the shop takes no order")

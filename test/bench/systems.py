@@ -57,6 +57,24 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
+    #: What answers 200 once the process is up.
+    path: str = "/openapi.json"
+
+    def command(self) -> list[str]:
+        """Return how it is started."""
+        return [sys.executable, "-m", "comparisons.serve", self.module, str(self.port)]
+
+    def settings(self) -> Mapping[str, str]:
+        """Return what is set for it in the environment."""
+        return self.environment
+
+    def requests(self, file: Path) -> int:
+        """Return how many requests it has answered: it writes the number to ``file`` when it is asked to."""
+        assert self.process
+        file.unlink(missing_ok=True)
+        self.process.send_signal(signal.SIGUSR1)
+        wait_until(file.exists, f"{self.name} does not count")
+        return int(file.read_text())
 
 
 def _any_orders() -> Orders:
@@ -116,11 +134,10 @@ class Comparison:
             "DATABASE_URL": self._database_url,
             "PARTICIPANTS": peers,
             "REQUESTS_FILE": str(self._requests_file(program)),
-            **program.environment,
+            **program.settings(),
         }
-        command = [sys.executable, "-m", "comparisons.serve", program.module, str(program.port)]
         with (self._folder / f"{self.name}-{program.name}.log").open("ab") as log:
-            return subprocess.Popen(command, cwd=HERE, env=environment, stdout=log, stderr=log)
+            return subprocess.Popen(program.command(), cwd=HERE, env=environment, stdout=log, stderr=log)
 
     def _requests_file(self, program: Program) -> Path:
         return self._folder / f"{self.name}-{program.name}.requests"
@@ -131,15 +148,7 @@ class Comparison:
 
     def internal_requests(self) -> int:
         """Ask every process behind the first how many requests it has answered, and return the sum."""
-        behind = self._programs[1:]
-        for program in behind:
-            self._requests_file(program).unlink(missing_ok=True)
-            os.kill(self.pids()[program.name], signal.SIGUSR1)
-        total = 0
-        for program in behind:
-            wait_until(self._requests_file(program).exists, f"{program.name} does not count")
-            total += int(self._requests_file(program).read_text())
-        return total
+        return sum(program.requests(self._requests_file(program)) for program in self._programs[1:])
 
     def confirmed(self) -> int | None:
         """Return how many orders stand in its table."""
@@ -158,31 +167,31 @@ def comparisons(database_url: str, server: Server, folder: Path) -> list[Compari
 
     def two_phase(name: str, module: str, schema: str) -> Comparison:
         programs = [
-            Program("coordinator", "naive_coordinator", {"SCHEMA": schema}),
+            Program("coordinator", "comparisons.naive_coordinator", {"SCHEMA": schema}),
             *(Program(each, module, {"SCHEMA": schema, "PARTICIPANT": each}) for each in PARTICIPANTS),
         ]
         table = f"{schema}.orders WHERE status = 'confirmed'"
         return Comparison(name, programs, database_url, table, clients=(1, 64), folder=folder).counting_on(server)
 
     return [
-        one("bare FastAPI", "bare_fastapi", None, (1, 64, 256)),
-        one("bare core", "bare_core", "bare.orders", (1, 64, 256)),
-        one("bare asyncpg", "bare_asyncpg", "bare.orders", (1, 64)),
-        two_phase("naive 2PC", "naive_participant", "naive"),
-        two_phase("PREPARE TRANSACTION", "prepared_participant", "prepared"),
+        one("bare FastAPI", "comparisons.bare_fastapi", None, (1, 64, 256)),
+        one("bare core", "comparisons.bare_core", "bare.orders", (1, 64, 256)),
+        one("bare asyncpg", "comparisons.bare_asyncpg", "bare.orders", (1, 64)),
+        two_phase("naive 2PC", "comparisons.naive_participant", "naive"),
+        two_phase("PREPARE TRANSACTION", "comparisons.prepared_participant", "prepared"),
     ]
 
 
 def _wait_until_answering(program: Program) -> None:
     def answers() -> bool:
         if program.process and program.process.poll() is not None:
-            raise RuntimeError(f"{program.module} has ended")
+            raise RuntimeError(f"{program.name} has ended")
         try:
-            return httpx.get(f"http://{LOOPBACK}:{program.port}/openapi.json").is_success
+            return httpx.get(f"http://{LOOPBACK}:{program.port}{program.path}").is_success
         except httpx.TransportError:
             return False
 
-    wait_until(answers, f"{program.module} does not answer")
+    wait_until(answers, f"{program.name} does not answer")
 
 
 def wait_until(is_so: Callable[[], bool], otherwise: str) -> None:

@@ -1,4 +1,4 @@
-"""Runs one comparison under uvicorn: python -m comparisons.serve MODULE PORT.
+"""Runs one comparison under uvicorn: python -m comparisons.serve MODULE PORT, with the app in MODULE.
 
 asyncio's own event loop serves them, because uvloop accepts a single new connection per turn of its loop: with hundreds of
 clients the last one waits for seconds, and the comparison would look worse than it is. Their orders/s are the same on both.
@@ -16,7 +16,7 @@ import uvicorn
 
 async def _serve(module: str, port: int) -> None:
     config = uvicorn.Config(
-        f"comparisons.{module}:app",
+        f"{module}:app",
         host="127.0.0.1",
         port=port,
         http="httptools",
