@@ -7,6 +7,7 @@ from typing import Any
 
 import usage
 from load import Counted, send
+from runs import Miscounted
 from systems import System
 from usage import Server
 
@@ -48,10 +49,6 @@ class Sample:
             "forced_writes_per_order": self.forced_writes,
             "http_requests_per_order": self.http_requests,
         }
-
-
-class Miscounted(Exception):
-    """wrk and the database disagree about what was confirmed: the measurement is worth nothing."""
 
 
 def sample(system: System, server: Server, point: Point, number: int, *, warm_seconds: int, seconds: int) -> Sample:

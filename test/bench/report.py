@@ -1,18 +1,18 @@
 """Tells the result: a table for people, JSON for the next run, two charts for the README."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import machine
+import runs
 from chart import Lines, Value, drawn
 from measure import Point, Sample
 from ratios import RATIOS, by_round, median
 from rich.console import Console
 from rich.table import Table
 
-FOLDER = Path(__file__).with_name("results")
-RESULT = FOLDER / "result.json"
+NAME = "result"
 
 
 def _points(samples: Sequence[Sample]) -> dict[Point, list[Sample]]:
@@ -90,27 +90,31 @@ def print_ratios(console: Console, samples: Sequence[Sample]) -> None:
     console.print(table)
 
 
-def as_json(samples: Sequence[Sample], machine: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+def as_json(samples: Sequence[Sample], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the whole run."""
     ratios = {
         ratio.label: {"median": median(values), "rounds": values, "goal": ratio.goal, "stretch": ratio.stretch}
         for ratio in RATIOS
         if (values := by_round(ratio, samples))
     }
-    return {"machine": machine, "settings": settings, "ratios": ratios, "samples": [each.as_json() for each in samples]}
+    return {
+        "machine": machine.described(),
+        "settings": settings,
+        "ratios": ratios,
+        "samples": [each.as_json() for each in samples],
+    }
 
 
 def write(result: Mapping[str, Any], samples: Sequence[Sample]) -> list[Path]:
     """Write the result and the charts; return where they are."""
-    FOLDER.mkdir(exist_ok=True)
     charts = {
         "orders.svg": drawn("Orders per second", "orders/s", _lines(samples, "per_second")),
         "p99.svg": drawn("99 of 100 answers come within", "p99, ms", _lines(samples, "p99_ms")),
     }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    path = runs.write(NAME, result)
     for name, content in charts.items():
-        (FOLDER / name).write_text(content)
-    return [RESULT, *(FOLDER / name for name in charts)]
+        (runs.RESULTS / name).write_text(content)
+    return [path, *(runs.RESULTS / name for name in charts)]
 
 
 def _lines(samples: Sequence[Sample], attribute: str) -> Lines:
@@ -124,7 +128,7 @@ def _lines(samples: Sequence[Sample], attribute: str) -> Lines:
 
 def print_change(console: Console, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Compare with an earlier run, which must be of the same machine."""
-    if before["machine"]["fingerprint"] != now["machine"]["fingerprint"]:
+    if not runs.comparable(before, now):
         console.print(
             "The run before was made on ANOTHER MACHINE: its numbers say nothing about these, and are not compared."
         )

@@ -7,36 +7,30 @@ A round begins with another system each time, so that none always has the fresh 
 
 import argparse
 import itertools
-import json
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import idle
 import load
-import machine
-import psycopg2
 import report
+import runs
 from comparisons.order import PRICE
-from measure import Miscounted, Point, Sample, sample
+from measure import Point, Sample, sample
 from peers import dtm
 from ratios import RATIOS, by_round, median
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from seed import Size
 from shop_system import Shop, slots_for
 from systems import HERE, Comparison, System, comparisons
 
-TABLE_WIDTH = 160
 CLIENTS = (1, 16, 64, 256)
 #: Above what the shop can do, so that no slot runs out of couriers.
 ORDERS_PER_SECOND_MAX = 6000
 TABLES = HERE / "comparisons" / "tables.sql"
-DATA = HERE.parents[1] / ".data" / "bench"
 
 
 @dataclass(frozen=True)
@@ -47,6 +41,8 @@ class Plan:
     warm_seconds: int
     seconds: int
     quick: bool
+    #: How long the shop is watched doing nothing.
+    idle_seconds: int = 0
     #: Whether the systems of others are measured: `if possible`, `always` or `never`.
     peers: str = "if possible"
     #: The systems that are measured; all if there are none.
@@ -55,7 +51,7 @@ class Plan:
     kept: bool = True
 
 
-FULL = Plan(rounds=3, warm_seconds=1, seconds=5, quick=False)
+FULL = Plan(rounds=3, warm_seconds=1, seconds=5, quick=False, idle_seconds=30)
 QUICK = Plan(rounds=3, warm_seconds=1, seconds=3, quick=True, peers="never", only=("shop", "bare core"))
 
 
@@ -74,17 +70,14 @@ def main() -> None:
         "--peers", choices=("if possible", "always", "never"), default="if possible", help="whether DTM is measured"
     )
     plan = _plan(parser.parse_args())
-    # A file or a pipe has no width of its own, and the tables need one.
-    console = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
+    console = runs.provide_console()
     generator = load.provide()
     peer = _peer(plan, console)
-    with _folder() as folder:
+    with runs.folder() as folder:
         shop = _shop(plan, folder)
         with shop.running():
-            try:
-                samples = list(_samples(plan, shop, peer, folder, console))
-            except Miscounted as wrong:
-                sys.exit(f"NOTHING OF THIS RUN COUNTS: {wrong}")
+            resting = _resting(plan, shop, console)
+            samples = list(_samples(plan, shop, peer, folder, console))
             settings = {
                 "generator": f"{generator}, 1 thread",
                 "postgres": shop.server.version,
@@ -92,7 +85,7 @@ def main() -> None:
                 "price": PRICE,
                 **asdict(plan),
             }
-    _tell(plan, samples, settings, console)
+    _tell(plan, samples, resting, settings, console)
 
 
 def _plan(asked: argparse.Namespace) -> Plan:
@@ -113,23 +106,12 @@ def _peer(plan: Plan, console: Console) -> dtm.Built | None:
     if plan.peers == "never" or (plan.only and dtm.NAME not in plan.only):
         return None
     try:
-        return dtm.build(DATA.parent / "peers", console.print)
+        return dtm.build(runs.DATA.parent / "peers", console.print)
     except dtm.Unbuilt as reason:
         if plan.peers == "always":
             sys.exit(f"DTM CANNOT BE MEASURED: {reason}")
         console.print(f"DTM IS NOT MEASURED: {reason}", style="bold red")
         return None
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    """Give a folder on the disk of the repository (a temporary one may be in memory, where a flush costs nothing)."""
-    DATA.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=DATA))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _shop(plan: Plan, folder: Path) -> Shop:
@@ -141,18 +123,18 @@ def _shop(plan: Plan, folder: Path) -> Shop:
     return Shop(folder, Size(1000, 1000, spread), in_a_row, clients=CLIENTS)
 
 
+def _resting(plan: Plan, shop: Shop, console: Console) -> dict[str, idle.Idle]:
+    if not plan.idle_seconds:
+        return {}
+    with console.status(f"the shop rests for {plan.idle_seconds} s"):
+        return idle.measured(shop, plan.idle_seconds)
+
+
 def _samples(plan: Plan, shop: Shop, peer: dtm.Built | None, folder: Path, console: Console) -> Iterator[Sample]:
     everything = [shop, *_comparisons(shop, peer, folder)]
     systems = [system for system in everything if not plan.only or system.name in plan.only]
     tasks = [(system, point) for system in systems for point in _points(plan, system)]
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
+    with runs.progress(console) as progress:
         bar = progress.add_task("starting", total=len(tasks) * plan.rounds)
         for number in range(plan.rounds):
             for system in _rotated(systems, number):
@@ -186,8 +168,10 @@ def _rotated(systems: Sequence[System], number: int) -> list[System]:
     return [*systems[first:], *systems[:first]]
 
 
-def _tell(plan: Plan, samples: Sequence[Sample], settings: dict[str, Any], console: Console) -> None:
-    result = report.as_json(samples, machine.described(), settings)
+def _tell(
+    plan: Plan, samples: Sequence[Sample], resting: dict[str, idle.Idle], settings: dict[str, Any], console: Console
+) -> None:
+    result = report.as_json(samples, settings) | {"idle": idle.as_json(resting)}
     console.print(f"{settings['generator']}; PostgreSQL {settings['postgres']}, fsync on, the same server for all systems")
     console.print(
         "the shop is loaded at order_service's public port, without the gateway; 1 order in 10 has an Idempotency-Key"
@@ -197,15 +181,13 @@ def _tell(plan: Plan, samples: Sequence[Sample], settings: dict[str, Any], conso
         console.print(f"ratio {median(by_round(RATIOS[0], samples)):.2f}")
         return
     report.print_costs(console, samples)
+    idle.tell(console, resting, plan.idle_seconds)
     report.print_ratios(console, samples)
-    if report.RESULT.exists():
-        report.print_change(console, json.loads(report.RESULT.read_text()), result)
+    if before := runs.earlier(report.NAME):
+        report.print_change(console, before, result)
     for path in report.write(result, samples) if plan.kept else []:
-        console.print(f"written: {path.relative_to(HERE.parents[1])}")
+        console.print(f"written: {path.relative_to(runs.ROOT)}")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (RuntimeError, psycopg2.Error) as failure:
-        sys.exit(f"the benchmark has failed: {failure}")
+    runs.run(main)

@@ -88,6 +88,10 @@ class Shop:
         numbers = ["", *(f"-{number}" for number in range(2, self._replicas + 1))]
         return {f"{service}{number}": self._pid(f"{service}{number}") for service in SERVICES for number in numbers}
 
+    def gateway(self) -> int:
+        """Return the gateway's process."""
+        return self._pid("gateway")
+
     def internal_requests(self) -> int:
         """Return how many rounds order_service has sent, by its own metrics."""
         page = httpx.get(f"{self._addresses['services']['order']['internal']}/metrics").text

@@ -44,6 +44,19 @@ def rss_mb(pid: int) -> float:
     return int(line.split()[1]) * 1024 / 1e6
 
 
+def proportional_mb_of_family(pid: int) -> float:
+    """Return the memory of a process with all its children in megabytes; what they share is counted once."""
+    return sum(_proportional_mb(each) for each in [pid, *children(pid)])
+
+
+def _proportional_mb(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("Pss:"))
+
+
 def _stat(pid: int) -> list[str]:
     # The name of the program may have spaces and parentheses; the fields begin behind it.
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
