@@ -85,8 +85,8 @@ model: ## check the protocol's model and that each of its mutants is rejected
 conformance: .venv/installed ## try the rules of the protocol on any participant: URL=http://... PARTICIPANT_KEY=... (ARGS="--help" tells more)
 	@$(BIN)/python -m shop conformance $(URL) $(ARGS)
 
-bench: .venv/installed ## measure the shop against everything that it is compared with (QUICK=1: c=64 alone, under a minute; PEERS=0: no DTM)
-	@exec $(BIN)/python test/bench/run.py $(if $(QUICK),--quick) $(if $(PEERS),--peers $(if $(filter 0,$(PEERS)),never,always))
+bench: .venv/installed ## measure the shop against everything that it is compared with (QUICK=1: c=64 alone, in a minute; PEERS=0: no DTM; or GROWTH=1, SOAK=minutes, OVERLOAD=1)
+	@exec $(BIN)/python test/bench/$(if $(GROWTH),growth.py,$(if $(SOAK),soak.py --minutes $(SOAK),$(if $(OVERLOAD),overload.py,run.py $(if $(QUICK),--quick) $(if $(PEERS),--peers $(if $(filter 0,$(PEERS)),never,always)))))
 
 clean: ## remove what was installed and what local runs left
 	rm -rf .venv .data test/node_modules

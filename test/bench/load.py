@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,14 +56,18 @@ def provide() -> str:
     return " ".join(subprocess.run(["wrk", "-v"], check=False, capture_output=True, text=True).stdout.split()[:2])
 
 
-def send(url: str, orders: Orders, *, clients: int, seconds: int) -> Counted:
-    """Place orders from ``clients`` connections, each of which sends the next order when it has its answer."""
+def send(url: str, orders: Orders, *, clients: int, seconds: int, replicas: Sequence[str] = ()) -> Counted:
+    """Place orders from ``clients`` connections, each of which sends the next order when it has its answer.
+
+    Where there are ``replicas``, by host:port, the connections are shared out among them, with a thread for each.
+    """
     command = [
-        *("wrk", "--threads", "1", "--connections", str(clients), "--duration", f"{seconds}s"),
+        *("wrk", "--threads", str(len(replicas) or 1), "--connections", str(clients), "--duration", f"{seconds}s"),
         *("--timeout", f"{PATIENCE_SECONDS}s", "--script", str(SCRIPT), url, "--"),
         *(orders.users, orders.products, orders.slots, os.urandom(8).hex()),
     ]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    environment = {**os.environ, "REPLICAS": " ".join(replicas)}
+    said = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
     found = re.search(r"^counted (\{.*\})$", said, re.MULTILINE)
     if found is None:
         raise RuntimeError(f"wrk did not count:\n{said}")

@@ -54,11 +54,11 @@ class Sample:
 def sample(system: System, server: Server, point: Point, number: int, *, warm_seconds: int, seconds: int) -> Sample:
     """Measure a point once, after a warm-up; raises Miscounted."""
     orders = system.variants[point.variant]()
-    send(system.url, orders, clients=point.clients, seconds=warm_seconds)
+    send(system.url, orders, clients=point.clients, seconds=warm_seconds, replicas=system.replicas)
     confirmed = settled(system)
     orders = system.variants[point.variant]()
     cpu, forced, requests = _cpu(system, server), server.forced_writes(), system.internal_requests()
-    counted = send(system.url, orders, clients=point.clients, seconds=seconds)
+    counted = send(system.url, orders, clients=point.clients, seconds=seconds, replicas=system.replicas)
     used = {name: after - cpu[name] for name, after in _cpu(system, server).items()}
     forced, requests = server.forced_writes() - forced, system.internal_requests() - requests
     done = counted.requests - counted.refused

@@ -1,13 +1,20 @@
 -- The orders that wrk sends: random user, product and slot out of the given ranges; one order in ten carries a new
 -- Idempotency-Key. Arguments: users, products, slots (each FIRST-LAST), and a word that makes the keys of this run unlike
 -- those of any other. Slots given as FIRST+ are filled one after the other, so that all orders meet in the same one. When the
--- run ends, one line of JSON tells what wrk has counted.
+-- run ends, one line of JSON tells what wrk has counted. REPLICAS in the environment names an address for each thread.
 local couriers_per_slot = 1000
 local threads = 0
+local replicas = {}
+for host, port in (os.getenv("REPLICAS") or ""):gmatch("(%S+):(%d+)") do
+    table.insert(replicas, { host = host, port = port })
+end
 
 function setup(thread)
     thread:set("number", threads)
     threads = threads + 1
+    if replicas[threads] then
+        thread.addr = wrk.lookup(replicas[threads].host, replicas[threads].port)[1]
+    end
 end
 
 local function range(text)

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import machine
 import runs
 from chart import Lines, Value, drawn
 from measure import Point, Sample
@@ -98,7 +97,6 @@ def as_json(samples: Sequence[Sample], settings: Mapping[str, Any]) -> dict[str,
         if (values := by_round(ratio, samples))
     }
     return {
-        "machine": machine.described(),
         "settings": settings,
         "ratios": ratios,
         "samples": [each.as_json() for each in samples],
@@ -129,9 +127,7 @@ def _lines(samples: Sequence[Sample], attribute: str) -> Lines:
 def print_change(console: Console, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Compare with an earlier run, which must be of the same machine."""
     if not runs.comparable(before, now):
-        console.print(
-            "The run before was made on ANOTHER MACHINE: its numbers say nothing about these, and are not compared."
-        )
+        console.print(runs.ANOTHER_MACHINE)
         return
     table = Table(title="against the run before, on the same machine")
     for heading in ("ratio", "before", "now"):

@@ -28,6 +28,7 @@ from shop_system import Shop, slots_for
 from systems import HERE, Comparison, System, comparisons
 
 CLIENTS = (1, 16, 64, 256)
+VARIANTS = ("spread", "one product", "one account")
 #: Above what the shop can do, so that no slot runs out of couriers.
 ORDERS_PER_SECOND_MAX = 6000
 TABLES = HERE / "comparisons" / "tables.sql"
@@ -160,7 +161,8 @@ def _comparisons(shop: Shop, peer: dtm.Built | None, folder: Path) -> list[Compa
 def _points(plan: Plan, system: System) -> list[Point]:
     if plan.quick:
         return [Point(system.name, "spread", 64)]
-    return [Point(system.name, variant, clients) for variant, clients in itertools.product(system.variants, system.clients)]
+    variants = [variant for variant in VARIANTS if variant in system.variants]
+    return [Point(system.name, variant, clients) for variant, clients in itertools.product(variants, system.clients)]
 
 
 def _rotated(systems: Sequence[System], number: int) -> list[System]:
@@ -171,7 +173,7 @@ def _rotated(systems: Sequence[System], number: int) -> list[System]:
 def _tell(
     plan: Plan, samples: Sequence[Sample], resting: dict[str, idle.Idle], settings: dict[str, Any], console: Console
 ) -> None:
-    result = report.as_json(samples, settings) | {"idle": idle.as_json(resting)}
+    result = runs.described(report.as_json(samples, settings) | {"idle": idle.as_json(resting)})
     console.print(f"{settings['generator']}; PostgreSQL {settings['postgres']}, fsync on, the same server for all systems")
     console.print(
         "the shop is loaded at order_service's public port, without the gateway; 1 order in 10 has an Idempotency-Key"

@@ -19,6 +19,7 @@ ROOT = HERE.parents[1]
 DATA = ROOT / ".data" / "bench"
 RESULTS = HERE / "results"
 TABLE_WIDTH = 160
+ANOTHER_MACHINE = "The run before was made on ANOTHER MACHINE: its numbers say nothing about these, and are not compared."
 
 
 class Miscounted(Exception):
@@ -59,11 +60,17 @@ def earlier(name: str) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
+def described(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``result`` with the machine on which it was measured."""
+    return {"machine": machine.described(), **result}
+
+
 def write(name: str, result: Mapping[str, Any]) -> Path:
-    """Write a result with its machine, and return where it is."""
+    """Write a result, which says its machine, and return where it is."""
+    assert "machine" in result
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({"machine": machine.described(), **result}, indent=1) + "\n")
+    path.write_text(json.dumps(result, indent=1) + "\n")
     return path
 
 

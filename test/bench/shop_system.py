@@ -3,13 +3,14 @@
 The gateway is left out on purpose, because the comparisons have none. The shop's PostgreSQL is the server of all systems.
 """
 
+import itertools
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,8 @@ from usage import Server
 
 SERVICES = ("order", "payment", "stock", "delivery")
 ITEMS_PER_ORDER = 100
+#: As many prices are taught before a run: with more products, some orders learn their price while they are measured.
+TAUGHT_MAX = 100_000
 STOP_SECONDS = 20
 #: For the comparison that keeps transactions prepared; the shop itself needs none.
 _PREPARED_TRANSACTIONS_MAX = 250
@@ -47,12 +50,14 @@ class Shop:
         self.variants: Mapping[str, Callable[[], Orders]] = {
             "spread": lambda: Orders(f"1-{size.users}", f"1-{size.products}", f"1-{size.slots}"),
             "one product": lambda: Orders(f"1-{size.users}", "1-1", f"1-{size.slots}"),
+            "1,000 of each": lambda: Orders("1-1000", "1-1000", f"1-{size.slots}"),
             "one account": lambda: Orders("1-1", "1-1", f"{self._next_slot()}+"),
         }
         self._folder = folder
         self._size = size
         self._slots_in_a_row = slots_in_a_row
-        self._replicas = replicas
+        self._count = replicas
+        self.replicas: Sequence[str] = ()
         self._addresses: dict[str, Any] = {}
         self._server: Server | None = None
 
@@ -75,7 +80,8 @@ class Shop:
             self._addresses = json.loads((self._folder / "run" / "addresses.json").read_text())
             self._server = Server(self.dsn("shop"), self._pid("postgres"))
             self._allow_prepared_transactions()
-            self.url = self._addresses["services"]["order"]["public"]
+            self.url = self._orders("public")[0]
+            self.replicas = [url.removeprefix("http://") for url in self._orders("public")]
             seed(self.server, Size(self._size.users, self._size.products, self._size.slots + self._slots_in_a_row))
             self._teach_prices()
             yield
@@ -85,7 +91,7 @@ class Shop:
 
     def pids(self) -> Mapping[str, int]:
         """Return the services' processes by name."""
-        numbers = ["", *(f"-{number}" for number in range(2, self._replicas + 1))]
+        numbers = ["", *(f"-{number}" for number in range(2, self._count + 1))]
         return {f"{service}{number}": self._pid(f"{service}{number}") for service in SERVICES for number in numbers}
 
     def gateway(self) -> int:
@@ -94,10 +100,15 @@ class Shop:
 
     def internal_requests(self) -> int:
         """Return how many rounds order_service has sent, by its own metrics."""
-        page = httpx.get(f"{self._addresses['services']['order']['internal']}/metrics").text
-        rounds = re.findall(r"^two_phase_rounds_total\{.*\} (\S+)$", page, re.MULTILINE)
+        pages = "\n".join(httpx.get(f"{url}/metrics").text for url in self._orders("internal"))
+        rounds = re.findall(r"^two_phase_rounds_total\{.*\} (\S+)$", pages, re.MULTILINE)
         assert rounds, "the metrics have changed their names"
         return sum(int(float(each)) for each in rounds)
+
+    def _orders(self, listener: str) -> list[str]:
+        """Return the address of each replica of order_service."""
+        names = [name for name in self._addresses["services"] if name.partition("-")[0] == "order"]
+        return [self._addresses["services"][name][listener] for name in names]
 
     def confirmed(self) -> int | None:
         """Return how many confirmed orders stand in the decision log."""
@@ -113,7 +124,7 @@ class Shop:
         own = {
             "SHOP_DATA": str(self._folder),
             "SHOP_PORT": "0",
-            "SHOP_REPLICAS": str(self._replicas),
+            "SHOP_REPLICAS": str(self._count),
             "LOG_LEVEL": "WARNING",
         }
         return {**given, **own, "PYTHONDONTWRITEBYTECODE": "1"}
@@ -150,17 +161,19 @@ class Shop:
 
     def _teach_prices(self) -> None:
         """Order every product once: order_service learns a price from the first order for it, which takes a second round."""
-        products = range(1, self._size.products + 1)
-        for first in range(0, len(products), ITEMS_PER_ORDER):
-            items = [{"product_id": each, "quantity": 1} for each in products[first : first + ITEMS_PER_ORDER]]
-            slot_id = 1 + first // ITEMS_PER_ORDER % self._size.slots
-            order = {"user_id": 1, "items": items, "slot_id": slot_id}
-            wait_until(partial(self._is_taken, order), "the shop takes no order")
+        products = range(1, min(self._size.products, TAUGHT_MAX) + 1)
+        with httpx.Client(timeout=20) as client:
+            for url, first in itertools.product(self._orders("public"), range(0, len(products), ITEMS_PER_ORDER)):
+                items = [{"product_id": each, "quantity": 1} for each in products[first : first + ITEMS_PER_ORDER]]
+                slot_id = 1 + first // ITEMS_PER_ORDER % self._size.slots
+                order = {"user_id": 1, "items": items, "slot_id": slot_id}
+                wait_until(partial(_is_taken, client, url, order), "the shop takes no order")
 
-    def _is_taken(self, order: dict[str, Any]) -> bool:
-        """Order, and return whether it was confirmed; a 503 is no failure, PostgreSQL has just been restarted under the services."""
-        answer = httpx.post(f"{self.url}/orders", json=order, timeout=20)
-        return answer.status_code != httpx.codes.SERVICE_UNAVAILABLE and answer.raise_for_status().is_success
+
+def _is_taken(client: httpx.Client, url: str, order: dict[str, Any]) -> bool:
+    """Order, and return whether it was confirmed; a 503 is no failure, PostgreSQL has just been restarted under the services."""
+    answer = client.post(f"{url}/orders", json=order)
+    return answer.status_code != httpx.codes.SERVICE_UNAVAILABLE and answer.raise_for_status().is_success
 
 
 def slots_for(orders: int) -> int:

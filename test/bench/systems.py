@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,8 @@ class System(Protocol):
     #: Which orders can be sent to it, by the name of the variant.
     variants: Mapping[str, Callable[[], Orders]]
     clients: tuple[int, ...]
+    #: host:port of each process that takes orders, where there are several.
+    replicas: Sequence[str]
 
     def running(self) -> AbstractContextManager[None]:
         """Start it, and stop it at the end of the block."""
@@ -96,6 +98,7 @@ class Comparison:
     ) -> None:
         self.name = name
         self.clients = clients
+        self.replicas: Sequence[str] = ()
         self.variants: Mapping[str, Callable[[], Orders]] = {"spread": _any_orders}
         self._programs = programs
         self._database_url = database_url
