@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ class Shop:
             self._allow_prepared_transactions()
             self.url = self._orders("public")[0]
             self.replicas = [url.removeprefix("http://") for url in self._orders("public")]
-            seed(self.server, Size(self._size.users, self._size.products, self._size.slots + self._slots_in_a_row))
+            seed(self.server, replace(self._size, slots=self._size.slots + self._slots_in_a_row))
             self._teach_prices()
             yield
         finally:
