@@ -20,7 +20,7 @@ VALUE_SETS: dict[str, tuple[str, ...]] = {
     "as for k8s": (f"--values={VALUES}",),
     "everything optional": (
         "--set=autoscaling.enabled=true,httpRoute.enabled=true,httpRoute.parentRefs[0].name=public,image.pullSecrets[0]=registry",
-        "--set=monitoring.serviceMonitor=true,monitoring.prometheusRule=true,monitoring.labels.release=prometheus",
+        "--set=monitoring.serviceMonitor=true,monitoring.prometheusRule=true,monitoring.dashboard=true,monitoring.labels.release=prometheus",
         "--set=networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring,ingress.tlsSecret=arch-homework",
         "--set=networkPolicy.publicFrom[0].namespaceSelector.matchLabels.name=ingress,ingress.className=nginx",
         "--set=nodeSelector.disk=ssd,tolerations[0].operator=Exists,priorityClassName=high,postgresql.storage.className=fast",
