@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from charts.conftest import VALUE_SETS, Resource, templated
+from cluster.backups import commands
 from shop.program import ROOT
 
 Rendered = Callable[..., tuple[Resource, ...]]
@@ -120,3 +121,12 @@ def test_resources_on_the_pages_are_yaml() -> None:
     kinds = [yaml.safe_load(block)["kind"] for block in blocks]
 
     assert kinds == ["Cluster", "ScheduledBackup", "Cluster"]
+
+
+def test_the_backup_that_is_tried_on_a_cluster_is_the_one_on_the_page() -> None:
+    """`make e2e` takes its commands from there."""
+    dump, restore = commands()
+
+    assert dump.startswith("kubectl -n hw10 exec service-postgresql-0 -- pg_dump")
+    assert restore.startswith("kubectl -n hw10 scale deployment --all --replicas=0")
+    assert "pg_restore" in restore

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster import cluster, oracles
+from cluster.backups import dumped_and_restored
 from cluster.customers import Customers, Tally
 from cluster.disturbances import Disturbance, disturbances
 from shop import manifests, secrets_files
@@ -171,6 +172,7 @@ def _play_chart(programme: Programme, happening: list[Disturbance]) -> None:
         for disturbance in happening:
             programme.under_load(disturbance)
         programme.step("newman, after all that", programme.newman)
+        programme.step("dumped and restored", lambda: dumped_and_restored(programme.newman))
         programme.step("removed and installed again, the data is there", lambda: _reinstalled(programme.release))
 
 

@@ -18,13 +18,17 @@ AT_REST_SECONDS = 12
 def complaints() -> list[str]:
     """Return what is wrong with the shop now that nothing is under way, by both oracles."""
     secrets = secret()
-    return [*_broken_laws(secrets["postgres-password"]), *_audited(secrets)]
+    return [*_broken_laws(), *_audited(secrets)]
 
 
-def _broken_laws(password: str) -> list[str]:
+def address(port: int) -> URL:
+    """Return how the superuser reaches the database that is forwarded to ``port``."""
+    return URL.create("postgresql+psycopg2", "postgres", secret()["postgres-password"], "127.0.0.1", port, "shop")
+
+
+def _broken_laws() -> list[str]:
     with forwarded("service-postgresql", 5432) as port:
-        url = URL.create("postgresql+psycopg2", "postgres", password, "127.0.0.1", port, "shop")
-        engine = create_engine(url)
+        engine = create_engine(address(port))
         until = time.monotonic() + AT_REST_SECONDS
         while (broken := broken_laws(engine, at_rest=True)) and time.monotonic() < until:
             time.sleep(1)
