@@ -1,4 +1,4 @@
-"""The backup of docs/production.md, word by word: dumped while customers order, ordered on, brought back, and audited."""
+"""The backup of docs/production.md, word by word: dumped, ordered on, brought back, and audited."""
 
 import os
 import re
