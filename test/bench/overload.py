@@ -93,7 +93,7 @@ def main() -> None:
     if (before := runs.earlier(NAME)) and not runs.comparable(before, result):
         console.print(runs.ANOTHER_MACHINE)
     elif before:
-        console.print(f"the run before: {_sentence(before['verdicts'])}")
+        console.print(f"the run before: {sentence(before['verdicts'])}")
     if asked.seconds == parser.get_default("seconds") and not given:
         console.print(f"written: {runs.write(NAME, result).relative_to(runs.ROOT)}")
 
@@ -174,7 +174,7 @@ def _tell(
     for label, cells in _lines(rounds):
         table.add_row(label, *cells)
     console.print(table)
-    console.print(_sentence(verdicts))
+    console.print(sentence(verdicts))
 
 
 def _lines(rounds: Sequence[Round]) -> Iterator[tuple[str, list[str]]]:
@@ -191,7 +191,7 @@ def _lines(rounds: Sequence[Round]) -> Iterator[tuple[str, list[str]]]:
     yield "generator's % of a core", [f"{each.generator_cpu_percent:.0f}" for each in rounds]
 
 
-def _sentence(verdicts: dict[str, float]) -> str:
+def sentence(verdicts: dict[str, float]) -> str:
     """Return what is kept and what is missed."""
 
     def judged_as(is_so: bool) -> str:  # noqa: FBT001 - there is nothing else to say

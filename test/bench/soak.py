@@ -99,7 +99,7 @@ def main() -> None:
     if (before := runs.earlier(NAME)) and not runs.comparable(before, result):
         console.print(runs.ANOTHER_MACHINE)
     elif before:
-        console.print(f"the run before: {_sentence(before['growth'])}")
+        console.print(f"the run before: {sentence(before['growth'])}")
     if asked.interval == 60:
         console.print(f"written: {runs.write(NAME, result).relative_to(runs.ROOT)}")
 
@@ -158,10 +158,10 @@ def _tell(console: Console, intervals: Sequence[Interval], growth: Mapping[str, 
         numbers = (counted.per_second, counted.p50_ms, counted.p99_ms, counted.refused, counted.lost)
         table.add_row(str(minute), *(f"{number:,.0f}" for number in (*numbers, *each.memory_mb.values())))
     console.print(table)
-    console.print(_sentence(growth))
+    console.print(sentence(growth))
 
 
-def _sentence(growth: Mapping[str, float]) -> str:
+def sentence(growth: Mapping[str, float]) -> str:
     """Return the two verdicts."""
     services = {name: factor for name, factor in growth.items() if name not in ("p99", "postgres")}
     name, most = max(services.items(), key=lambda item: item[1])
