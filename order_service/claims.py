@@ -33,8 +33,10 @@ _CLAIM = text("""
 _LOOK = text("""
     WITH forced AS MATERIALIZED (SELECT pg_logical_emit_message(true, 'two_phase', ''))
     SELECT wanted.transaction_id::text AS wanted, claims.transaction_id::text AS holder, claims.request_digest AS digest,
-           claims.attempts, claims.expires_at <= clock_timestamp() AS expired, attempt.status AS holder_status,
-           answer.transaction_id::text AS answer
+           claims.attempts, attempt.status AS holder_status, answer.transaction_id::text AS answer,
+           -- What runs out later than anything claimed now was claimed by a clock that was ahead.
+           claims.expires_at <= clock_timestamp()
+               OR claims.expires_at > clock_timestamp() + make_interval(secs => :patience_seconds) AS expired
     FROM forced, json_to_recordset(CAST(:rows AS json)) AS wanted (user_id bigint, key text, transaction_id uuid)
     JOIN claims ON claims.user_id = wanted.user_id AND claims.idempotency_key = wanted.key
     LEFT JOIN orders AS attempt ON attempt.transaction_id = claims.transaction_id
@@ -123,7 +125,8 @@ class Claims:
         others = [each for each in wanted if each.transaction_id not in ours]
         found = {}
         if others:
-            looked = connection.execute(_LOOK, {"rows": json.dumps([_row(each) for each in others])})
+            asked = {"rows": json.dumps([_row(each) for each in others]), "patience_seconds": self._patience_seconds}
+            looked = connection.execute(_LOOK, asked)
             found = {row.wanted: row for row in looked}
         return [
             Claimed() if each.transaction_id in ours else self._standing(connection, each, found.get(each.transaction_id))

@@ -229,6 +229,21 @@ async def test_a_released_claim_is_taken_over_at_once(decision_log: SqlDecisionL
     assert await claims.claim(again) == Claimed((sent_away.transaction_id,))
 
 
+async def test_a_claim_from_before_the_clock_went_back_is_taken_over(
+    decision_log: SqlDecisionLog, order_engine: Engine
+) -> None:
+    """Clocks decide when to lose patience: one that was a month ahead must not keep a customer waiting for a month."""
+    claims = Claims(decision_log, patience_seconds=30)
+    record = a_key("future")
+    before, after = wanted(record), wanted(record)
+    await claims.claim(before)
+    with order_engine.begin() as connection:
+        later = text("UPDATE claims SET expires_at = expires_at + interval '30 days' WHERE idempotency_key = :key")
+        connection.execute(later, {"key": record.key})
+
+    assert await claims.claim(after) == Claimed((before.transaction_id,))
+
+
 async def test_a_claim_that_was_taken_over_cannot_be_moved(decision_log: SqlDecisionLog) -> None:
     """Rule 11: a second attempt begins only for who still has the claim."""
     claims = Claims(decision_log, patience_seconds=0)

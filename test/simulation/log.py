@@ -222,18 +222,18 @@ class LogDatabase:
 
     def _look(self, parameters: Mapping[str, Any]) -> Rows:
         known = [row for row in json.loads(parameters["rows"]) if _key(row) in self.disk.tables["claims"]]
-        looked = Rows(self._looked(row) for row in known)
+        looked = Rows(self._looked(row, self._expiry(parameters)) for row in known)
         self.disk.flush()
         return looked
 
-    def _looked(self, row: Mapping[str, Any]) -> SimpleNamespace:
+    def _looked(self, row: Mapping[str, Any], latest: float) -> SimpleNamespace:
         tables, claim = self.disk.tables, self.disk.tables["claims"][_key(row)]
         return SimpleNamespace(
             wanted=row["transaction_id"],
             holder=claim.transaction_id,
             digest=claim.digest,
             attempts=list(claim.attempts),
-            expired=claim.expires_at <= self._clock(),
+            expired=not self._clock() < claim.expires_at <= latest,
             holder_status=tables["orders"].get(claim.transaction_id, {}).get("status"),
             answer=tables["keys"].get(_key(row)),
         )
