@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from two_phase.counters import ROUND_COUNTERS_DDL, Counters, counted, lifted, read_counters
 from two_phase.protocol import InDoubt, State, TransactionId, Unavailable, Vote
 
 BRANCHES_DDL_1 = """
@@ -35,8 +36,14 @@ CREATE TABLE branches (
 CREATE INDEX branches_in_doubt ON branches (transaction_id) WHERE state = 'prepared';
 """
 
+# What a log that was lost needs to know again (rule 12).
+BRANCHES_DDL_2 = f"""
+ALTER TABLE branches ADD COLUMN memo jsonb;
+{ROUND_COUNTERS_DDL}
+"""
+
 _FIND = text("""
-    SELECT transaction_id::text, state, generation, payload::text, facts, reason, detail, contended
+    SELECT transaction_id::text, state, generation, payload::text, facts, reason, detail, contended, memo::text
     FROM branches WHERE transaction_id = ANY (CAST(:ids AS uuid[])) ORDER BY transaction_id FOR UPDATE
 """)
 _SETTLE = text("""
@@ -49,12 +56,12 @@ _SETTLE = text("""
     RETURNING transaction_id::text
 """)
 _ADD = text("""
-    INSERT INTO branches (transaction_id, state, generation, payload, facts, reason, detail, contended, settled_at)
-    SELECT transaction_id, state, generation, payload, facts, reason, detail, contended,
+    INSERT INTO branches (transaction_id, state, generation, payload, facts, reason, detail, contended, memo, settled_at)
+    SELECT transaction_id, state, generation, payload, facts, reason, detail, contended, memo,
            CASE WHEN state <> 'prepared' THEN clock_timestamp() END
     FROM json_to_recordset(CAST(:rows AS json)) AS branch (
         transaction_id uuid, state text, generation bigint, payload jsonb, facts jsonb, reason text, detail text,
-        contended boolean
+        contended boolean, memo jsonb
     )
 """)
 # What was recorded in the future is old too: the clock has jumped back, and nobody must wait until it has caught up.
@@ -65,7 +72,7 @@ _IN_DOUBT = text("""
     ORDER BY transaction_id LIMIT :limit
 """)
 _RECORDS = text("""
-    SELECT transaction_id::text, state, generation, payload, facts, reason,
+    SELECT transaction_id::text, state, generation, payload, facts, reason, detail, contended, memo,
            CAST(extract(epoch FROM clock_timestamp() - recorded_at) AS float) AS age_seconds
     FROM branches WHERE transaction_id > CAST(:after AS uuid) AND (CAST(:state AS text) IS NULL OR state = :state)
     ORDER BY transaction_id LIMIT :limit
@@ -93,7 +100,7 @@ class Poison(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """What one participant holds for one transaction; ``payload`` is the JSON text that was asked for."""
+    """What one participant holds for one transaction; ``payload`` and ``memo`` are the JSON texts that it was sent."""
 
     transaction_id: TransactionId
     state: State
@@ -103,6 +110,7 @@ class Branch:
     reason: str | None = None
     detail: str | None = None
     contended: bool = False
+    memo: str | None = None
 
     def vote(self) -> Vote:
         """Return the recorded answer to this branch's prepare: the same however often it is asked."""
@@ -146,6 +154,17 @@ class BranchStore(Protocol[C]):
 
     def force(self, connection: C) -> None:
         """Make this local transaction count as a write, so that all it has read is durable when it ends."""
+        ...
+
+    def count(self, connection: C, *, forced: bool, log_counter: int) -> Counters:
+        """Count this local transaction if it is ``forced``, and remember how far the log has come; return the counters.
+
+        It comes last: what it locks is wanted by every round.
+        """
+        ...
+
+    def counters(self) -> Counters:
+        """Return the counters as they are."""
         ...
 
     def in_doubt(self, older_than_seconds: float, limit: int, after: TransactionId = BEFORE_ALL) -> list[InDoubt]:
@@ -198,6 +217,20 @@ class SqlBranchStore:
         """Make this local transaction count as a write."""
         connection.execute(_FORCE)
 
+    def count(self, connection: Connection, *, forced: bool, log_counter: int) -> Counters:
+        """Count this local transaction, as its last statement; see BranchStore."""
+        return counted(connection, forced=forced, log_counter=log_counter)
+
+    def counters(self) -> Counters:
+        """Return the counters as they are."""
+        with self.begin(forced=False) as connection:
+            return read_counters(connection)
+
+    def lift(self, counter: int) -> Counters:
+        """Bring the counter to ``counter`` at least, durably, and return the counters: the last step of a reconciliation."""
+        with self.begin(forced=True) as connection:
+            return lifted(connection, counter)
+
     def in_doubt(self, older_than_seconds: float, limit: int, after: TransactionId = BEFORE_ALL) -> list[InDoubt]:
         """Return branches in doubt for so long, by the database's clock; see BranchStore."""
         parameters = {"older_than_seconds": older_than_seconds, "limit": limit, "after": after}
@@ -234,7 +267,7 @@ def _as_json(branch: Branch) -> str:
         "detail": branch.detail,
         "contended": branch.contended,
     }
-    return f'{json.dumps(columns)[:-1]}, "payload": {branch.payload or "null"}}}'
+    return f'{json.dumps(columns)[:-1]}, "payload": {branch.payload or "null"}, "memo": {branch.memo or "null"}}}'
 
 
 def _meaning(error: DBAPIError | PoolTimeoutError) -> Exception:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from two_phase import faults, metrics
 from two_phase.branches import Branch, BranchStore, Collision
+from two_phase.counters import Counters
 from two_phase.protocol import (
     Ballot,
     Prepare,
@@ -70,9 +71,17 @@ class _Answer:
     votes: list[Vote] = field(default_factory=list)
     acknowledged: list[TransactionId] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
+    counters: Counters | None = None
 
     def ballot(self) -> Ballot:
-        return Ballot.model_construct(votes=self.votes, acknowledged=self.acknowledged, violations=self.violations)
+        counters = self.counters
+        return Ballot.model_construct(
+            counter=counters.counter if counters else None,
+            log_seen=counters.log_seen if counters else 0,
+            votes=self.votes,
+            acknowledged=self.acknowledged,
+            violations=self.violations,
+        )
 
     def violation(self, transaction_id: TransactionId, detail: str) -> None:
         log.error("protocol violation: %s", detail, extra={"transaction_id": transaction_id})
@@ -113,6 +122,9 @@ class Participant(Generic[C, P]):
         ]
         ballots = [self._one_piece(piece) for piece in pieces]
         return Ballot(
+            # The first of them: a restored participant must not pass by the number of its pieces.
+            counter=min((ballot.counter for ballot in ballots if ballot.counter is not None), default=None),
+            log_seen=max((ballot.log_seen for ballot in ballots), default=0),
             votes=[vote for ballot in ballots for vote in ballot.votes],
             acknowledged=[each for ballot in ballots for each in ballot.acknowledged],
             violations=[each for ballot in ballots for each in ballot.violations],
@@ -136,13 +148,14 @@ class Participant(Generic[C, P]):
         for prepare in piece.prepares:
             refusal = Refused("not_accepted", "the participant could not process this branch")
             # Without its payload: that may be what the database cannot store.
-            branch = replace(_refusal(prepare, piece.generation, refusal), payload=None)
+            branch = replace(_refusal(prepare, piece.generation, refusal), payload=None, memo=None)
             with self.store.begin(forced=True) as connection:
                 known = self.store.find(connection, [prepare.transaction_id])
                 if known:
                     self.store.force(connection)
                 else:
                     self.store.add(connection, [branch])
+                self._count(connection, piece, answer, asked=False)
             answer.votes.append(known.get(prepare.transaction_id, branch).vote())
         return answer.ballot()
 
@@ -174,7 +187,17 @@ class Participant(Generic[C, P]):
         elif message.prepares:
             # Every vote was found, not written: it may leave only after a flush (rule 4).
             self.store.force(connection)
+        self._count(connection, message, answer, asked=not ids)
         return answer.ballot()
+
+    def _count(self, connection: C, message: Round, answer: _Answer, *, asked: bool) -> None:
+        """Count a forced round, last of all; a round with nothing in it asks whether we count."""
+        told = message.log_counter is not None
+        if not (message.prepares or told or asked):
+            return
+        counters = self.store.count(connection, forced=bool(message.prepares), log_counter=message.log_counter or 0)
+        if told or asked:
+            answer.counters = counters
 
     def _abort(
         self, connection: C, message: Round, aborts: list[TransactionId], known: dict[str, Branch], answer: _Answer
@@ -254,7 +277,12 @@ class Participant(Generic[C, P]):
 def _recorded(prepare: Prepare, generation: int, verdict: Taken | Refused) -> Branch:
     if isinstance(verdict, Refused):
         return _refusal(prepare, generation, verdict)
-    return Branch(prepare.transaction_id, State.PREPARED, generation, json.dumps(prepare.payload), verdict.facts)
+    payload = json.dumps(prepare.payload)
+    return Branch(prepare.transaction_id, State.PREPARED, generation, payload, verdict.facts, memo=_memo(prepare))
+
+
+def _memo(prepare: Prepare) -> str | None:
+    return None if prepare.memo is None else json.dumps(prepare.memo)
 
 
 def _refusal(prepare: Prepare, generation: int, refusal: Refused) -> Branch:
@@ -267,4 +295,5 @@ def _refusal(prepare: Prepare, generation: int, refusal: Refused) -> Branch:
         refusal.reason,
         refusal.detail,
         refusal.contended,
+        _memo(prepare),
     )

@@ -106,19 +106,34 @@ class Message(BaseModel):
 class Prepare(Message):
     """Ask a participant to make its branch durable.
 
-    ``instead_of`` names earlier attempts at the same order: the participant aborts them first.
+    ``instead_of`` names earlier attempts at the same order: the participant aborts them first. ``memo`` is kept with the branch
+    and means nothing to the participant: it is what a log that was lost needs to know again.
     """
 
     transaction_id: TransactionId
     payload: dict[str, Any]
     instead_of: list[TransactionId] = Field(default_factory=list, max_length=16)
+    memo: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a decision log has come: its generation, and how many forced writes it had made when it was last heard."""
+
+    generation: int
+    counter: int = 0
 
 
 class Round(Message):
-    """One request to one participant: ``aborts``, then ``commits``, then ``prepares``, in this order."""
+    """One request to one participant: ``aborts``, then ``commits``, then ``prepares``, in this order.
+
+    ``log_counter`` is how far the log had come when the round was sent, as far as its sender knows. Only a participant that
+    counts is told it; so is a ``memo``. Who counts says so in the answer to a round with nothing in it.
+    """
 
     version: int = PROTOCOL_VERSION
     generation: int = Field(ge=1, le=MAX_INTEGER)
+    log_counter: int | None = Field(default=None, ge=0, le=MAX_INTEGER)
     aborts: list[TransactionId] = Field(default_factory=list, max_length=ROUND_DECISIONS_MAX)
     commits: list[TransactionId] = Field(default_factory=list, max_length=ROUND_DECISIONS_MAX)
     prepares: list[Prepare] = Field(default_factory=list, max_length=ROUND_PREPARES_MAX)
@@ -143,9 +158,16 @@ class Violation(Message):
 
 
 class Ballot(Message):
-    """The answer to a round: ``votes`` on prepares, and the commits and aborts that are ``acknowledged``."""
+    """The answer to a round: ``votes`` on prepares, and the commits and aborts that are ``acknowledged``.
+
+    ``counter`` is how many forced rounds the participant has made, with this one: a participant that was restored from an older
+    backup is found by it, and one that does not count leaves it out. ``log_seen`` is the highest counter of the log that it has
+    seen: a log that was restored is found by it.
+    """
 
     version: int = PROTOCOL_VERSION
+    counter: int | None = Field(default=None, ge=0, le=MAX_INTEGER)
+    log_seen: int = Field(default=0, ge=0, le=MAX_INTEGER)
     votes: list[Vote] = Field(default_factory=list)
     acknowledged: list[TransactionId] = Field(default_factory=list)
     violations: list[Violation] = Field(default_factory=list)
@@ -159,9 +181,13 @@ class InDoubt(Message):
 
 
 class Question(Message):
-    """What a participant asks about its branches in doubt, by ``outcomes`` (which decides) or ``peek`` (which never does)."""
+    """What a participant asks about its branches in doubt, by ``outcomes`` (which decides) or ``peek`` (which never does).
+
+    ``log_seen`` is the highest counter of the log that it has seen: a log that is behind it answers for what it knows alone.
+    """
 
     version: int = PROTOCOL_VERSION
+    log_seen: int = Field(default=0, ge=0, le=MAX_INTEGER)
     transactions: list[InDoubt] = Field(max_length=ROUND_DECISIONS_MAX)
 
 

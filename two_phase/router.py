@@ -15,6 +15,7 @@ from two_phase.participant import Participant
 from two_phase.protocol import (
     PROTOCOL_VERSION,
     ROUND_BYTES_MAX,
+    Ballot,
     ProtocolViolation,
     Question,
     Round,
@@ -54,7 +55,9 @@ async def _message(request: Request, model: type[M]) -> M:
 
 
 def _answer(body: BaseModel) -> Response:
-    return Response(body.model_dump_json(), media_type="application/json")
+    # Who does not know of counters has not asked for them, and takes no message with members that it does not know.
+    unasked = {"counter", "log_seen"} if isinstance(body, Ballot) and body.counter is None else None
+    return Response(body.model_dump_json(exclude=unasked), media_type="application/json")
 
 
 def rounds(

@@ -8,7 +8,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import CheckConstraint, Engine, inspect
 
 #: Added to every participant by two_phase, with SQL of its own.
-_NOT_MODELLED = {"branches", "alembic_version"}
+_NOT_MODELLED = {"branches", "round_counters", "alembic_version"}
 SERVICES = ("order_service", "payment_service", "stock_service", "delivery_service")
 
 

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
-from two_phase.branches import BRANCHES_DDL_1
+from two_phase.branches import BRANCHES_DDL_1, BRANCHES_DDL_2
 from two_phase.protocol import Ballot, InDoubt, Outcomes, Question, Round
 from two_phase.sweep import Sweep
 
@@ -51,7 +51,7 @@ class Wrapping:
         script = folder / "wrapping.py"
         script.write_text("\n".join(_blocks("python")))
         with engine.begin() as connection:
-            connection.execute(text(BRANCHES_DDL_1))
+            connection.execute(text(BRANCHES_DDL_1 + BRANCHES_DDL_2))
             connection.execute(text("".join(_blocks("sql"))))
         self.app, self.sweep = runpy.run_path(str(script))["wrapping"](engine, KEY, log)
         self._engine = engine

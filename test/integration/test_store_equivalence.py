@@ -27,7 +27,7 @@ from simulation.fate import ChosenFate
 from simulation.log import LogDatabase
 from simulation.sessions import Sessions
 from simulation.store import MemoryBranchStore
-from two_phase.branches import BRANCHES_DDL_1, Branch, SqlBranchStore, bigint_array
+from two_phase.branches import BRANCHES_DDL_1, BRANCHES_DDL_2, Branch, SqlBranchStore, bigint_array
 from two_phase.coordinator import Transaction, judge
 from two_phase.participant import Participant
 from two_phase.protocol import Ballot, InDoubt, Prepare, Round, State, TransactionId, Vote
@@ -65,6 +65,7 @@ def prepare(sequence: int, name: str, *, amount: int = 1, instead_of: Sequence[s
         transaction_id=identity(sequence, name),
         payload={"user_id": sequence + 1, "amount": amount},
         instead_of=[identity(sequence, each) for each in instead_of],
+        memo={"key": f"{sequence}", "of": name} if sequence % 2 else None,
     )
 
 
@@ -83,13 +84,15 @@ def rounds(sequences: Sequence[tuple[int, Sequence[Callable[[int], dict[str, Any
         for number, messages in sequences:
             for part, said in messages[step](number).items():
                 contents[part] += said
-        yield Round(generation=1, **contents)
+        # Sometimes from a coordinator that does not count, and not always by one that has heard the newest.
+        yield Round(generation=1, log_counter=(None, 7, 3, 9, 9, 10)[step], **contents)
 
 
 def heard(ballot: Ballot) -> Any:
     """Return an answer without its order and its prose."""
     votes = {each.transaction_id: (each.prepared, each.reason, each.contended, each.facts) for each in ballot.votes}
-    return votes, set(ballot.acknowledged), {each.transaction_id: each.detail for each in ballot.violations}
+    violations = {each.transaction_id: each.detail for each in ballot.violations}
+    return votes, set(ballot.acknowledged), violations, ballot.counter, ballot.log_seen
 
 
 def standing(branches: Sequence[Branch]) -> Any:
@@ -102,6 +105,7 @@ def standing(branches: Sequence[Branch]) -> Any:
             each.facts,
             each.reason,
             each.contended,
+            each.memo and json.loads(each.memo),
         )
         for each in branches
     }
@@ -117,15 +121,18 @@ def test_every_sequence_of_messages_is_answered_alike(
     monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
     accounts = len(MESSAGES) ** length
     with participant_engine.begin() as connection:
-        for statement in (BRANCHES_DDL_1, ACCOUNTS):
+        for statement in (BRANCHES_DDL_1, BRANCHES_DDL_2, ACCOUNTS):
             connection.execute(text(statement))
         connection.execute(text("INSERT INTO accounts SELECT generate_series(1, :accounts), 1"), {"accounts": accounts})
     real: Participant[Any, Any] = Participant(
         SqlBranchStore(participant_engine), charge.Charge, charge.take, charge.give_back
     )
 
+    counted: dict[str, Any] = {}
     for users, group in groups(length):
-        disk = Disk("payment", ("branches", "accounts"))
+        disk = Disk("payment", ("branches", "counters", "accounts"))
+        # The counters are those of the whole database.
+        disk.tables["counters"] = counted
         disk.tables["accounts"].update(dict.fromkeys(users, 1))
         memory = MemoryBranchStore(disk, ChosenFate({}), lambda: 0.0, lambda: None)
         simulated: Participant[Any, Any] = Participant(memory, escrow.Charge, escrow.take_money, escrow.give_money_back)
@@ -142,8 +149,8 @@ def test_every_sequence_of_messages_is_answered_alike(
 def test_a_branch_is_in_doubt_alike_whatever_the_clock_does(participant_engine: Engine, jump_seconds: float) -> None:
     """Law 4: a clock that jumps costs an early question at most, and never lets a branch wait until it has caught up."""
     with participant_engine.begin() as connection:
-        connection.execute(text(BRANCHES_DDL_1))
-    disk = Disk("payment", ("branches",))
+        connection.execute(text(BRANCHES_DDL_1 + BRANCHES_DDL_2))
+    disk = Disk("payment", ("branches", "counters"))
     memory = MemoryBranchStore(disk, ChosenFate({}), lambda: 0.0, lambda: None)
     real = SqlBranchStore(participant_engine)
     branch = Branch(identity(1, "T"), State.PREPARED, 3, "{}")

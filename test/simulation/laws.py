@@ -64,7 +64,7 @@ class Laws:
             for change in changes:
                 if change[0] == "branches":
                     self._branch_changed(service, change)
-                else:
+                elif change[0] != "counters":
                     self._not_overdrawn(service, change)
 
         return changed

@@ -165,7 +165,7 @@ class SimulatedTransport:
     async def send(self, message: Round) -> Ballot:
         """Return the participant's ballot; raises Unavailable."""
         self._watch(message)
-        return Ballot.model_validate_json(await self._peer.call("round", message.model_dump_json()))
+        return Ballot.model_validate_json(await self._peer.call("round", message.model_dump_json(exclude_unset=True)))
 
 
 class SimulatedCoordinator:
@@ -184,4 +184,4 @@ class SimulatedCoordinator:
 
     async def _ask(self, verb: str, transactions: Sequence[InDoubt]) -> Outcomes:
         question = Question(transactions=list(transactions))
-        return Outcomes.model_validate_json(await self._peer.call(verb, question.model_dump_json()))
+        return Outcomes.model_validate_json(await self._peer.call(verb, question.model_dump_json(exclude_unset=True)))

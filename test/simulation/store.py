@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from simulation.disk import Disk, LocalTransaction
 from simulation.fate import Fate
 from two_phase.branches import BEFORE_ALL, Branch, Collision, Poison
+from two_phase.counters import Counters
 from two_phase.protocol import InDoubt, State, TransactionId, Unavailable
 
 _NO_ANSWER = "the database does not answer"
@@ -84,6 +85,30 @@ class MemoryBranchStore:
         """Make this local transaction count as a write."""
         connection.wrote = True
 
+    def count(self, connection: LocalTransaction, *, forced: bool, log_counter: int) -> Counters:
+        """Count this local transaction; see BranchStore."""
+        before = self._counters()
+        counters = Counters(before.counter + forced, max(before.log_seen, log_counter))
+        connection.put("counters", "only", counters)
+        return counters
+
+    def counters(self) -> Counters:
+        """Return the counters as they are."""
+        if self.disk.down:
+            raise Unavailable(_NO_ANSWER)
+        return self._counters()
+
+    def lift(self, counter: int) -> Counters:
+        """Bring the counter to ``counter`` at least, durably."""
+        with self.begin(forced=True) as connection:
+            before = self._counters()
+            connection.put("counters", "only", replace(before, counter=max(before.counter, counter)))
+        return self._counters()
+
+    def _counters(self) -> Counters:
+        counters: Counters = self.disk.tables["counters"].get("only", Counters(0, 0))
+        return counters
+
     def in_doubt(self, older_than_seconds: float, limit: int, after: TransactionId = BEFORE_ALL) -> list[InDoubt]:
         """Return branches in doubt for so long; see BranchStore."""
         if self.disk.down:
@@ -117,4 +142,7 @@ class MemoryBranchStore:
 def _stores_what_was_asked(transaction: LocalTransaction) -> bool:
     """Return whether something of a customer's is in it: a bare refusal is never what a database cannot store."""
     rows = transaction.rows("branches")
-    return any(table != "branches" or rows[key].branch.payload is not None for table, key, _ in transaction.changes)
+    return any(
+        table not in ("branches", "counters") or (table == "branches" and rows[key].branch.payload is not None)
+        for table, key, _ in transaction.changes
+    )

@@ -33,9 +33,9 @@ _REST_SECONDS = 20.0
 _SILENCE_SECONDS_MAX = 60.0
 _TABLES = {
     "order": ("orders", "keys", "claims", "log_state"),
-    "payment": ("branches", "accounts"),
-    "stock": ("branches", "products"),
-    "delivery": ("branches", "slots", "bookings"),
+    "payment": ("branches", "counters", "accounts"),
+    "stock": ("branches", "counters", "products"),
+    "delivery": ("branches", "counters", "slots", "bookings"),
 }
 
 

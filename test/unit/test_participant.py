@@ -39,7 +39,7 @@ class Place:
 
     def __init__(self) -> None:
         self.script: Any = Script()
-        self.disk = Disk("place", ("branches", "stock"))
+        self.disk = Disk("place", ("branches", "counters", "stock"))
         self.disk.tables["stock"]["units"] = 10
         self.store = MemoryBranchStore(self.disk, self.script, lambda: 0.0, lambda: self.disk.die(0))
         self.participant: Participant[Any, Ask] = Participant(self.store, Ask, self._take, self._give_back)

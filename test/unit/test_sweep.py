@@ -52,7 +52,7 @@ class Place:
 
     def __init__(self, branches: int) -> None:
         self.now = 100.0
-        self.disk = Disk("payment", ("branches", "accounts"))
+        self.disk = Disk("payment", ("branches", "counters", "accounts"))
         self.disk.tables["accounts"][1] = 1000
         #: What happens to a local transaction, by its number; the first one prepares.
         self.faults: dict[int, str] = {}
