@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from order_service.claims import Answered, Busy, Claimed, Claims, Reused, Wanted, digest_of
-from order_service.decision_log import OrderRecord, is_repeated, payloads_of, refusals_of
+from order_service.record import OrderRecord, is_repeated, memo_of, payloads_of, refusals_of
 from two_phase.coordinator import Transaction
 from two_phase.engine import Engine, Settled, Ticket
 from two_phase.protocol import Decision, TransactionId, Unavailable, new_transaction_id
@@ -163,9 +163,8 @@ class Checkout:
         """Return the answer, or None if the key went to somebody else and the log has to be asked again."""
         for attempt in range(1, ATTEMPTS_MAX + 1):
             record = self._record(wish, wanted, may_be_repeated=attempt < ATTEMPTS_MAX)
-            settled = await self._decided(
-                wanted, Transaction(transaction_id, payloads_of(record), instead_of, record), deadline
-            )
+            transaction = Transaction(transaction_id, payloads_of(record), instead_of, record, memo_of(record))
+            settled = await self._decided(wanted, transaction, deadline)
             if isinstance(settled, Pending):
                 return settled
             self._learn_prices(settled)

@@ -48,6 +48,7 @@ _TAKE_OVER = text("""
     WHERE user_id = :user_id AND idempotency_key = :key AND transaction_id = CAST(:holder AS uuid)
     RETURNING attempts
 """)
+_GENERATION = text("SELECT generation FROM log_state")
 _RELEASE = text("""
     UPDATE claims SET expires_at = clock_timestamp()
     WHERE user_id = :user_id AND idempotency_key = :key AND transaction_id = CAST(:transaction_id AS uuid)
@@ -145,7 +146,7 @@ class Claims:
         return self._take_over(connection, wanted, found.holder)
 
     def _take_over(self, connection: Connection, wanted: Wanted, holder: TransactionId) -> Standing:
-        generation = int(connection.execute(text("SELECT generation FROM log_state")).scalar_one())
+        generation = int(connection.execute(_GENERATION).scalar_one())
         fenced = self._log.ask(connection, [InDoubt(transaction_id=holder, generation=generation)])
         if fenced.get(holder) is Decision.CONFIRMED:
             return Answered(holder)

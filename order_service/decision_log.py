@@ -3,6 +3,9 @@
 Every write is one autocommitted statement, so that a coordinator frozen at any point holds no transaction open. Its winner is
 read in a second statement, because in the same one it is invisible; that read is a forced write of its own, because a row
 found is not a row flushed (rule 4).
+
+The same statement counts, and compares: a log of another generation, or one that was further when somebody saw it, writes
+nothing (rule 12). The counter is the sum over sixteen rows, for the reasons that ``two_phase.counters`` gives.
 """
 
 import asyncio
@@ -10,17 +13,18 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from threading import Lock
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
+from order_service.record import row_of, tombstone
 from two_phase import faults
 from two_phase.branches import id_array
 from two_phase.coordinator import Verdict
-from two_phase.decision_log import Recorded
-from two_phase.protocol import Decision, InDoubt, Outcomes, TransactionId
+from two_phase.decision_log import Recorded, Standing
+from two_phase.protocol import Decision, InDoubt, Outcomes, TransactionId, Unavailable
 
 T = TypeVar("T")
 
@@ -31,104 +35,139 @@ _REPEATS_MAX = 5
 _NOT_WRITTEN = {"40001", "40P01"}  # serialization failure, deadlock: nothing was written, the same insert is safe
 _LOCK_TIMEOUT = "55P03"
 
+# The slot is taken when all rows are in, so that two inserts never wait for each other crosswise.
 _DECIDE = text("""
     WITH level AS MATERIALIZED (
         SELECT set_config('synchronous_commit', :level, true), set_config('lock_timeout', :lock_timeout, true)
+    ), log AS MATERIALIZED (
+        SELECT generation, written FROM log_state, (SELECT CAST(sum(written) AS bigint) AS written FROM log_counters) AS sum
+        WHERE written >= :known
+    ), decided AS (
+        INSERT INTO orders (transaction_id, status, generation, user_id, slot_id, items, total, courier, refusals,
+                            idempotency_key, request_digest)
+        SELECT transaction_id, status, decision.generation, user_id, slot_id, items, total, courier, coalesce(refusals, '[]'),
+               idempotency_key, request_digest
+        FROM level, json_to_recordset(CAST(:rows AS json)) AS decision (
+            transaction_id uuid, status text, generation bigint, user_id bigint, slot_id bigint, items jsonb, total numeric,
+            courier text, refusals jsonb, idempotency_key text, request_digest text
+        )
+        JOIN log ON log.generation = decision.generation
+        ORDER BY transaction_id
+        ON CONFLICT DO NOTHING
+        RETURNING transaction_id::text, status
+    ), counted AS (
+        UPDATE log_counters SET written = log_counters.written + 1, heard = heard || (
+            SELECT coalesce(jsonb_object_agg(key, value), '{}') FROM jsonb_each(CAST(:heard AS jsonb))
+            WHERE CAST(value AS bigint) > coalesce(CAST(log_counters.heard->>key AS bigint), 0))
+        FROM log
+        WHERE :level = 'on' AND slot = (SELECT CAST(floor(random() * 16) AS smallint)) AND (SELECT count(*) FROM decided) > 0
+        RETURNING log.written + 1 AS written
     )
-    INSERT INTO orders (transaction_id, status, generation, user_id, slot_id, items, total, courier, refusals,
-                        idempotency_key, request_digest)
-    SELECT transaction_id, status, decision.generation, user_id, slot_id, items, total, courier, coalesce(refusals, '[]'),
-           idempotency_key, request_digest
-    FROM level, json_to_recordset(CAST(:rows AS json)) AS decision (
-        transaction_id uuid, status text, generation bigint, user_id bigint, slot_id bigint, items jsonb, total numeric,
-        courier text, refusals jsonb, idempotency_key text, request_digest text
-    )
-    JOIN log_state ON log_state.generation = decision.generation
-    ORDER BY transaction_id
-    ON CONFLICT DO NOTHING
-    RETURNING transaction_id::text, status
+    SELECT transaction_id, status, (SELECT written FROM counted) FROM decided
 """)
 _FOUND = text("""
     WITH forced AS MATERIALIZED (SELECT pg_logical_emit_message(true, 'two_phase', ''))
     SELECT transaction_id::text, status FROM forced, orders WHERE transaction_id = ANY (CAST(:ids AS uuid[]))
 """)
 _PEEK = text("SELECT transaction_id::text, status FROM orders WHERE transaction_id = ANY (CAST(:ids AS uuid[]))")
-_GENERATION = text("SELECT generation FROM log_state")
-
-
-@dataclass(frozen=True, slots=True)
-class OrderRecord:
-    """What the log keeps of an order beside its decision; ``items`` are dicts of product_id, quantity and price."""
-
-    user_id: int
-    slot_id: int
-    items: tuple[dict[str, int | None], ...]
-    key: str | None = None
-    digest: str | None = None
-    #: Another attempt follows where only a stale price or undecided orders stood in the way.
-    may_be_repeated: bool = True
-
-    @property
-    def total(self) -> int | None:
-        """The price of everything, or None while a price is unknown."""
-        amounts = [None if price is None else price * quantity for price, quantity in self.priced()]
-        return None if None in amounts else sum(amount for amount in amounts if amount is not None)
-
-    def priced(self) -> list[tuple[int | None, int]]:
-        """Return the price, if it is known, and the quantity of each item."""
-        return [(item["price"], item["quantity"] or 0) for item in self.items]
-
-
-def payloads_of(record: OrderRecord) -> dict[str, dict[str, Any]]:
-    """Return what each participant is asked for; the auditor holds their branches against the same."""
-    return {
-        # Without a price the order is refused by stock anyway, so nothing is asked of the account.
-        "payment": {"user_id": record.user_id, "amount": record.total or 0},
-        "stock": {"items": list(record.items)},
-        "delivery": {"slot_id": record.slot_id},
-    }
+_STANDING = text("""
+    SELECT generation, (SELECT CAST(sum(written) AS bigint) FROM log_counters),
+           (SELECT coalesce(jsonb_object_agg(participant, counter), '{}') FROM (
+                SELECT key AS participant, max(CAST(value AS bigint)) AS counter
+                FROM log_counters, jsonb_each_text(heard) GROUP BY key) AS highest),
+           (SELECT coalesce(jsonb_agg(participant), '[]') FROM restored_participants)
+    FROM log_state
+""")
+_WRITTEN = text("""
+    WITH forced AS MATERIALIZED (SELECT pg_logical_emit_message(true, 'two_phase', ''))
+    SELECT CAST(sum(written) AS bigint) FROM forced, log_counters
+""")
+_NOTE = text("INSERT INTO restored_participants (participant) VALUES (:participant) ON CONFLICT DO NOTHING")
 
 
 class SqlDecisionLog:
-    """The log of all replicas of order_service; blocking calls run in ``executor``."""
+    """The log of all replicas of order_service; blocking calls run in ``executor``.
 
-    def __init__(self, engine: Engine, executor: Executor) -> None:
+    One that is not ``opened`` tells what it has recorded, and decides nothing that it is asked about, until ``open``.
+    """
+
+    def __init__(self, engine: Engine, executor: Executor, *, opened: bool = True) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._executor = executor
+        self._opened = opened
+        self._known = 0
+        self._heeding = Lock()
 
-    async def generation(self) -> int:
-        """Return the log's generation."""
-        return await self.run(lambda connection: int(connection.execute(_GENERATION).scalar_one()))
+    @property
+    def known(self) -> int:
+        """How far the log had come, as far as this process knows."""
+        return self._known
 
-    async def decide(self, verdicts: Sequence[Verdict], generation: int) -> Mapping[TransactionId, Recorded]:
+    def heed(self, log_seen: int) -> None:
+        """Know that somebody has seen the log at ``log_seen``."""
+        with self._heeding:
+            self._known = max(self._known, log_seen)
+
+    def open(self) -> None:
+        """Decide what is asked about from now on."""
+        self._opened = True
+
+    async def standing(self) -> Standing:
+        """Return how far the log has come; see DecisionLog."""
+
+        def stands(connection: Connection) -> Standing:
+            generation, written, heard, restored = connection.execute(_STANDING).one()
+            if written > self._known:
+                # A counter that was read may be written and not flushed yet, and would then be seen to fall.
+                self.heed(connection.execute(_WRITTEN).scalar_one())
+            return Standing(generation, written, heard, frozenset(restored))
+
+        return await self.run(stands)
+
+    async def note_restored(self, participant: str) -> None:
+        """Let all replicas know that a participant was restored from an older backup."""
+        await self.run(lambda connection: connection.execute(_NOTE, {"participant": participant}))
+
+    async def decide(
+        self, verdicts: Sequence[Verdict], generation: int, heard: Mapping[str, int]
+    ) -> Mapping[TransactionId, Recorded]:
         """Write the verdicts, first writer wins; see DecisionLog."""
-        rows = [_row(verdict, generation) for verdict in verdicts]
+        rows = [row_of(verdict, generation) for verdict in verdicts]
         forced = any(row["status"] == Decision.CONFIRMED or row["idempotency_key"] for row in rows)
-        return await self.run(lambda connection: _decided(connection, rows, forced=forced))
+        return await self.run(lambda connection: self._decided(connection, rows, json.dumps(heard), forced=forced))
 
-    async def outcomes(self, transactions: Sequence[InDoubt]) -> Outcomes:
+    async def outcomes(self, transactions: Sequence[InDoubt], log_seen: int = 0) -> Outcomes:
         """Return the decisions on ``transactions``; one that is unknown is cancelled first, durably."""
-        decided = await self.run(lambda connection: self.ask(connection, transactions))
+        self.heed(log_seen)
+        work = self.ask if self._opened else self._told
+        decided = await self.run(lambda connection: work(connection, transactions))
         faults.crash_point("outcomes_durable")
         return _as_outcomes(decided)
 
     def ask(self, connection: Connection, transactions: Sequence[InDoubt]) -> dict[TransactionId, Decision]:
         """Return the decisions on ``transactions`` by an insert that waits for one in flight; one that hangs is left out."""
-        rows = [_tombstone(each.model_dump()) for each in transactions]
+        rows = [tombstone(each.model_dump()) for each in transactions]
         try:
-            _inserted(connection, rows, forced=True, lock_timeout=_ASK_LOCK_TIMEOUT)
+            self._inserted(connection, rows, forced=True, lock_timeout=_ASK_LOCK_TIMEOUT)
             answered = rows
         except DBAPIError as error:
             if _code(error) != _LOCK_TIMEOUT:
                 raise
-            answered = [row for row in rows if _inserted_alone(connection, row)]
+            answered = [row for row in rows if self._inserted_alone(connection, row)]
         return _read(connection, _FOUND, id_array([row["transaction_id"] for row in answered]))
 
-    async def peek(self, transactions: Sequence[InDoubt]) -> Outcomes:
+    def _told(self, connection: Connection, transactions: Sequence[InDoubt]) -> dict[TransactionId, Decision]:
+        return _read(connection, _FOUND, id_array([each.transaction_id for each in transactions]))
+
+    async def peek(self, transactions: Sequence[InDoubt], log_seen: int = 0) -> Outcomes:
         """Return the decisions recorded by now; only where there are any is a flush worth its while (rule 4)."""
+        self.heed(log_seen)
 
         def peeked(connection: Connection) -> dict[TransactionId, Decision]:
+            known = self._known
             recorded = _read(connection, _PEEK, id_array([each.transaction_id for each in transactions]))
+            if len(recorded) < len(transactions) and connection.execute(_STANDING).one()[1] < known:
+                raise Unavailable("the decision log was restored, and may have forgotten what it had told")
             return _read(connection, _FOUND, id_array(list(recorded))) if recorded else {}
 
         return _as_outcomes(await self.run(peeked))
@@ -142,101 +181,64 @@ class SqlDecisionLog:
 
         return await asyncio.get_running_loop().run_in_executor(self._executor, connected)
 
+    def _decided(
+        self, connection: Connection, rows: Sequence[dict[str, Any]], heard: str, *, forced: bool
+    ) -> dict[TransactionId, Recorded]:
+        """Insert ``rows``, and return what the log says of each; those that are not this log's are left out."""
+        written = self._inserted(connection, rows, heard, forced=forced, lock_timeout=_DECIDE_LOCK_TIMEOUT)
+        decided = {transaction_id: Recorded(decision) for transaction_id, decision in written.items()}
+        missing = [row for row in rows if row["transaction_id"] not in written]
+        if not missing:
+            return decided
+        found = _read(connection, _FOUND, id_array([row["transaction_id"] for row in missing]))
+        lost_key = [tombstone(row) for row in missing if row["transaction_id"] not in found and row["idempotency_key"]]
+        if lost_key:
+            # Another transaction has answered for this key: this one can only be cancelled, and then says so itself.
+            cancelled = self._decided(connection, lost_key, heard, forced=True)
+            found |= {transaction_id: row.decision for transaction_id, row in cancelled.items()}
+        return decided | {transaction_id: Recorded(decision, found=True) for transaction_id, decision in found.items()}
 
-def _decided(connection: Connection, rows: Sequence[dict[str, Any]], *, forced: bool) -> dict[TransactionId, Recorded]:
-    """Insert ``rows``, and return what the log says of each; those of another generation are left out."""
-    written = _inserted(connection, rows, forced=forced, lock_timeout=_DECIDE_LOCK_TIMEOUT)
-    decided = {transaction_id: Recorded(decision) for transaction_id, decision in written.items()}
-    missing = [row for row in rows if row["transaction_id"] not in written]
-    if not missing:
-        return decided
-    found = _read(connection, _FOUND, id_array([row["transaction_id"] for row in missing]))
-    lost_key = [_tombstone(row) for row in missing if row["transaction_id"] not in found and row["idempotency_key"]]
-    if lost_key:
-        # Another transaction has answered for this key: this one can only be cancelled, and then says so itself.
-        found |= {
-            transaction_id: row.decision for transaction_id, row in _decided(connection, lost_key, forced=True).items()
-        }
-    return decided | {transaction_id: Recorded(decision, found=True) for transaction_id, decision in found.items()}
-
-
-def _inserted_alone(connection: Connection, row: dict[str, Any]) -> bool:
-    """Ask about one transaction; one whose decision hangs in flight must not hold up the others."""
-    try:
-        _inserted(connection, [row], forced=True, lock_timeout="50ms")
-    except DBAPIError as error:
-        if _code(error) != _LOCK_TIMEOUT:
-            raise
-        return False
-    return True
-
-
-def _inserted(
-    connection: Connection, rows: Sequence[dict[str, Any]], *, forced: bool, lock_timeout: str
-) -> dict[TransactionId, Decision]:
-    parameters = {"rows": json.dumps(rows), "level": "on" if forced else "off", "lock_timeout": lock_timeout}
-    for repeat in range(_REPEATS_MAX):
+    def _inserted_alone(self, connection: Connection, row: dict[str, Any]) -> bool:
+        """Ask about one transaction; one whose decision hangs in flight must not hold up the others."""
         try:
-            return {row[0]: Decision(row[1]) for row in connection.execute(_DECIDE, parameters)}
+            self._inserted(connection, [row], forced=True, lock_timeout="50ms")
         except DBAPIError as error:
-            if _code(error) not in _NOT_WRITTEN or repeat == _REPEATS_MAX - 1:
+            if _code(error) != _LOCK_TIMEOUT:
                 raise
-            time.sleep(0.01 * (repeat + 1))
-    raise AssertionError("unreachable")
+            return False
+        return True
+
+    def _inserted(
+        self,
+        connection: Connection,
+        rows: Sequence[dict[str, Any]],
+        heard: str = "{}",
+        *,
+        forced: bool,
+        lock_timeout: str,
+    ) -> dict[TransactionId, Decision]:
+        parameters = {
+            "rows": json.dumps(rows),
+            "known": self._known,
+            "heard": heard,
+            "level": "on" if forced else "off",
+            "lock_timeout": lock_timeout,
+        }
+        for repeat in range(_REPEATS_MAX):
+            try:
+                written = connection.execute(_DECIDE, parameters).all()
+            except DBAPIError as error:
+                if _code(error) not in _NOT_WRITTEN or repeat == _REPEATS_MAX - 1:
+                    raise
+                time.sleep(0.01 * (repeat + 1))
+                continue
+            self.heed(max((row[2] or 0 for row in written), default=0))
+            return {row[0]: Decision(row[1]) for row in written}
+        raise AssertionError("unreachable")
 
 
 def _read(connection: Connection, statement: Any, ids: str) -> dict[TransactionId, Decision]:
     return {row[0]: Decision(row[1]) for row in connection.execute(statement, {"ids": ids})}
-
-
-def is_repeatable(verdict: Verdict) -> bool:
-    """Return whether nothing but a stale price or undecided orders stood in this order's way (rules 9 and 11)."""
-    refusals = verdict.refusals.values()
-    stale_price = any(vote.reason == "price_changed" for vote in refusals)
-    return bool(refusals) and (stale_price or all(vote.contended for vote in refusals))
-
-
-def is_repeated(verdict: Verdict) -> bool:
-    """Return whether another attempt follows, which the customer hears of instead of this one."""
-    return verdict.transaction.record.may_be_repeated and is_repeatable(verdict) and not verdict.silent
-
-
-def refusals_of(verdict: Verdict) -> list[dict[str, str | None]]:
-    """Return the refusals as the customer sees them; none if this is no final answer."""
-    if is_repeated(verdict) or (verdict.silent and is_repeatable(verdict)):
-        return []
-    return [{"participant": name, "reason": vote.reason, "detail": vote.detail} for name, vote in verdict.refusals.items()]
-
-
-def _row(verdict: Verdict, generation: int) -> dict[str, Any]:
-    transaction_id, record = verdict.transaction.transaction_id, verdict.transaction.record
-    bare = {"transaction_id": transaction_id, "generation": generation}
-    if is_repeated(verdict):
-        # The customer hears of the next attempt alone, so this one leaves no order to look at.
-        return _tombstone(bare)
-    confirmed = verdict.decision is Decision.CONFIRMED
-    refusals = refusals_of(verdict)
-    final = confirmed or bool(refusals)
-    return bare | {
-        "status": verdict.decision,
-        "user_id": record.user_id,
-        "slot_id": record.slot_id,
-        "items": record.items,
-        "total": record.total,
-        "courier": str(verdict.votes["delivery"].facts.get("courier", "")) if confirmed else None,
-        "refusals": refusals,
-        "idempotency_key": record.key if final else None,
-        "request_digest": record.digest if final else None,
-    }
-
-
-def _tombstone(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "transaction_id": row["transaction_id"],
-        "generation": row["generation"],
-        "status": Decision.CANCELLED,
-        "idempotency_key": None,
-    }
 
 
 def _as_outcomes(decided: Mapping[TransactionId, Decision]) -> Outcomes:

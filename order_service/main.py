@@ -27,7 +27,8 @@ def create_service(settings: OrderSettings) -> Service:
     """Return the service, ready to be served."""
     database = connect(settings.database_url, NAME, pool_size=settings.database_pool_size)
     status = Status(database)
-    decision_log = SqlDecisionLog(database, ThreadPoolExecutor(settings.database_pool_size, "decision-log"))
+    executor = ThreadPoolExecutor(settings.database_pool_size, "decision-log")
+    decision_log = SqlDecisionLog(database, executor, opened=False)
     peers = _peers(settings)
     engine = Engine([Lane(name, HttpTransport(peer)) for name, peer in peers.items()], decision_log, settings.limits())
     claims = Claims(decision_log, patience_seconds=settings.client_deadline_seconds)

@@ -1,4 +1,4 @@
-"""What exists: orders (the decision log), claims on idempotency keys, and the generation of the log.
+"""What exists: orders (the decision log), claims on idempotency keys, the generation of the log, and its counters.
 
 The order row *is* the decision. It is inserted once and never changed, which a trigger holds; a transaction without a row is
 undecided, and stays open until somebody inserts one.
@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, DateTime, Index, Numeric, Text, text
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, DateTime, Index, Numeric, SmallInteger, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -82,3 +82,23 @@ class LogState(Base):
 
     only_row: Mapped[bool] = mapped_column(Boolean, primary_key=True, server_default=text("true"))
     generation: Mapped[int] = mapped_column(BigInteger, server_default="1")
+
+
+class LogCounter(Base):
+    """A part of the log's counter, by which a restored log is noticed, and what it has heard of its participants' (rule 12)."""
+
+    __tablename__ = "log_counters"
+    __table_args__ = (CheckConstraint("slot BETWEEN 0 AND 15", name="counter_has_sixteen_slots"),)
+
+    slot: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    written: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    heard: Mapped[dict[str, int]] = mapped_column(JSONB, server_default="{}")
+
+
+class RestoredParticipant(Base):
+    """A participant that was restored from an older backup, and gets no orders until it is reconciled."""
+
+    __tablename__ = "restored_participants"
+
+    participant: Mapped[str] = mapped_column(Text, primary_key=True)
+    noticed_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=text("clock_timestamp()"))

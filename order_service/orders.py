@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from order_service.decision_log import OrderRecord, payloads_of
+from order_service.record import OrderRecord, payloads_of
 from two_phase.protocol import TransactionId
 
 _COLUMNS = "transaction_id::text AS order_id, status, user_id, items, total, slot_id, courier, refusals"

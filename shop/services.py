@@ -76,7 +76,7 @@ class Services:
 
     def round(self, name: str, message: Round) -> Ballot:
         """Send a round to a participant."""
-        return Ballot.model_validate(self._answer("POST", name, ROUND_PATH, json=message.model_dump()))
+        return Ballot.model_validate(self._answer("POST", name, ROUND_PATH, json=message.model_dump(exclude_unset=True)))
 
     def _items(self, name: str, path: str, parameters: dict[str, Any]) -> list[Row]:
         return list(self._answer("GET", name, path, params=parameters)["items"])

@@ -118,10 +118,15 @@ class HttpCoordinator:
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
 
-    async def outcomes(self, transactions: Sequence[InDoubt]) -> Outcomes:
+    async def outcomes(self, transactions: Sequence[InDoubt], log_seen: int) -> Outcomes:
         """Return decisions, after deciding what was undecided; raises Unavailable."""
-        return await self._peer.call(OUTCOMES_PATH, Question(transactions=list(transactions)), Outcomes)
+        return await self._peer.call(OUTCOMES_PATH, question_about(transactions, log_seen), Outcomes)
 
-    async def peek(self, transactions: Sequence[InDoubt]) -> Outcomes:
+    async def peek(self, transactions: Sequence[InDoubt], log_seen: int) -> Outcomes:
         """Return the decisions that are recorded by now; raises Unavailable."""
-        return await self._peer.call(PEEK_PATH, Question(transactions=list(transactions)), Outcomes)
+        return await self._peer.call(PEEK_PATH, question_about(transactions, log_seen), Outcomes)
+
+
+def question_about(transactions: Sequence[InDoubt], log_seen: int) -> Question:
+    """Return a question; a log that has told nothing of its counter is told nothing either."""
+    return Question(transactions=list(transactions), **{"log_seen": log_seen} if log_seen else {})

@@ -16,13 +16,14 @@ class Transaction:
     """What the coordinator asks for: one payload per participant, all of them or none.
 
     ``instead_of`` names earlier attempts, which the participants abort first; ``record`` is what the decision log keeps
-    beside the decision and means nothing to the protocol.
+    beside the decision, and ``memo`` what the participants keep of that beside their branches: both mean nothing to the protocol.
     """
 
     transaction_id: TransactionId
     payloads: Mapping[str, Mapping[str, Any]]
     instead_of: tuple[TransactionId, ...] = ()
     record: Any = None
+    memo: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

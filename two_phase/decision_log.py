@@ -5,7 +5,7 @@ durable. And what it returns is what the log *says*, which may differ from what 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from two_phase.coordinator import Verdict
@@ -23,28 +23,63 @@ class Recorded:
     found: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far the log has come, and what it knows of its participants.
+
+    The ``generation`` rises when the log has been reconciled after it was restored from an older backup; ``written`` counts forced
+    writes. ``heard`` is the highest counter that was heard from each participant, and ``restored`` are those that were restored
+    and wait for their reconciliation.
+    """
+
+    generation: int
+    written: int
+    heard: Mapping[str, int] = field(default_factory=dict)
+    restored: frozenset[str] = frozenset()
+
+
 class DecisionLog(Protocol):
     """The log of one coordinator, shared by all its replicas."""
 
-    async def generation(self) -> int:
-        """Return the log's generation, which rises when the log is restored from an older backup."""
+    @property
+    def known(self) -> int:
+        """How far the log had come, as far as this process knows: it writes nothing if it is behind that (rule 12)."""
         ...
 
-    async def decide(self, verdicts: Sequence[Verdict], generation: int) -> Mapping[TransactionId, Recorded]:
+    def heed(self, log_seen: int) -> None:
+        """Know that somebody has seen the log at ``log_seen``."""
+        ...
+
+    def open(self) -> None:
+        """Answer questions about unknown transactions from now on: those who may have seen more have been heard."""
+        ...
+
+    async def standing(self) -> Standing:
+        """Return how far the log has come."""
+        ...
+
+    async def note_restored(self, participant: str) -> None:
+        """Let all replicas know that a participant was restored from an older backup."""
+        ...
+
+    async def decide(
+        self, verdicts: Sequence[Verdict], generation: int, heard: Mapping[str, int]
+    ) -> Mapping[TransactionId, Recorded]:
         """Write the verdicts, each unless its transaction is decided already; return what the log says of each.
 
-        ``generation`` is the log's generation in which these transactions began.
+        ``generation`` is the log's generation in which these transactions began; ``heard`` is the highest counter that was
+        heard from each participant, to be kept.
 
         After it returns the decisions may be told. A transaction that is missing in the answer is not this log's to decide
-        (it was begun by another generation): nothing was written, and a human is needed. If it raises, nothing is known:
-        the same call may be repeated, and tells the truth once it returns.
+        (it was begun by another generation, or by a log that had come further): nothing was written, and a human is needed. If it
+        raises, nothing is known: the same call may be repeated, and tells the truth once it returns.
         """
         ...
 
-    async def outcomes(self, transactions: Sequence[InDoubt]) -> Outcomes:
+    async def outcomes(self, transactions: Sequence[InDoubt], log_seen: int = 0) -> Outcomes:
         """Return the decisions on ``transactions``; one that is unknown is cancelled first, durably, so that it stays so."""
         ...
 
-    async def peek(self, transactions: Sequence[InDoubt]) -> Outcomes:
-        """Return the decisions recorded by now, and write nothing."""
+    async def peek(self, transactions: Sequence[InDoubt], log_seen: int = 0) -> Outcomes:
+        """Return the decisions recorded by now, and write nothing; raises Unavailable where a log that is behind would guess."""
         ...

@@ -20,7 +20,8 @@ from two_phase import faults, metrics
 from two_phase.coordinator import Transaction, Verdict, judge
 from two_phase.decision_log import DecisionLog, Recorded
 from two_phase.lane import Lane
-from two_phase.protocol import Decision, Prepare, TransactionId, Unavailable, Vote
+from two_phase.protocol import Decision, Mark, Prepare, TransactionId, Unavailable, Vote
+from two_phase.restores import Restores
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ class Limits:
     expected_seconds: float = 0.1
     #: How long a transaction may wait in the queue and still be worth starting.
     patience_seconds: float = 2.0
+    #: How long, after the start, a silent participant may keep questions about unknown transactions without an answer.
+    greeting_seconds: float = 10.0
 
 
 @dataclass(slots=True, eq=False)
@@ -88,7 +91,7 @@ class Engine:
         self._background: set[asyncio.Task[None]] = set()
         self._expected: set[asyncio.Future[None]] = set()
         self._unsure = 0
-        self._generation = 0
+        self._restores = Restores(lanes, decision_log, greeting_seconds=limits.greeting_seconds)
 
     def submit(self, transaction: Transaction) -> Ticket:
         """Queue a transaction; raises Unavailable at once when the engine has all that it can bear."""
@@ -117,18 +120,18 @@ class Engine:
             coming.set_result(None)
 
     def check_room(self) -> None:
-        """Raise Unavailable if the engine has all that it can bear, as ``submit`` would."""
-        if not self._generation:
-            raise Unavailable("the service is starting")
+        """Raise Unavailable if the engine can bear no more, or nothing at all for now, as ``submit`` would."""
+        if obstacle := self._restores.obstacle():
+            raise Unavailable(obstacle)
         if len(self._queue) >= self._limits.queue or self._unsure >= self._limits.unsure:
             raise Unavailable("too many orders are under way")
 
     async def run(self) -> None:
         """Work until cancelled."""
-        self._generation = await self._log.generation()
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._restores.watch())
             for lane in self._lanes.values():
-                group.create_task(lane.deliver(self._generation))
+                group.create_task(lane.deliver(self._restores.mark))
             while True:
                 await self._arrival.wait()
                 await self._all_here()
@@ -169,21 +172,26 @@ class Engine:
     async def _one_batch(self, batch: list[Ticket]) -> None:
         if not batch:
             return
+        if obstacle := self._restores.obstacle():
+            for ticket in batch:
+                _fail(ticket, Unavailable(obstacle))
+            return
         metrics.BATCH.observe(len(batch))
         faults.crash_point("prepares_not_left")
-        votes = await self._ask_everybody(batch)
+        mark = self._restores.mark()
+        votes = await self._ask_everybody(batch, mark)
         verdicts = [_verdict(ticket, votes) for ticket in batch]
         faults.crash_point("all_votes_in")
         for ticket, verdict in zip(batch, verdicts, strict=True):
             ticket.confirm_sent = verdict.decision is Decision.CONFIRMED
-        await self._decide(batch, verdicts)
+        await self._decide(batch, verdicts, mark.generation)
 
-    async def _ask_everybody(self, batch: Sequence[Ticket]) -> Mapping[str, Mapping[TransactionId, Vote]]:
+    async def _ask_everybody(self, batch: Sequence[Ticket], mark: Mark) -> Mapping[str, Mapping[TransactionId, Vote]]:
         async def ask(lane: Lane) -> Mapping[TransactionId, Vote]:
-            prepares = [_prepare(ticket.transaction, lane.name) for ticket in batch]
+            prepares = [_prepare(ticket.transaction, lane) for ticket in batch]
             try:
                 async with asyncio.timeout(self._limits.prepare_seconds):
-                    votes = await lane.ask(prepares, self._generation)
+                    votes = await lane.ask(prepares, mark)
             except (Unavailable, TimeoutError) as silence:
                 log.warning("no vote from %s", lane.name, extra={"why": str(silence), "transactions": len(prepares)})
                 return {}
@@ -193,13 +201,17 @@ class Engine:
         answers = await asyncio.gather(*(ask(lane) for lane in self._lanes.values()))
         return dict(zip(self._lanes, answers, strict=True))
 
-    async def _decide(self, batch: Sequence[Ticket], verdicts: Sequence[Verdict]) -> None:
-        asking = asyncio.ensure_future(self._log.decide(verdicts, self._generation))
+    def _write(self, verdicts: Sequence[Verdict], generation: int) -> "asyncio.Future[Mapping[TransactionId, Recorded]]":
+        self._restores.heed()
+        return asyncio.ensure_future(self._log.decide(verdicts, generation, self._restores.heard()))
+
+    async def _decide(self, batch: Sequence[Ticket], verdicts: Sequence[Verdict], generation: int) -> None:
+        asking = self._write(verdicts, generation)
         try:
             recorded = await asyncio.wait_for(asyncio.shield(asking), self._limits.decision_seconds)
         except Exception as failure:  # noqa: BLE001 - whatever it was, only the log knows now
             log.warning("the decision log gave no answer", extra={"why": str(failure), "transactions": len(batch)})
-            self._spawn(self._learn(batch, verdicts, asking))
+            self._spawn(self._learn(batch, verdicts, generation, asking))
             return
         faults.crash_point("decision_durable")
         self._tell(batch, verdicts, recorded)
@@ -208,6 +220,7 @@ class Engine:
         self,
         batch: Sequence[Ticket],
         verdicts: Sequence[Verdict],
+        generation: int,
         asking: "asyncio.Future[Mapping[TransactionId, Recorded]]",
     ) -> None:
         """Repeat the same insert until the log tells what became of the first one (rule 3).
@@ -228,7 +241,7 @@ class Engine:
                 await asyncio.sleep(pause_seconds)
             pause_seconds = min(1.0, pause_seconds * 2)
             if len(under_way) < ATTEMPTS_UNDER_WAY_MAX:
-                under_way.append(asyncio.ensure_future(self._log.decide(verdicts, self._generation)))
+                under_way.append(self._write(verdicts, generation))
         for attempt in under_way:
             attempt.add_done_callback(_let_go)
         self._unsure -= len(batch)
@@ -248,7 +261,8 @@ class Engine:
 
     def _settle(self, ticket: Ticket, verdict: Verdict, recorded: Recorded | None) -> None:
         if recorded is None:
-            log.error("the log is of another generation", extra={"transaction_id": verdict.transaction.transaction_id})
+            log.error("the log was restored", extra={"transaction_id": verdict.transaction.transaction_id})
+            self._restores.log_is_behind()
             _fail(ticket, Unavailable("the decision log was restored; orders wait for its reconciliation"))
         elif not ticket.outcome.done():
             ticket.outcome.set_result(Settled(recorded.decision, verdict, found=recorded.found))
@@ -259,12 +273,14 @@ class Engine:
         task.add_done_callback(self._background.discard)
 
 
-def _prepare(transaction: Transaction, participant: str) -> Prepare:
+def _prepare(transaction: Transaction, lane: Lane) -> Prepare:
+    memo: dict[str, Any] = {"memo": dict(transaction.memo)} if transaction.memo is not None and lane.counts else {}
     # The participant checks what it receives. To check our own words as well, thrice per order, cost a fifth of our time.
     return Prepare.model_construct(
         transaction_id=transaction.transaction_id,
-        payload=dict(transaction.payloads[participant]),
+        payload=dict(transaction.payloads[lane.name]),
         instead_of=list(transaction.instead_of),
+        **memo,
     )
 
 

@@ -7,14 +7,15 @@ is bounded: what falls off its end is learnt by the participant's own sweep.
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 from two_phase import faults, metrics
 from two_phase.protocol import (
     ROUND_DECISIONS_MAX,
     Ballot,
     Decision,
+    Mark,
     Prepare,
     ProtocolViolation,
     Round,
@@ -48,6 +49,15 @@ class Lane:
         self._unheard: dict[TransactionId, Decision] = {}
         self._in_flight: set[TransactionId] = set()
         self._something_to_tell = asyncio.Event()
+        #: The participant has answered since this process started, and whether it counts its forced rounds.
+        self.greeted = False
+        self.counts = False
+        #: The highest counter that was heard from it, and the highest counter of the log that it has seen.
+        self.heard = 0
+        self.log_seen = 0
+        #: It was restored from an older backup: what it votes counts for nothing until it is reconciled.
+        self.restored = False
+        self._reconciliations = 0
 
     @property
     def unheard(self) -> int:
@@ -61,46 +71,88 @@ class Lane:
             self._unheard.pop(next(iter(self._unheard)))
         self._look_for_something_to_tell()
 
-    async def ask(self, prepares: Sequence[Prepare], generation: int) -> Mapping[TransactionId, Vote]:
+    def is_reconciled(self, heard: int) -> None:
+        """Trust the participant again, beginning with the counter that the log has kept."""
+        self._reconciliations += 1
+        self.restored = False
+        self.heard = heard
+
+    async def greet(self, mark: Mark) -> None:
+        """Ask how far the participant has come, and how far it has seen the log come; raises Unavailable."""
+        heard, reconciliations = self.heard, self._reconciliations
+        ballot = await self._sent(Round.model_construct(generation=mark.generation))
+        self.greeted = True
+        self._count(ballot, heard, reconciliations)
+
+    async def ask(self, prepares: Sequence[Prepare], mark: Mark) -> Mapping[TransactionId, Vote]:
         """Send the prepares with all that is unheard, and return the votes on them; raises Unavailable."""
-        ballot = await self._exchange(generation, prepares)
+        ballot = await self._exchange(mark, prepares)
         asked = {prepare.transaction_id for prepare in prepares}
         return {vote.transaction_id: vote for vote in ballot.votes if vote.transaction_id in asked}
 
-    async def deliver(self, generation: int) -> None:
+    async def deliver(self, mark: Callable[[], Mark]) -> None:
         """Tell what no round of prepares has carried, for as long as the process lives."""
         pause_seconds = self._linger_seconds
         while True:
             await self._something_to_tell.wait()
             await asyncio.sleep(pause_seconds)
             try:
-                await self._exchange(generation, ())
+                await self._exchange(mark(), ())
                 pause_seconds = self._linger_seconds
             except Unavailable as failure:
                 pause_seconds = min(RETRY_SECONDS_MAX, pause_seconds * 2)
                 log.info("decisions wait for their participant", extra={"participant": self.name, "why": failure.detail})
 
-    async def _exchange(self, generation: int, prepares: Sequence[Prepare]) -> Ballot:
+    async def _exchange(self, mark: Mark, prepares: Sequence[Prepare]) -> Ballot:
         decisions = self._take_along()
         if not decisions and not prepares:
             return Ballot()
+        counting: dict[str, Any] = {"log_counter": mark.counter} if self.counts else {}
         message = Round.model_construct(
-            generation=generation,
+            generation=mark.generation,
             aborts=[each for each, decision in decisions if decision is Decision.CANCELLED],
             commits=[each for each, decision in decisions if decision is Decision.CONFIRMED],
             prepares=list(prepares),
+            **counting,
         )
-        metrics.ROUNDS.labels(self.name).inc()
+        heard, reconciliations = self.heard, self._reconciliations
         try:
-            ballot = await self._transport.send(message)
+            ballot = await self._sent(message)
             self._heard(ballot)
-        except Unavailable:
-            metrics.ROUNDS_FAILED.labels(self.name).inc()
-            raise
         finally:
             self._in_flight.difference_update(each for each, _ in decisions)
             self._look_for_something_to_tell()
+        self._count(ballot, heard + bool(prepares), reconciliations)
+        if prepares and ballot.counter is not None:
+            # Only what a forced round says is durable.
+            self.heard = max(self.heard, ballot.counter)
         return ballot
+
+    async def _sent(self, message: Round) -> Ballot:
+        metrics.ROUNDS.labels(self.name).inc()
+        try:
+            return await self._transport.send(message)
+        except Unavailable:
+            metrics.ROUNDS_FAILED.labels(self.name).inc()
+            raise
+
+    def _count(self, ballot: Ballot, at_least: int, reconciliations: int) -> None:
+        """Look at the counters of a ballot; raises Unavailable for one from a database that has fallen back."""
+        if ballot.counter is None:
+            return
+        self.counts = True
+        self.log_seen = max(self.log_seen, ballot.log_seen)
+        if ballot.counter >= at_least:
+            return
+        # A ballot that was under way while the participant was reconciled says nothing of today.
+        if reconciliations == self._reconciliations and not self.restored:
+            self.restored = True
+            log.error(
+                "%s was restored from an older backup",
+                self.name,
+                extra={"participant": self.name, "counter": ballot.counter, "expected": at_least},
+            )
+        raise Unavailable(f"{self.name} was restored from an older backup")
 
     def _take_along(self) -> list[tuple[TransactionId, Decision]]:
         waiting = [each for each in self._unheard.items() if each[0] not in self._in_flight][:ROUND_DECISIONS_MAX]

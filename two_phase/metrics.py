@@ -20,6 +20,11 @@ UNSURE = Gauge("two_phase_unsure", "Decisions sent to the log whose fate is not 
 VOTES = Counter("two_phase_votes", "Votes given", ["vote"])
 VIOLATIONS = Counter("two_phase_violations", "Protocol violations: each is a bug, and calls a human")
 COLLISIONS = Counter("two_phase_collisions", "Local transactions that were repeated after a deadlock or a lost race")
+RESTORED = Gauge(
+    "two_phase_restored",
+    "1 while a database that was restored from an older backup waits for its reconciliation",
+    ["database"],
+)
 SWEPT = Counter("two_phase_swept", "Branches resolved by asking the coordinator")
 
 

@@ -109,13 +109,13 @@ def coordinator_routes(decision_log: DecisionLog, decisions: Decisions | None = 
     async def outcomes(request: Request) -> Response:
         """Tell the decisions on the transactions asked about; an unknown one is cancelled first."""
         question = await _message(request, Question)
-        return _answer(await decision_log.outcomes(question.transactions))
+        return _answer(await decision_log.outcomes(question.transactions, question.log_seen))
 
     @router.post(PEEK_PATH)
     async def peek(request: Request) -> Response:
         """Tell the decisions that are recorded by now."""
         question = await _message(request, Question)
-        return _answer(await decision_log.peek(question.transactions))
+        return _answer(await decision_log.peek(question.transactions, question.log_seen))
 
     @router.get(DECISIONS_PATH)
     async def decisions_(limit: Limit = 100, after: TransactionId = BEFORE_ALL) -> dict[str, object]:

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from two_phase import faults, metrics
 from two_phase.branches import BEFORE_ALL
+from two_phase.counters import Counters
 from two_phase.participant import Participant
 from two_phase.protocol import InDoubt, Outcomes, Round, TransactionId, Unavailable
 
@@ -27,11 +28,11 @@ QUESTIONS_PER_SWEEP = 40
 class Coordinator(Protocol):
     """Whom a participant asks about its branches in doubt."""
 
-    async def outcomes(self, transactions: Sequence[InDoubt]) -> Outcomes:
+    async def outcomes(self, transactions: Sequence[InDoubt], log_seen: int) -> Outcomes:
         """Return decisions, after deciding what was undecided; raises Unavailable."""
         ...
 
-    async def peek(self, transactions: Sequence[InDoubt]) -> Outcomes:
+    async def peek(self, transactions: Sequence[InDoubt], log_seen: int) -> Outcomes:
         """Return the decisions that are recorded by now; raises Unavailable."""
         ...
 
@@ -77,7 +78,7 @@ class Sweep:
             # Goes past what has no answer yet, which may be more than one question holds.
             after = question[-1].transaction_id
             faults.crash_point("sweep_not_asked")
-            outcomes = await self._coordinator.outcomes(question)
+            outcomes = await self._coordinator.outcomes(question, await self._log_seen())
             faults.crash_point("sweep_answered")
             settled = await self._apply(_decided(question, outcomes))
             metrics.SWEPT.inc(settled)
@@ -92,6 +93,11 @@ class Sweep:
         )
         return found
 
+    async def _log_seen(self) -> int:
+        """Return how far we have seen the log come, so that one that was restored does not decide what it has forgotten."""
+        counters: Counters = await self._run(self._participant.store.counters)
+        return counters.log_seen
+
     async def peek(self, question: Sequence[InDoubt]) -> None:
         """Apply what the coordinator has recorded about ``question`` by now.
 
@@ -99,7 +105,7 @@ class Sweep:
         """
         for start in range(0, len(question), QUESTION_MAX):
             part = question[start : start + QUESTION_MAX]
-            decided = _decided(part, await self._coordinator.peek(part))
+            decided = _decided(part, await self._coordinator.peek(part, await self._log_seen()))
             if await self._apply(decided) < len(decided.aborts) + len(decided.commits):
                 raise Unavailable("a decision could not be applied")
 

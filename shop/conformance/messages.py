@@ -139,7 +139,12 @@ def _round(trial: Trial, prepared: TransactionId) -> dict[str, Any]:
     """Return a good round, to be spoilt: it would abort what is ``prepared``, so that it can be seen whether it was applied."""
     prepare = trial.new()
     trial.opened([prepare.transaction_id])
-    return {"version": 1, "generation": trial.wire.generation, "aborts": [prepared], "prepares": [prepare.model_dump()]}
+    return {
+        "version": 1,
+        "generation": trial.wire.generation,
+        "aborts": [prepared],
+        "prepares": [prepare.model_dump(exclude_unset=True)],
+    }
 
 
 def _malformed(trial: Trial, prepared: TransactionId) -> Iterable[str]:

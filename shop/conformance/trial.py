@@ -82,9 +82,15 @@ class Trial:
         prepares: Sequence[Prepare] = (),
     ) -> Ballot:
         """Send a round and return its ballot; raises Broken where no answer comes, and NotTried where it is ill-formed."""
-        message = Round(generation=self.wire.generation, aborts=list(aborts), commits=list(commits), prepares=list(prepares))
+        message = Round(
+            version=PROTOCOL_VERSION,
+            generation=self.wire.generation,
+            aborts=list(aborts),
+            commits=list(commits),
+            prepares=list(prepares),
+        )
         self.opened([prepare.transaction_id for prepare in prepares])
-        ballot = self._read(message, self.wire.post(message.model_dump_json()))
+        ballot = self._read(message, self.wire.post(message.model_dump_json(exclude_unset=True)))
         self._note(message, ballot)
         return ballot
 

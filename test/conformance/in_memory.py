@@ -67,7 +67,7 @@ class MemoryParticipant:
 
     def written(self, ballot: Ballot) -> str:
         """Return the ballot as it travels."""
-        return ballot.model_dump_json()
+        return ballot.model_dump_json(exclude={"counter", "log_seen"})
 
     def listed(self, query: httpx.QueryParams) -> list[dict[str, Any]]:
         """Return the branches asked for."""

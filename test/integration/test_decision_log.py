@@ -11,10 +11,11 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError
 
 from order_service.claims import Answered, Busy, Claimed, Claims, Reused, Wanted
-from order_service.decision_log import OrderRecord, SqlDecisionLog
+from order_service.decision_log import SqlDecisionLog
+from order_service.record import OrderRecord
 from two_phase.coordinator import Transaction, Verdict, judge
 from two_phase.decision_log import Recorded
-from two_phase.protocol import Decision, InDoubt, TransactionId, Vote, new_transaction_id
+from two_phase.protocol import Decision, InDoubt, TransactionId, Unavailable, Vote, new_transaction_id
 
 PARTICIPANTS = ("payment", "stock", "delivery")
 RECORD = OrderRecord(1, 1, ({"product_id": 1, "quantity": 2, "price": 10},), may_be_repeated=False)
@@ -52,7 +53,7 @@ async def test_the_first_decision_wins_and_the_second_obeys(decision_log: SqlDec
     transaction_id = late.transaction.transaction_id
 
     asked = await decision_log.outcomes(in_doubt(transaction_id))
-    decided = await decision_log.decide([late], 1)
+    decided = await decision_log.decide([late], 1, {})
 
     assert asked.cancelled == [transaction_id]
     assert decided == {transaction_id: Recorded(Decision.CANCELLED, found=True)}
@@ -63,8 +64,8 @@ async def test_the_same_insert_repeated_tells_what_became_of_the_first(decision_
     batch = [verdict(), verdict(refused="insufficient_funds")]
     ids = [each.transaction.transaction_id for each in batch]
 
-    first = await decision_log.decide(batch, 1)
-    second = await decision_log.decide(batch, 1)
+    first = await decision_log.decide(batch, 1, {})
+    second = await decision_log.decide(batch, 1, {})
 
     assert first == {ids[0]: Recorded(Decision.CONFIRMED), ids[1]: Recorded(Decision.CANCELLED)}
     assert second == {each: replace(row, found=True) for each, row in first.items()}
@@ -73,7 +74,7 @@ async def test_the_same_insert_repeated_tells_what_became_of_the_first(decision_
 async def test_a_decision_cannot_be_changed_even_by_hand(decision_log: SqlDecisionLog, order_engine: Engine) -> None:
     """Law 2 stands in the schema too."""
     decided = verdict()
-    await decision_log.decide([decided], 1)
+    await decision_log.decide([decided], 1, {})
 
     with pytest.raises(IntegrityError, match="never changes"), order_engine.begin() as connection:
         connection.execute(
@@ -88,7 +89,7 @@ async def test_peek_never_decides(decision_log: SqlDecisionLog) -> None:
     question = in_doubt(undecided.transaction.transaction_id)
 
     peeked = await decision_log.peek(question)
-    decided = await decision_log.decide([undecided], 1)
+    decided = await decision_log.decide([undecided], 1, {})
     peeked_again = await decision_log.peek(question)
 
     assert (peeked.confirmed, peeked.cancelled) == ([], [])
@@ -101,7 +102,7 @@ async def test_a_log_of_another_generation_writes_nothing(decision_log: SqlDecis
     foreign = verdict()
     question = in_doubt(foreign.transaction.transaction_id, generation=2)
 
-    decided = await decision_log.decide([foreign], 2)
+    decided = await decision_log.decide([foreign], 2, {})
     asked = await decision_log.outcomes(question)
 
     assert decided == {}
@@ -157,8 +158,8 @@ async def test_two_transactions_with_one_key_have_one_winner(decision_log: SqlDe
     record = a_key("two")
     first, second = verdict(record=record), verdict(record=record)
 
-    won = await decision_log.decide([first], 1)
-    lost = await decision_log.decide([second], 1)
+    won = await decision_log.decide([first], 1, {})
+    lost = await decision_log.decide([second], 1, {})
 
     assert list(won.values()) == [Recorded(Decision.CONFIRMED)]
     assert list(lost.values()) == [Recorded(Decision.CANCELLED, found=True)]
@@ -173,7 +174,7 @@ async def test_many_replicas_that_decide_and_ask_at_once_agree(decision_log: Sql
     *asked, decided = await asyncio.gather(
         decision_log.outcomes(in_doubt(*reversed(ids))),
         decision_log.outcomes(in_doubt(*ids)),
-        decision_log.decide(batch, 1),
+        decision_log.decide(batch, 1, {}),
     )
     truth = await decision_log.peek(in_doubt(*ids))
 
@@ -195,7 +196,7 @@ async def test_a_claimed_key_is_busy_until_it_is_answered(decision_log: SqlDecis
     first, second = wanted(record), wanted(record)
 
     standings = [await claims.claim(first), await claims.claim(second)]
-    await decision_log.decide([verdict(record=record, transaction_id=first.transaction_id)], 1)
+    await decision_log.decide([verdict(record=record, transaction_id=first.transaction_id)], 1, {})
 
     assert isinstance(standings[0], Claimed)
     assert isinstance(standings[1], Busy)
@@ -211,7 +212,7 @@ async def test_who_takes_a_claim_over_fences_its_holder_first(decision_log: SqlD
     await claims.claim(slow)
 
     standing = await claims.claim(quick)
-    too_late = await decision_log.decide([verdict(record=record, transaction_id=slow.transaction_id)], 1)
+    too_late = await decision_log.decide([verdict(record=record, transaction_id=slow.transaction_id)], 1, {})
 
     assert standing == Claimed((slow.transaction_id,))
     assert too_late == {slow.transaction_id: Recorded(Decision.CANCELLED, found=True)}
@@ -254,3 +255,69 @@ async def test_a_claim_that_was_taken_over_cannot_be_moved(decision_log: SqlDeci
 
     assert not await claims.move(slow, new_transaction_id())
     assert await claims.move(quick, new_transaction_id())
+
+
+async def test_forced_writes_are_counted_and_the_highest_counters_heard_are_kept(decision_log: SqlDecisionLog) -> None:
+    """Rule 12: the counter of a log is exact, and says nothing of what a crash may take back."""
+    before = await decision_log.standing()
+
+    await decision_log.decide([verdict(), verdict()], before.generation, {"bakery": 7, "cellar": 3})
+    await decision_log.decide([verdict(refused="insufficient_funds")], before.generation, {"bakery": 9})
+    await decision_log.decide([verdict()], before.generation, {"bakery": 5, "cellar": 4})
+    await decision_log.outcomes(in_doubt(new_transaction_id()))
+    await decision_log.peek(in_doubt(new_transaction_id()))
+    after = await decision_log.standing()
+
+    assert after.written == before.written + 3
+    assert decision_log.known == after.written
+    assert {name: after.heard[name] for name in ("bakery", "cellar")} == {"bakery": 7, "cellar": 4}
+
+
+async def test_a_log_that_was_seen_further_writes_nothing(order_engine: Engine) -> None:
+    """Rule 12: a restored log neither decides nor cancels what it has forgotten, and a read is not told that it is undecided."""
+    with ThreadPoolExecutor(1) as executor:
+        restored = SqlDecisionLog(order_engine, executor)
+        known = verdict()
+        await restored.decide([known], 1, {})
+        standing = await restored.standing()
+
+        forgotten, with_key = verdict(), verdict(record=a_key("restored"))
+        question = in_doubt(known.transaction.transaction_id, forgotten.transaction.transaction_id)
+        asked = await restored.outcomes(question, standing.written + 1)
+        decided = await restored.decide([known, forgotten, with_key], 1, {})
+        with pytest.raises(Unavailable, match="restored"):
+            await restored.peek(question)
+
+        assert (asked.confirmed, asked.cancelled) == ([known.transaction.transaction_id], [])
+        assert decided == {known.transaction.transaction_id: Recorded(Decision.CONFIRMED, found=True)}
+        assert await restored.standing() == standing
+
+
+async def test_a_log_that_is_not_open_yet_tells_what_it_knows_and_decides_nothing(order_engine: Engine) -> None:
+    """Rule 12: until the participants were heard, somebody may have seen more than this log remembers."""
+    with ThreadPoolExecutor(1) as executor:
+        starting = SqlDecisionLog(order_engine, executor, opened=False)
+        known, unknown = verdict(), new_transaction_id()
+        await starting.decide([known], 1, {})
+        question = in_doubt(known.transaction.transaction_id, unknown)
+
+        before = await starting.outcomes(question)
+        starting.open()
+        after = await starting.outcomes(question)
+
+    assert (before.confirmed, before.cancelled) == ([known.transaction.transaction_id], [])
+    assert (after.confirmed, after.cancelled) == ([known.transaction.transaction_id], [unknown])
+
+
+async def test_that_a_participant_was_restored_is_known_to_all_replicas(
+    decision_log: SqlDecisionLog, order_engine: Engine
+) -> None:
+    """Rule 12: whichever replica notices it, all stop asking for its votes."""
+    try:
+        await decision_log.note_restored("stock")
+        await decision_log.note_restored("stock")
+
+        assert (await decision_log.standing()).restored == {"stock"}
+    finally:
+        with order_engine.begin() as connection:
+            connection.execute(text("DELETE FROM restored_participants"))

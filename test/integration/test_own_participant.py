@@ -34,14 +34,15 @@ class Log:
         self._answer = answer
         self.asked: list[InDoubt] = []
 
-    async def outcomes(self, transactions: Sequence[InDoubt]) -> Outcomes:
+    async def outcomes(self, transactions: Sequence[InDoubt], log_seen: int) -> Outcomes:
         """Answer like a log that has decided everything."""
+        assert log_seen == 0, "nobody has told the participant of the page how far the log has come"
         self.asked += transactions
         return self._answer
 
-    async def peek(self, transactions: Sequence[InDoubt]) -> Outcomes:
+    async def peek(self, transactions: Sequence[InDoubt], log_seen: int) -> Outcomes:
         """Answer the same; a log with all decisions in it has nothing to write."""
-        return await self.outcomes(transactions)
+        return await self.outcomes(transactions, log_seen)
 
 
 class Wrapping:

@@ -18,7 +18,8 @@ import pytest
 from sqlalchemy import Engine, text
 
 from order_service.claims import Answered, Busy, Claimed, Claims, Reused, Wanted
-from order_service.decision_log import OrderRecord, SqlDecisionLog
+from order_service.decision_log import SqlDecisionLog
+from order_service.record import OrderRecord
 from payment_service import charge
 from simulation import escrow
 from simulation.clock import VirtualLoop
@@ -192,7 +193,7 @@ class Replica:
     async def decide(self, sequences: Sequence[int], name: str, refusal: str | None) -> list[Any]:
         """Decide a transaction of each sequence: confirmed, or refused for a reason."""
         verdicts = [self._verdict(each, name, refusal) for each in sequences]
-        decided = await self.log.decide(verdicts, 1)
+        decided = await self.log.decide(verdicts, 1, {})
         return [decided.get(each.transaction.transaction_id) for each in verdicts]
 
     def _verdict(self, sequence: int, name: str, refusal: str | None) -> Any:
@@ -262,6 +263,48 @@ async def answers(replica: Replica, length: int) -> list[tuple[Any, ...]]:
     return [(calls, answer) for calls, answer in zip(sequences, heard, strict=True)]
 
 
+async def _counted(sessions: Any, executor: Any) -> list[Any]:
+    """Return what a log answers when it is written, asked, seen further than it is, and restored participants are noted."""
+    first, second = (Replica(SqlDecisionLog(sessions, executor)) for _ in range(2))
+    heard: list[Any] = []
+    for step, (replica, seen) in enumerate([(first, 0), (second, 0), (first, 2), (first, 9), (second, 0), (second, 9)]):
+        replica.log.heed(seen)
+        numbers = [step]
+        verdict = replica._verdict(step, "T", None)
+        heard.append(await replica.log.decide([verdict], 1, {"payment": 10 - step, "stock": step + 1}))
+        # Nothing of it is final, so nothing of it is forced.
+        heard.append(await replica.decide(numbers, "V", "price_changed"))
+        heard.append(await replica.ask(numbers, "outcomes"))
+        heard.append(await replica.decide(numbers, "U", None))
+        heard.extend([await replica.log.standing(), replica.log.known])
+    await first.log.note_restored("payment")
+    return [*heard, await second.log.standing()]
+
+
+async def test_the_log_counts_alike(order_engine: Engine) -> None:
+    """The simulated log counts, compares and keeps what it has heard as PostgreSQL does (rule 12)."""
+    simulated: list[Any] = []
+
+    async def simulation() -> None:
+        simulated.extend(await _counted(sessions, sessions))
+
+    loop = VirtualLoop(0.0)
+    disk = Disk("order", ("orders", "keys", "claims", "log_state", "restored"))
+    sessions = Sessions(LogDatabase(disk, ChosenFate({}), loop, lambda: None, lambda *_: None, copy_context()), loop)
+    await asyncio.to_thread(loop.run, simulation())
+    with order_engine.begin() as connection:
+        connection.execute(text("TRUNCATE orders, claims, restored_participants"))
+        connection.execute(text("UPDATE log_counters SET written = 0, heard = '{}'"))
+    with ThreadPoolExecutor(4) as executor:
+        real = await _counted(order_engine, executor)
+    with order_engine.begin() as connection:
+        connection.execute(text("TRUNCATE restored_participants"))
+
+    assert simulated == real
+    assert real[-1].restored == {"payment"}
+    assert real[-1].written < 9 <= real[-2]
+
+
 async def test_every_sequence_of_calls_to_the_log_is_answered_alike(order_engine: Engine) -> None:
     """The simulated log and the simulated claims are PostgreSQL's, whoever decides, asks, claims and takes over (law 2)."""
     length = 3
@@ -271,7 +314,7 @@ async def test_every_sequence_of_calls_to_the_log_is_answered_alike(order_engine
         simulated.extend(await answers(Replica(SqlDecisionLog(sessions, sessions)), length))  # type: ignore[arg-type]
 
     loop = VirtualLoop(0.0)
-    disk = Disk("order", ("orders", "keys", "claims", "log_state"))
+    disk = Disk("order", ("orders", "keys", "claims", "log_state", "restored"))
     sessions = Sessions(LogDatabase(disk, ChosenFate({}), loop, lambda: None, lambda *_: None, copy_context()), loop)
     await asyncio.to_thread(loop.run, simulation())
     with order_engine.begin() as connection:

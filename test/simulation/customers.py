@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from simulation.world import World
 
 #: The shop needs a moment to start.
-_OPEN_SECONDS = 0.1
+_OPEN_SECONDS = 0.2
 _LOOK_SECONDS = 5.0
 _FINAL = (201, 409)
 

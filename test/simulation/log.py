@@ -55,17 +55,20 @@ class LogDatabase:
         self._die = die
         self._context = context
         self._locks: dict[Any, asyncio.Future[None]] = {}
-        disk.tables["log_state"]["generation"] = 1
+        disk.tables["log_state"].update(generation=1, counters=(0, {}))
         self._writes: dict[str, Write] = {
             decision_log._DECIDE.text: self._decide,
             claims._CLAIM.text: self._claim,
             claims._TAKE_OVER.text: self._take_over,
             claims._RELEASE.text: self._release,
+            decision_log._NOTE.text: self._note,
         }
         self._reads: dict[str, Read] = {
             decision_log._FOUND.text: self._found,
             decision_log._PEEK.text: self._peek,
-            decision_log._GENERATION.text: self._generation,
+            decision_log._STANDING.text: self._standing,
+            decision_log._WRITTEN.text: self._written,
+            claims._GENERATION.text: self._generation,
             claims._LOOK.text: self._look,
             orders._ONE.text: self._one,
         }
@@ -73,11 +76,12 @@ class LogDatabase:
     def perform(self, statement: str, parameters: Mapping[str, Any], answer: Answer) -> None:
         """Execute a statement in its own time, whatever becomes of the process that sent it."""
         self.under_way += 1
-        self.sent += 1
+        # A replica looks once a second how far the log has come, for as long as it lives.
+        self.sent += statement not in (decision_log._STANDING.text, decision_log._WRITTEN.text)
         if statement in self._writes:
             work = self._writes[statement]
             fault = self._fate.at("write", work.__name__[1:])
-            self._loop.create_task(self._written(work, parameters, fault, answer), context=self._context)
+            self._loop.create_task(self._perform(work, parameters, fault, answer), context=self._context)
         else:
             read = self._reads[statement]
             fault = self._fate.at("read", read.__name__[1:])
@@ -93,7 +97,7 @@ class LogDatabase:
         else:
             self._answer(answer, read(parameters), 0.0)
 
-    async def _written(self, work: Write, parameters: Mapping[str, Any], fault: str, answer: Answer) -> None:
+    async def _perform(self, work: Write, parameters: Mapping[str, Any], fault: str, answer: Answer) -> None:
         await self._pass("statement")
         self._may_die(fault, "database_dies_before")
         try:
@@ -158,9 +162,15 @@ class LogDatabase:
         ids = [row["transaction_id"] for row in rows]
         async with self._locked([*ids, *keys], fault, _seconds(parameters["lock_timeout"])):
             transaction = LocalTransaction(self.disk)
-            written = Rows((row["transaction_id"], row["status"]) for row in rows if self._insert(transaction, row))
+            counter, heard = transaction.get("log_state", "counters")
+            if counter < parameters["known"]:
+                return Rows()
+            decided = [row for row in rows if self._insert(transaction, row)]
+            written = counter + 1 if decided and parameters["level"] == "on" else None
+            if written:
+                transaction.put("log_state", "counters", (written, _highest(heard, json.loads(parameters["heard"]))))
             self._commit(transaction, fault, forced=parameters["level"] == "on")
-            return written
+            return Rows((row["transaction_id"], row["status"], written) for row in decided)
 
     def _insert(self, transaction: LocalTransaction, row: dict[str, Any]) -> bool:
         key = None if row["idempotency_key"] is None else (row["user_id"], row["idempotency_key"])
@@ -200,6 +210,21 @@ class LogDatabase:
 
     def _generation(self, _parameters: Mapping[str, Any]) -> Rows:
         return Rows([(self.disk.tables["log_state"]["generation"],)])
+
+    def _standing(self, _parameters: Mapping[str, Any]) -> Rows:
+        state = self.disk.tables["log_state"]
+        return Rows([(state["generation"], *state["counters"], list(self.disk.tables["restored"]))])
+
+    def _written(self, _parameters: Mapping[str, Any]) -> Rows:
+        self.disk.flush()
+        return Rows([(self.disk.tables["log_state"]["counters"][0],)])
+
+    async def _note(self, parameters: Mapping[str, Any], fault: str) -> Rows:
+        async with self._locked([parameters["participant"]], fault, _LOCK_TIMEOUT_SECONDS):
+            transaction = LocalTransaction(self.disk)
+            transaction.put("restored", parameters["participant"], True)
+            self._commit(transaction, fault, forced=True)
+            return Rows()
 
     async def _claim(self, parameters: Mapping[str, Any], fault: str) -> Rows:
         rows = sorted(json.loads(parameters["rows"]), key=_key)
@@ -273,6 +298,10 @@ _OF_NO_CUSTOMER = dict.fromkeys(("user_id", "slot_id", "items", "total", "courie
 class _Claim(SimpleNamespace):
     def __init__(self, transaction_id: str, digest: str, attempts: tuple[str, ...], expires_at: float) -> None:
         super().__init__(transaction_id=transaction_id, digest=digest, attempts=attempts, expires_at=expires_at)
+
+
+def _highest(heard: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    return {name: max(heard.get(name, 0), more.get(name, 0)) for name in {*heard, *more}}
 
 
 def _key(row: Mapping[str, Any]) -> tuple[int, str]:

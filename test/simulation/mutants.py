@@ -45,17 +45,17 @@ MUTANTS = {
         "simulation.log", 'if row["generation"] != transaction.get("log_state", "generation"):', "if False:"
     ),
     "the vote leaves before its row is durable": Mutant(
-        "two_phase.participant", "forced=bool(message.prepares)", "forced=False"
+        "two_phase.participant", "begin(forced=bool(message.prepares))", "begin(forced=False)"
     ),
     "a repeated vote rests on a row that is not durable": Mutant(
         "two_phase.participant",
-        "self.store.force(connection)\n        return answer",
-        "pass\n        return answer",
+        "self.store.force(connection)\n        self._count",
+        "pass\n        self._count",
         quick=False,
     ),
     "outcomes answers and does not write": Mutant(
         "order_service.decision_log",
-        "decided = await self.run(lambda connection: self.ask(connection, transactions))",
+        "decided = await self.run(lambda connection: work(connection, transactions))",
         "ids = [each.transaction_id for each in transactions]; decided = dict.fromkeys(ids, Decision.CANCELLED)"
         " | await self.run(lambda connection: _read(connection, _FOUND, id_array(ids)))",
     ),
@@ -72,23 +72,23 @@ MUTANTS = {
     ),
     "the decision is told before it is durable": Mutant(
         "two_phase.engine",
-        "asking = asyncio.ensure_future(self._log.decide(verdicts, self._generation))",
+        "asking = self._write(verdicts, generation)",
         "self._tell(batch, verdicts, {each.transaction.transaction_id: Recorded(each.decision) for each in verdicts}); "
-        "asking = asyncio.ensure_future(self._log.decide(verdicts, self._generation))",
+        "asking = self._write(verdicts, generation)",
     ),
     "the decision is not forced": Mutant(
         "order_service.decision_log",
-        "return await self.run(lambda connection: _decided(connection, rows, forced=forced))",
-        "return await self.run(lambda connection: _decided(connection, rows, forced=False))",
+        "return await self.run(lambda connection: self._decided(connection, rows, json.dumps(heard), forced=forced))",
+        "return await self.run(lambda connection: self._decided(connection, rows, json.dumps(heard), forced=False))",
     ),
     "a lost COMMIT counts as cancelled": Mutant(
         "two_phase.engine",
-        "self._spawn(self._learn(batch, verdicts, asking))",
+        "self._spawn(self._learn(batch, verdicts, generation, asking))",
         "self._tell(batch, verdicts, {each.transaction.transaction_id: Recorded(Decision.CANCELLED) for each in verdicts})",
     ),
     "a plain read after a lost COMMIT": Mutant(
         "two_phase.engine",
-        "            self._spawn(self._learn(batch, verdicts, asking))",
+        "            self._spawn(self._learn(batch, verdicts, generation, asking))",
         """
             async def plainly_read():
                 from two_phase.protocol import InDoubt
@@ -97,7 +97,7 @@ MUTANTS = {
                 decided = {each: Decision.CONFIRMED if each in said.confirmed else Decision.CANCELLED for each in ids}
                 return {each: Recorded(decision) for each, decision in decided.items()}
 
-            self._spawn(self._learn(batch, verdicts, asyncio.ensure_future(plainly_read())))""",
+            self._spawn(self._learn(batch, verdicts, generation, asyncio.ensure_future(plainly_read())))""",
     ),
     "commits are struck off the list when they leave": Mutant(
         "two_phase.lane",
@@ -116,7 +116,7 @@ MUTANTS = {
     ),
     "a participant guesses": Mutant(
         "two_phase.sweep",
-        "outcomes = await self._coordinator.outcomes(question)",
+        "outcomes = await self._coordinator.outcomes(question, await self._log_seen())",
         "outcomes = Outcomes(cancelled=[each.transaction_id for each in question])",
     ),
     "confirms with a vote missing": Mutant("two_phase.coordinator", "len(votes) == len(transaction.payloads) and ", ""),

@@ -11,7 +11,8 @@ from typing import Any
 
 from simulation.clock import Life, VirtualLoop
 from simulation.fate import Fate
-from two_phase.protocol import Ballot, InDoubt, Outcomes, Question, Round, Unavailable
+from two_phase.client import question_about
+from two_phase.protocol import Ballot, InDoubt, Outcomes, Round, Unavailable
 
 
 class NotConnectedError(Unavailable):
@@ -174,14 +175,14 @@ class SimulatedCoordinator:
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
 
-    async def outcomes(self, transactions: Sequence[InDoubt]) -> Outcomes:
+    async def outcomes(self, transactions: Sequence[InDoubt], log_seen: int) -> Outcomes:
         """Return decisions, after deciding what was undecided; raises Unavailable."""
-        return await self._ask("outcomes", transactions)
+        return await self._ask("outcomes", transactions, log_seen)
 
-    async def peek(self, transactions: Sequence[InDoubt]) -> Outcomes:
+    async def peek(self, transactions: Sequence[InDoubt], log_seen: int) -> Outcomes:
         """Return the decisions that are recorded by now; raises Unavailable."""
-        return await self._ask("peek", transactions)
+        return await self._ask("peek", transactions, log_seen)
 
-    async def _ask(self, verb: str, transactions: Sequence[InDoubt]) -> Outcomes:
-        question = Question(transactions=list(transactions))
+    async def _ask(self, verb: str, transactions: Sequence[InDoubt], log_seen: int) -> Outcomes:
+        question = question_about(transactions, log_seen)
         return Outcomes.model_validate_json(await self._peer.call(verb, question.model_dump_json(exclude_unset=True)))

@@ -44,7 +44,7 @@ class _WatchedEngine(Engine):
 
 def boot_coordinator(world: "World", life: Life) -> None:
     """Start a replica of order_service."""
-    log: Any = SqlDecisionLog(world.sessions, world.sessions)  # type: ignore[arg-type] # what it uses of both is there
+    log: Any = SqlDecisionLog(world.sessions, world.sessions, opened=False)  # type: ignore[arg-type] # what it uses of both is there
     lanes = [Lane(service, SimulatedTransport(_peer(world, life, service), world.laws.round_leaves)) for service in SERVICES]
     world.laws.lanes[life] = lanes
     engine = _WatchedEngine(lanes, log, Limits(prepare_seconds=PREPARE_SECONDS))
@@ -152,8 +152,9 @@ def _round(world: "World", service: str, participant: Participant[Any, Any], bod
     return ballot.model_dump_json()
 
 
-async def _answered(world: "World", ask: Callable[[Any], Awaitable[Outcomes]], body: str) -> Outcomes:
-    outcomes = await ask(Question.model_validate_json(body).transactions)
+async def _answered(world: "World", ask: Callable[[Any, int], Awaitable[Outcomes]], body: str) -> Outcomes:
+    question = Question.model_validate_json(body)
+    outcomes = await ask(question.transactions, question.log_seen)
     world.laws.outcomes_leave(outcomes)
     return outcomes
 

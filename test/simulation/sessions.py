@@ -52,6 +52,15 @@ class Rows(list[Any]):
         assert len(self) <= 1
         return self[0][0] if self else None
 
+    def all(self) -> "Rows":
+        """Return all rows."""
+        return self
+
+    def one(self) -> Any:
+        """Return the only row."""
+        assert len(self) == 1
+        return self[0]
+
     def one_or_none(self) -> Any:
         """Return the only row, if there is one."""
         assert len(self) <= 1

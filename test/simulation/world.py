@@ -32,7 +32,7 @@ _REST_SECONDS = 20.0
 #: Longer than any message is late.
 _SILENCE_SECONDS_MAX = 60.0
 _TABLES = {
-    "order": ("orders", "keys", "claims", "log_state"),
+    "order": ("orders", "keys", "claims", "log_state", "restored"),
     "payment": ("branches", "counters", "accounts"),
     "stock": ("branches", "counters", "products"),
     "delivery": ("branches", "counters", "slots", "bookings"),
@@ -255,10 +255,10 @@ class World:
         """Replace the log by an older backup of itself, as a new generation (rule 12)."""
         disk = self.disks["order"]
         self.laws.log_is_restored()
-        generation = disk.tables["log_state"]["generation"] + 1
+        state = disk.tables["log_state"]
         disk.restore(self._backup)
-        disk.tables["log_state"]["generation"] = generation
-        self.note("the log is restored from a backup, and is of generation %d now", generation)
+        disk.tables["log_state"].update(state, generation=state["generation"] + 1)
+        self.note("the log is restored from a backup")
         self.seen["log: restored"] += 1
 
     def _change_price(self) -> None:

@@ -23,9 +23,10 @@ ARROWS = {
     "branches": {"protocol", "counters"},
     "client": {"protocol"},
     "lane": {"protocol", "faults", "metrics"},
-    "engine": {"protocol", "coordinator", "decision_log", "lane", "faults", "metrics"},
+    "restores": {"protocol", "decision_log", "lane", "metrics"},
+    "engine": {"protocol", "coordinator", "decision_log", "lane", "restores", "faults", "metrics"},
     "participant": {"protocol", "branches", "counters", "faults", "metrics"},
-    "sweep": {"protocol", "branches", "participant", "faults", "metrics"},
+    "sweep": {"protocol", "branches", "counters", "participant", "faults", "metrics"},
     "router": {"protocol", "branches", "client", "decision_log", "participant", "sweep"},
 }
 FUNCTION_LINES_MAX = 40

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from two_phase import restores
 from two_phase.coordinator import Transaction, Verdict
-from two_phase.decision_log import Recorded
+from two_phase.decision_log import Recorded, Standing
 from two_phase.engine import Engine, Limits, Ticket
 from two_phase.lane import Lane
 from two_phase.protocol import Ballot, Decision, InDoubt, Outcomes, Round, TransactionId, Unavailable, Vote
@@ -34,18 +35,31 @@ class Participant:
     def __init__(self, events: list[str], name: str) -> None:
         self.refuses = False
         self.silent = False
+        #: Its counter of forced rounds, if it counts.
+        self.counter: int | None = None
+        self.log_seen = 0
         self.rounds: list[Round] = []
         self._events = events
         self._name = name
 
     async def send(self, message: Round) -> Ballot:
         """Return a ballot."""
+        if message == Round(generation=message.generation):
+            return self._greeting()
         self.rounds.append(message)
+        if message.prepares and self.counter is not None:
+            self.counter += 1
         self._events += [f"{self._name} hears of {each}" for each in (*message.commits, *message.aborts)]
         if self.silent:
             await asyncio.Event().wait()
         votes = [self._vote(each.transaction_id) for each in message.prepares]
-        return Ballot(votes=votes, acknowledged=[*message.aborts, *message.commits])
+        acknowledged = [*message.aborts, *message.commits]
+        return Ballot(counter=self.counter, log_seen=self.log_seen, votes=votes, acknowledged=acknowledged)
+
+    def _greeting(self) -> Ballot:
+        if self.silent:
+            raise Unavailable("silent")
+        return Ballot(counter=self.counter, log_seen=self.log_seen)
 
     def _vote(self, transaction_id: TransactionId) -> Vote:
         reason = "no" if self.refuses else None
@@ -57,26 +71,49 @@ class Log:
 
     def __init__(self, events: list[str]) -> None:
         self.rows: dict[TransactionId, Decision] = {}
-        self.generation_now = 1
+        self.stands = Standing(generation=1, written=0)
+        self.heeded = 0
+        self.opened = False
+        self.heard: list[dict[str, int]] = []
         self.calls: list[list[TransactionId]] = []
         #: What happens to the next calls: "fails", "loses the reply", "hangs", "hangs and fails".
         self.faults: list[str] = []
         self.released = asyncio.Event()
         self._events = events
 
-    async def generation(self) -> int:
-        """Return the generation."""
-        return self.generation_now
+    @property
+    def known(self) -> int:
+        """How far the log had come."""
+        return self.heeded
 
-    async def decide(self, verdicts: Sequence[Verdict], generation: int) -> Mapping[TransactionId, Recorded]:
+    def heed(self, log_seen: int) -> None:
+        """Know that somebody has seen the log there."""
+        self.heeded = max(self.heeded, log_seen)
+
+    def open(self) -> None:
+        """Answer from now on."""
+        self.opened = True
+
+    async def standing(self) -> Standing:
+        """Return how far the log has come."""
+        return self.stands
+
+    async def note_restored(self, participant: str) -> None:
+        """Remember it."""
+        self.stands = replace(self.stands, restored=self.stands.restored | {participant})
+
+    async def decide(
+        self, verdicts: Sequence[Verdict], generation: int, heard: Mapping[str, int]
+    ) -> Mapping[TransactionId, Recorded]:
         """Write what is not written yet."""
+        self.heard.append(dict(heard))
         self.calls.append([each.transaction.transaction_id for each in verdicts])
         fault = self.faults.pop(0) if self.faults else ""
         if fault.startswith("hangs"):
             await self.released.wait()
         if fault.endswith("fails"):
             raise ConnectionError(fault)
-        if generation != self.generation_now:
+        if generation != self.stands.generation or self.stands.written < self.heeded:
             return {}
         found = {each.transaction.transaction_id for each in verdicts} & self.rows.keys()
         for each in verdicts:
@@ -87,15 +124,16 @@ class Log:
         ids = [each.transaction.transaction_id for each in verdicts]
         return {each: Recorded(self.rows[each], found=each in found) for each in ids}
 
-    async def outcomes(self, transactions: Sequence[InDoubt]) -> Outcomes:
+    async def outcomes(self, transactions: Sequence[InDoubt], log_seen: int = 0) -> Outcomes:
         """Cancel what is unknown."""
+        self.heed(log_seen)
         for each in transactions:
             self.rows.setdefault(each.transaction_id, Decision.CANCELLED)
         return Outcomes()
 
-    async def peek(self, transactions: Sequence[InDoubt]) -> Outcomes:
+    async def peek(self, transactions: Sequence[InDoubt], log_seen: int = 0) -> Outcomes:
         """Nobody asks."""
-        raise NotImplementedError(transactions)
+        raise NotImplementedError(transactions, log_seen)
 
 
 class Shop:
@@ -112,7 +150,8 @@ class Shop:
     async def running(self) -> AsyncIterator[Engine]:
         """Run the engine."""
         task = asyncio.create_task(self.engine.run())
-        await asyncio.sleep(0)
+        while not self.log.opened:
+            await asyncio.sleep(0)
         yield self.engine
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -152,8 +191,8 @@ async def test_a_refusal_cancels_and_every_participant_hears_of_it() -> None:
 async def test_silence_is_a_no_and_the_silent_one_hears_of_it_above_all() -> None:
     """Rule 7: past the deadline the order is cancelled, and the others are not kept waiting."""
     shop = Shop(IMPATIENT)
-    shop.participants["delivery"].silent = True
     async with shop.running() as engine:
+        shop.participants["delivery"].silent = True
         settled = await engine.submit(transaction(1)).outcome
         shop.participants["delivery"].silent = False
         await engine.drain()
@@ -345,7 +384,7 @@ async def test_a_log_of_another_generation_decides_nothing() -> None:
     """Rule 12: after a restore nobody is told anything about orders of before, and the participants keep their branches."""
     shop = Shop()
     async with shop.running() as engine:
-        shop.log.generation_now = 2
+        shop.log.stands = replace(shop.log.stands, generation=2)
         with pytest.raises(Unavailable, match="restored"):
             await engine.submit(transaction(1)).outcome
         await engine.drain()
@@ -386,3 +425,86 @@ async def test_a_transaction_for_others_is_a_bug() -> None:
     async with shop.running() as engine:
         with pytest.raises(AssertionError):
             engine.submit(Transaction(transaction(1).transaction_id, {"payment": {}}))
+
+
+@pytest.fixture
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the engine look more often whether somebody was restored."""
+    monkeypatch.setattr(restores, "LOOK_SECONDS", 0.01)
+
+
+async def _until_welcome(engine: Engine) -> None:
+    """Wait until orders are taken."""
+    async with asyncio.timeout(5):
+        while True:
+            with suppress(Unavailable):
+                return engine.check_room()
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.usefixtures("_often")
+async def test_a_restored_participant_gets_no_orders_until_it_is_reconciled() -> None:
+    """Rule 12: its votes are no answer, nobody is asked to prepare any more, and all replicas learn of it by the log."""
+    shop = Shop()
+    payment, stock = shop.participants["payment"], shop.participants["stock"]
+    payment.counter = 10
+    async with shop.running() as engine:
+        assert (await engine.submit(transaction(1)).outcome).decision is Decision.CONFIRMED
+        payment.counter = 9
+        settled = await engine.submit(transaction(2)).outcome
+        with pytest.raises(Unavailable, match="payment was restored from an older backup"):
+            engine.submit(transaction(3))
+        await engine.drain()
+        while not shop.log.stands.restored:
+            await asyncio.sleep(0.001)
+        payment.counter = 100
+        shop.log.stands = replace(shop.log.stands, restored=frozenset())
+        await _until_welcome(engine)
+        assert (await engine.submit(transaction(4)).outcome).decision is Decision.CONFIRMED
+
+    assert (settled.decision, settled.verdict.silent) == (Decision.CANCELLED, ["payment"])
+    assert stock.rounds[-2].aborts == [transaction(2).transaction_id]
+    assert shop.log.heard[0] == {"payment": 11}
+
+
+@pytest.mark.usefixtures("_often")
+async def test_what_another_replica_has_heard_is_believed() -> None:
+    """Rule 12: a replica that was idle finds a restored participant by what the log has kept."""
+    shop = Shop()
+    shop.participants["stock"].counter = 10
+    shop.log.stands = replace(shop.log.stands, heard={"stock": 12})
+    async with shop.running() as engine:
+        with pytest.raises(Unavailable, match="stock was restored"):
+            engine.submit(transaction(1))
+
+
+@pytest.mark.usefixtures("_often")
+async def test_a_log_that_somebody_has_seen_further_decides_nothing_until_it_is_reconciled() -> None:
+    """Rule 12: new orders are refused at once, instead of leaving more branches in doubt."""
+    shop = Shop()
+    shop.participants["delivery"].counter = 3
+    async with shop.running() as engine:
+        shop.participants["delivery"].log_seen = 8
+        with pytest.raises(Unavailable, match="restored"):
+            await engine.submit(transaction(1)).outcome
+        with pytest.raises(Unavailable, match="the decision log was restored"):
+            engine.submit(transaction(2))
+        shop.log.stands = replace(shop.log.stands, generation=2, written=9)
+        await _until_welcome(engine)
+        assert (await engine.submit(transaction(3)).outcome).decision is Decision.CONFIRMED
+
+    assert shop.log.rows == {transaction(3).transaction_id: Decision.CONFIRMED}
+    assert shop.participants["payment"].rounds[-1].generation == 2
+
+
+@pytest.mark.usefixtures("_often")
+async def test_who_was_not_heard_since_the_start_may_have_seen_more() -> None:
+    """Rule 12: a replica that starts asks everybody how far the log was, and is patient with a silent one for a while only."""
+    shop = Shop(replace(LIMITS, greeting_seconds=0.2))
+    shop.participants["stock"].silent = True
+    async with shop.running() as engine:
+        with pytest.raises(Unavailable, match="no answer from stock"):
+            engine.check_room()
+        assert shop.log.opened
+        shop.participants["stock"].silent = False
+        await _until_welcome(engine)

@@ -8,7 +8,7 @@ import pytest
 
 from two_phase import lane as lane_module
 from two_phase.lane import Lane
-from two_phase.protocol import Ballot, Decision, Prepare, Round, TransactionId, Unavailable, Violation, Vote
+from two_phase.protocol import Ballot, Decision, Mark, Prepare, Round, TransactionId, Unavailable, Violation, Vote
 
 
 def identity(number: int) -> TransactionId:
@@ -17,6 +17,7 @@ def identity(number: int) -> TransactionId:
 
 
 FIRST, SECOND = identity(1), identity(2)
+MARK = Mark(7, 40)
 PREPARE = Prepare(transaction_id=SECOND, payload={})
 
 
@@ -46,7 +47,7 @@ class Participant:
 @asynccontextmanager
 async def delivering(lane: Lane) -> AsyncIterator[None]:
     """Let the lane deliver what no round of prepares carries."""
-    task = asyncio.create_task(lane.deliver(7))
+    task = asyncio.create_task(lane.deliver(lambda: MARK))
     yield
     task.cancel()
     with suppress(asyncio.CancelledError):
@@ -66,7 +67,7 @@ async def test_decisions_ride_on_the_next_round_in_their_order() -> None:
     lane = Lane("payment", participant)
     lane.tell([(FIRST, Decision.CANCELLED), (identity(3), Decision.CONFIRMED)])
 
-    votes = await lane.ask([PREPARE], 7)
+    votes = await lane.ask([PREPARE], MARK)
 
     message = Round(generation=7, aborts=[FIRST], commits=[identity(3)], prepares=[PREPARE])
     assert participant.rounds == [message]
@@ -99,7 +100,7 @@ async def test_a_decision_stays_on_the_list_until_it_is_acknowledged() -> None:
     lane.tell([(FIRST, Decision.CONFIRMED)])
 
     with pytest.raises(Unavailable):
-        await lane.ask([PREPARE], 7)
+        await lane.ask([PREPARE], MARK)
     assert lane.unheard == 1
     async with delivering(lane):
         await until(lambda: lane.unheard == 0)
@@ -114,10 +115,10 @@ async def test_a_decision_is_not_sent_again_while_it_is_on_its_way() -> None:
     lane = Lane("payment", participant, linger_seconds=0.001)
     lane.tell([(FIRST, Decision.CONFIRMED)])
 
-    asking = [asyncio.create_task(lane.ask([PREPARE], 7))]
+    asking = [asyncio.create_task(lane.ask([PREPARE], MARK))]
     await asyncio.sleep(0)
     lane.tell([(SECOND, Decision.CONFIRMED)])
-    asking.append(asyncio.create_task(lane.ask([PREPARE], 7)))
+    asking.append(asyncio.create_task(lane.ask([PREPARE], MARK)))
     await asyncio.sleep(0)
     participant.free.set()
     await asyncio.gather(*asking)
@@ -159,7 +160,7 @@ async def test_a_violation_is_not_repeated() -> None:
     lane = Lane("payment", participant)
     lane.tell([(FIRST, Decision.CONFIRMED)])
 
-    await lane.ask([PREPARE], 7)
+    await lane.ask([PREPARE], MARK)
 
     assert lane.unheard == 0
 
@@ -169,7 +170,7 @@ async def test_a_vote_on_what_was_not_asked_is_not_heard() -> None:
     participant = Participant()
     participant.answers = [Ballot(votes=[Vote(transaction_id=FIRST, prepared=True)])]
 
-    assert await Lane("payment", participant).ask([PREPARE], 7) == {}
+    assert await Lane("payment", participant).ask([PREPARE], MARK) == {}
 
 
 async def test_the_list_has_an_end_and_the_oldest_fall_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +180,7 @@ async def test_the_list_has_an_end_and_the_oldest_fall_off(monkeypatch: pytest.M
     lane = Lane("payment", participant)
 
     lane.tell([(identity(number), Decision.CONFIRMED) for number in range(4)])
-    await lane.ask([], 7)
+    await lane.ask([], MARK)
 
     assert participant.rounds[0].commits == [identity(2), identity(3)]
 
@@ -201,5 +202,70 @@ async def test_nothing_to_say_is_not_said() -> None:
     """A round without contents does not travel."""
     participant = Participant()
 
-    assert await Lane("payment", participant).ask([], 7) == {}
+    assert await Lane("payment", participant).ask([], MARK) == {}
     assert participant.rounds == []
+
+
+async def test_a_counter_that_has_not_risen_is_a_restored_participant() -> None:
+    """Rule 12: what a database from an older backup votes is no answer, and what it acknowledges still is."""
+    participant = Participant()
+    vote = Vote(transaction_id=SECOND, prepared=True)
+    participant.answers = [Ballot(counter=5), Ballot(counter=6, votes=[vote]), Ballot(counter=6, acknowledged=[FIRST])]
+    lane = Lane("payment", participant)
+
+    await lane.greet(MARK)
+    assert await lane.ask([PREPARE], MARK) == {SECOND: vote}
+    lane.tell([(FIRST, Decision.CONFIRMED)])
+    with pytest.raises(Unavailable, match="restored"):
+        await lane.ask([PREPARE], MARK)
+
+    assert (lane.restored, lane.heard, lane.unheard) == (True, 6, 0)
+
+
+async def test_rounds_that_overlap_may_have_equal_counters() -> None:
+    """A round is held against what had been heard when it was sent, not against what has been heard since."""
+    participant = Participant()
+    participant.answers = [Ballot(counter=5), Ballot(counter=6), Ballot(counter=6)]
+    lane = Lane("payment", participant)
+    await lane.greet(MARK)
+    participant.free.clear()
+
+    asking = [asyncio.create_task(lane.ask([PREPARE], MARK)) for _ in range(2)]
+    await asyncio.sleep(0)
+    participant.free.set()
+    await asyncio.gather(*asking)
+
+    assert (lane.restored, lane.heard) == (False, 6)
+
+
+async def test_what_was_under_way_during_a_reconciliation_accuses_nobody() -> None:
+    """A ballot from before the reconciliation counts for nothing, and does not stop the orders again."""
+    participant = Participant()
+    participant.answers = [Ballot(counter=5), Ballot(counter=2)]
+    lane = Lane("payment", participant)
+    lane.heard = 5
+    await lane.greet(MARK)
+    participant.free.clear()
+
+    asking = asyncio.create_task(lane.ask([PREPARE], MARK))
+    await asyncio.sleep(0)
+    lane.is_reconciled(9)
+    participant.free.set()
+    with pytest.raises(Unavailable, match="restored"):
+        await asking
+
+    assert (lane.restored, lane.heard) == (False, 9)
+
+
+async def test_only_who_counts_is_told_of_the_log() -> None:
+    """A participant of an older version takes no member that it does not know."""
+    participant = Participant()
+    participant.answers = [Ballot(), Ballot(), Ballot(counter=5, log_seen=30), Ballot(counter=6, log_seen=40)]
+    lane = Lane("payment", participant)
+
+    for _ in range(2):
+        await lane.greet(MARK)
+        await lane.ask([PREPARE], MARK)
+
+    assert [each.log_counter for each in participant.rounds] == [None, None, None, 40]
+    assert [lane.counts, lane.log_seen] == [True, 40]

@@ -29,14 +29,17 @@ class Coordinator:
         self.confirmed: set[TransactionId] = set()
         self.cancelled: set[TransactionId] = set()
         self.away = False
+        self.log_seen = 0
         self.asked: list[tuple[str, list[TransactionId]]] = []
 
-    async def outcomes(self, transactions: Sequence[InDoubt]) -> Outcomes:
+    async def outcomes(self, transactions: Sequence[InDoubt], log_seen: int) -> Outcomes:
         """Return the decisions."""
+        self.log_seen = log_seen
         return self._answer("outcomes", transactions)
 
-    async def peek(self, transactions: Sequence[InDoubt]) -> Outcomes:
+    async def peek(self, transactions: Sequence[InDoubt], log_seen: int) -> Outcomes:
         """Return the decisions."""
+        self.log_seen = log_seen
         return self._answer("peek", transactions)
 
     def _answer(self, verb: str, transactions: Sequence[InDoubt]) -> Outcomes:
@@ -202,3 +205,16 @@ async def test_a_read_that_cannot_apply_what_was_told_has_no_answer() -> None:
 
     with pytest.raises(Unavailable):
         await place.sweep.peek([InDoubt(transaction_id=identity(1), generation=3)])
+
+
+@pytest.mark.parametrize("verb", ["outcomes", "peek"])
+async def test_a_question_says_how_far_the_log_was_seen(verb: str) -> None:
+    """Rule 12: a log that was restored must not decide, nor tell, what it has forgotten."""
+    place = Place(1)
+    place.participant.round(Round(generation=3, log_counter=17, aborts=[identity(9)]))
+    place.now += 6
+
+    await (place.sweep.once() if verb == "outcomes" else place.sweep.peek(place.participant.store.in_doubt(5, 1)))
+
+    assert place.coordinator.asked[0][0] == verb
+    assert place.coordinator.log_seen == 17

@@ -1,0 +1,98 @@
+"""What the log keeps of an order, and what of that a participant is asked for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from two_phase.coordinator import Verdict
+from two_phase.protocol import Decision
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRecord:
+    """What the log keeps of an order beside its decision; ``items`` are dicts of product_id, quantity and price."""
+
+    user_id: int
+    slot_id: int
+    items: tuple[dict[str, int | None], ...]
+    key: str | None = None
+    digest: str | None = None
+    #: Another attempt follows where only a stale price or undecided orders stood in the way.
+    may_be_repeated: bool = True
+
+    @property
+    def total(self) -> int | None:
+        """The price of everything, or None while a price is unknown."""
+        amounts = [None if price is None else price * quantity for price, quantity in self.priced()]
+        return None if None in amounts else sum(amount for amount in amounts if amount is not None)
+
+    def priced(self) -> list[tuple[int | None, int]]:
+        """Return the price, if it is known, and the quantity of each item."""
+        return [(item["price"], item["quantity"] or 0) for item in self.items]
+
+
+def payloads_of(record: OrderRecord) -> dict[str, dict[str, Any]]:
+    """Return what each participant is asked for; the auditor holds their branches against the same."""
+    return {
+        # Without a price the order is refused by stock anyway, so nothing is asked of the account.
+        "payment": {"user_id": record.user_id, "amount": record.total or 0},
+        "stock": {"items": list(record.items)},
+        "delivery": {"slot_id": record.slot_id},
+    }
+
+
+def memo_of(record: OrderRecord) -> dict[str, Any] | None:
+    """Return what the participants keep for a log that may be lost: all that their payloads do not tell."""
+    return None if record.key is None else {"key": record.key, "digest": record.digest}
+
+
+def is_repeatable(verdict: Verdict) -> bool:
+    """Return whether nothing but a stale price or undecided orders stood in this order's way (rules 9 and 11)."""
+    refusals = verdict.refusals.values()
+    stale_price = any(vote.reason == "price_changed" for vote in refusals)
+    return bool(refusals) and (stale_price or all(vote.contended for vote in refusals))
+
+
+def is_repeated(verdict: Verdict) -> bool:
+    """Return whether another attempt follows, which the customer hears of instead of this one."""
+    return verdict.transaction.record.may_be_repeated and is_repeatable(verdict) and not verdict.silent
+
+
+def refusals_of(verdict: Verdict) -> list[dict[str, str | None]]:
+    """Return the refusals as the customer sees them; none if this is no final answer."""
+    if is_repeated(verdict) or (verdict.silent and is_repeatable(verdict)):
+        return []
+    return [{"participant": name, "reason": vote.reason, "detail": vote.detail} for name, vote in verdict.refusals.items()]
+
+
+def row_of(verdict: Verdict, generation: int) -> dict[str, Any]:
+    """Return the row that a verdict wants to write into the log."""
+    transaction_id, record = verdict.transaction.transaction_id, verdict.transaction.record
+    bare = {"transaction_id": transaction_id, "generation": generation}
+    if is_repeated(verdict):
+        # The customer hears of the next attempt alone, so this one leaves no order to look at.
+        return tombstone(bare)
+    confirmed = verdict.decision is Decision.CONFIRMED
+    refusals = refusals_of(verdict)
+    final = confirmed or bool(refusals)
+    return bare | {
+        "status": verdict.decision,
+        "user_id": record.user_id,
+        "slot_id": record.slot_id,
+        "items": record.items,
+        "total": record.total,
+        "courier": str(verdict.votes["delivery"].facts.get("courier", "")) if confirmed else None,
+        "refusals": refusals,
+        "idempotency_key": record.key if final else None,
+        "request_digest": record.digest if final else None,
+    }
+
+
+def tombstone(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of a transaction that is cancelled and of which no more is known than what ``row`` says."""
+    return {
+        "transaction_id": row["transaction_id"],
+        "generation": row["generation"],
+        "status": Decision.CANCELLED,
+        "idempotency_key": None,
+    }
