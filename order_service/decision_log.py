@@ -172,6 +172,10 @@ class SqlDecisionLog:
 
         return _as_outcomes(await self.run(peeked))
 
+    def found(self, connection: Connection, ids: Sequence[TransactionId]) -> Outcomes:
+        """Return what the log says of ``ids``, durably."""
+        return _as_outcomes(_read(connection, _FOUND, id_array(ids)))
+
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Run blocking ``work`` on an autocommitting connection, in the log's own threads."""
 

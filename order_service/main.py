@@ -9,6 +9,7 @@ from order_service.api import Counter, placing, routes
 from order_service.checkout import Checkout
 from order_service.claims import Claims
 from order_service.decision_log import SqlDecisionLog
+from order_service.reconciliation import SqlReconciliation
 from order_service.settings import OrderSettings
 from two_phase.client import HttpTransport, Peer
 from two_phase.engine import Engine
@@ -49,7 +50,7 @@ def create_service(settings: OrderSettings) -> Service:
         public=Shortcut(
             public_app(NAME, DESCRIPTION, "", routes(counter), status.is_ready), "POST", "/orders", placing(counter)
         ),
-        internal=internal_app(coordinator_routes(decision_log, decisions), keys),
+        internal=internal_app(coordinator_routes(decision_log, decisions, SqlReconciliation(decision_log)), keys),
         background=[engine.run],
         drain=engine.drain,
         close=close,

@@ -6,14 +6,14 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from order_service.record import OrderRecord, payloads_of
+from order_service.record import OrderRecord, memo_of, payloads_of
 from two_phase.protocol import TransactionId
 
 _COLUMNS = "transaction_id::text AS order_id, status, user_id, items, total, slot_id, courier, refusals"
 _ONE = text(f"SELECT {_COLUMNS} FROM orders WHERE transaction_id = CAST(:order_id AS uuid)")  # noqa: S608 - a constant
 
 _DECISIONS = text("""
-    SELECT transaction_id::text AS order_id, status, generation, user_id, items, slot_id,
+    SELECT transaction_id::text AS order_id, status, generation, user_id, items, slot_id, idempotency_key, request_digest,
            CAST(extract(epoch FROM clock_timestamp() - decided_at) AS float) AS age_seconds
     FROM orders WHERE transaction_id > CAST(:after AS uuid) ORDER BY transaction_id LIMIT :limit
 """)
@@ -52,13 +52,15 @@ def decisions(connection: Connection, after: TransactionId, limit: int) -> list[
 
 def _decision(row: Row[Any]) -> Body:
     known = row.user_id is not None
-    record = OrderRecord(row.user_id, row.slot_id, tuple(row.items)) if known else None
+    kept = (row.user_id, row.slot_id, tuple(row.items), row.idempotency_key, row.request_digest) if known else None
+    record = OrderRecord(*kept) if kept else None
     return {
         "transaction_id": row.order_id,
         "decision": row.status,
         "generation": row.generation,
         "age_seconds": row.age_seconds,
         "payloads": payloads_of(record) if record else None,
+        "memo": memo_of(record) if record else None,
     }
 
 

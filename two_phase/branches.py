@@ -80,8 +80,6 @@ _RECORDS = text("""
 _IN_DOUBT_SUMMARY = text("""
     SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(recorded_at)), 0) FROM branches WHERE state = 'prepared'
 """)
-# Forces a flush although nothing was written: only a transaction that wrote something is flushed (rule 4).
-_FORCE = text("SELECT pg_logical_emit_message(true, 'two_phase', '')")
 _FORCED = text("SELECT set_config('synchronous_commit', :level, true)")
 
 #: An id below all others, from which a walk over the branches begins.
@@ -152,19 +150,20 @@ class BranchStore(Protocol[C]):
         """Insert new branches."""
         ...
 
-    def force(self, connection: C) -> None:
-        """Make this local transaction count as a write, so that all it has read is durable when it ends."""
-        ...
-
     def count(self, connection: C, *, forced: bool, log_counter: int) -> Counters:
         """Count this local transaction if it is ``forced``, and remember how far the log has come; return the counters.
 
-        It comes last: what it locks is wanted by every round.
+        It comes last, because what it locks is wanted by every round; and it is a write, so that all that a forced transaction
+        has read is durable when it ends.
         """
         ...
 
     def counters(self) -> Counters:
         """Return the counters as they are."""
+        ...
+
+    def lift(self, counter: int) -> Counters:
+        """Bring the counter to ``counter`` at least, durably, and return the counters: the last step of a reconciliation."""
         ...
 
     def in_doubt(self, older_than_seconds: float, limit: int, after: TransactionId = BEFORE_ALL) -> list[InDoubt]:
@@ -213,10 +212,6 @@ class SqlBranchStore:
         """Insert new branches, all of them in one statement."""
         connection.execute(_ADD, {"rows": "[" + ",".join(map(_as_json, branches)) + "]"})
 
-    def force(self, connection: Connection) -> None:
-        """Make this local transaction count as a write."""
-        connection.execute(_FORCE)
-
     def count(self, connection: Connection, *, forced: bool, log_counter: int) -> Counters:
         """Count this local transaction, as its last statement; see BranchStore."""
         return counted(connection, forced=forced, log_counter=log_counter)
@@ -227,7 +222,7 @@ class SqlBranchStore:
             return read_counters(connection)
 
     def lift(self, counter: int) -> Counters:
-        """Bring the counter to ``counter`` at least, durably, and return the counters: the last step of a reconciliation."""
+        """Bring the counter to ``counter`` at least; see BranchStore."""
         with self.begin(forced=True) as connection:
             return lifted(connection, counter)
 

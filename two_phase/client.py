@@ -29,6 +29,10 @@ PEEK_PATH = "/two-phase/v1/peek"
 BRANCHES_PATH = "/two-phase/v1/branches"
 CONSERVATION_PATH = "/two-phase/v1/conservation"
 DECISIONS_PATH = "/two-phase/v1/decisions"
+COUNTERS_PATH = "/two-phase/v1/counters"
+STANDING_PATH = "/two-phase/v1/standing"
+REBUILD_PATH = "/two-phase/v1/rebuild"
+RESUME_PATH = "/two-phase/v1/resume"
 
 A = TypeVar("A", Ballot, Outcomes)
 

@@ -151,9 +151,7 @@ class Participant(Generic[C, P]):
             branch = replace(_refusal(prepare, piece.generation, refusal), payload=None, memo=None)
             with self.store.begin(forced=True) as connection:
                 known = self.store.find(connection, [prepare.transaction_id])
-                if known:
-                    self.store.force(connection)
-                else:
+                if not known:
                     self.store.add(connection, [branch])
                 self._count(connection, piece, answer, asked=False)
             answer.votes.append(known.get(prepare.transaction_id, branch).vote())
@@ -184,14 +182,14 @@ class Participant(Generic[C, P]):
         added += self._prepare(connection, message, known, answer)
         if added:
             self.store.add(connection, added)
-        elif message.prepares:
-            # Every vote was found, not written: it may leave only after a flush (rule 4).
-            self.store.force(connection)
         self._count(connection, message, answer, asked=not ids)
         return answer.ballot()
 
     def _count(self, connection: C, message: Round, answer: _Answer, *, asked: bool) -> None:
-        """Count a forced round, last of all; a round with nothing in it asks whether we count."""
+        """Count a forced round, last of all; a round with nothing in it asks whether we count.
+
+        It is a write, so that a vote that was found, and not written, leaves after a flush as well (rule 4).
+        """
         told = message.log_counter is not None
         if not (message.prepares or told or asked):
             return

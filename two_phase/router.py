@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
@@ -9,7 +10,18 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ValidationError
 
 from two_phase.branches import BEFORE_ALL
-from two_phase.client import BRANCHES_PATH, CONSERVATION_PATH, DECISIONS_PATH, OUTCOMES_PATH, PEEK_PATH, ROUND_PATH
+from two_phase.client import (
+    BRANCHES_PATH,
+    CONSERVATION_PATH,
+    COUNTERS_PATH,
+    DECISIONS_PATH,
+    OUTCOMES_PATH,
+    PEEK_PATH,
+    REBUILD_PATH,
+    RESUME_PATH,
+    ROUND_PATH,
+    STANDING_PATH,
+)
 from two_phase.decision_log import DecisionLog
 from two_phase.participant import Participant
 from two_phase.protocol import (
@@ -22,9 +34,10 @@ from two_phase.protocol import (
     State,
     TransactionId,
 )
+from two_phase.reconciliation import Lift, Rebuild, Reconciliation, Resume
 from two_phase.sweep import Run
 
-M = TypeVar("M", Round, Question)
+M = TypeVar("M", Round, Question, Lift, Rebuild, Resume)
 
 #: What an auditor may look at: branches, whether everything is conserved, decisions with the payloads of their branches.
 Records = Callable[[State | None, TransactionId, int], list[dict[str, Any]]]
@@ -98,10 +111,23 @@ def participant_routes(
         checked, broken = await run(conservation)
         return {"checked": checked, "broken": broken}
 
+    @router.get(COUNTERS_PATH)
+    async def counters() -> dict[str, object]:
+        """Tell how many forced rounds there were, and how far the log was seen."""
+        return asdict(await run(participant.store.counters))
+
+    @router.post(COUNTERS_PATH)
+    async def lift(request: Request) -> dict[str, object]:
+        """Lift the counter, when everything that an older backup had lost is back."""
+        wanted = await _message(request, Lift)
+        return asdict(await run(lambda: participant.store.lift(wanted.counter)))
+
     return router
 
 
-def coordinator_routes(decision_log: DecisionLog, decisions: Decisions | None = None) -> APIRouter:
+def coordinator_routes(
+    decision_log: DecisionLog, decisions: Decisions | None = None, reconciliation: Reconciliation | None = None
+) -> APIRouter:
     """Return the endpoints of a coordinator: ``outcomes`` decides what is unknown, ``peek`` never writes."""
     router = APIRouter()
 
@@ -123,4 +149,26 @@ def coordinator_routes(decision_log: DecisionLog, decisions: Decisions | None = 
         assert decisions
         return {"items": await decisions(after, limit)}
 
+    if reconciliation:
+        _add_reconciliation(router, reconciliation)
     return router
+
+
+def _add_reconciliation(router: APIRouter, reconciliation: Reconciliation) -> None:
+    @router.get(STANDING_PATH)
+    async def standing() -> dict[str, object]:
+        """Tell how far the log has come, and who waits to be reconciled."""
+        stands = asdict(await reconciliation.standing())
+        return {**stands, "restored": sorted(stands["restored"])}
+
+    @router.post(REBUILD_PATH)
+    async def rebuild(request: Request) -> Response:
+        """Write lost decisions again; what the answer leaves out cannot be told from its branches."""
+        return _answer(await reconciliation.rebuild((await _message(request, Rebuild)).lost))
+
+    @router.post(RESUME_PATH)
+    async def resume(request: Request) -> dict[str, object]:
+        """Let orders flow again."""
+        wanted = await _message(request, Resume)
+        await reconciliation.resume(wanted.log_counter, wanted.reconciled)
+        return {}

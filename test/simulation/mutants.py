@@ -49,8 +49,8 @@ MUTANTS = {
     ),
     "a repeated vote rests on a row that is not durable": Mutant(
         "two_phase.participant",
-        "self.store.force(connection)\n        self._count",
-        "pass\n        self._count",
+        "self._count(connection, message, answer, asked=not ids)",
+        "self._count(connection, message, answer, asked=not ids) if added or not message.prepares else None",
         quick=False,
     ),
     "outcomes answers and does not write": Mutant(

@@ -81,10 +81,6 @@ class MemoryBranchStore:
             facts = json.loads(json.dumps(branch.facts)) if branch.facts else {}
             connection.put("branches", branch.transaction_id, Row(replace(branch, facts=facts), self._clock()))
 
-    def force(self, connection: LocalTransaction) -> None:
-        """Make this local transaction count as a write."""
-        connection.wrote = True
-
     def count(self, connection: LocalTransaction, *, forced: bool, log_counter: int) -> Counters:
         """Count this local transaction; see BranchStore."""
         before = self._counters()

@@ -27,7 +27,8 @@ ARROWS = {
     "engine": {"protocol", "coordinator", "decision_log", "lane", "restores", "faults", "metrics"},
     "participant": {"protocol", "branches", "counters", "faults", "metrics"},
     "sweep": {"protocol", "branches", "counters", "participant", "faults", "metrics"},
-    "router": {"protocol", "branches", "client", "decision_log", "participant", "sweep"},
+    "reconciliation": {"protocol", "decision_log"},
+    "router": {"protocol", "branches", "client", "decision_log", "participant", "reconciliation", "sweep"},
 }
 FUNCTION_LINES_MAX = 40
 MODULE_LINES_MAX = 300

@@ -1,0 +1,65 @@
+"""What an operator's tool says to a coordinator whose log was restored from an older backup, and what the coordinator must do.
+
+The tool looks at the branches of all participants. What they prove is written into the log again, row by row and first writer wins,
+as any other decision; what they cannot prove a human has to say. In the end the log is told how far it had been seen.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from pydantic import Field
+
+from two_phase.decision_log import Standing
+from two_phase.protocol import MAX_INTEGER, PROTOCOL_VERSION, Decision, Message, Outcomes, TransactionId
+
+#: Rows of one call.
+LOST_MAX = 500
+
+
+class Lost(Message):
+    """A transaction that a log has forgotten: its decision, and its branches by participant, as an auditor lists them."""
+
+    transaction_id: TransactionId
+    decision: Decision = Field(strict=False)
+    branches: dict[str, dict[str, Any]]
+
+
+class Rebuild(Message):
+    """What is to be written again."""
+
+    version: int = PROTOCOL_VERSION
+    lost: list[Lost] = Field(max_length=LOST_MAX)
+
+
+class Resume(Message):
+    """Orders may flow again: the log was seen at ``log_counter``, and these participants are ``reconciled``."""
+
+    version: int = PROTOCOL_VERSION
+    log_counter: int = Field(default=0, ge=0, le=MAX_INTEGER)
+    reconciled: list[str] = Field(default_factory=list, max_length=100)
+
+
+class Lift(Message):
+    """A participant's counter is to be ``counter`` at least."""
+
+    version: int = PROTOCOL_VERSION
+    counter: int = Field(ge=0, le=MAX_INTEGER)
+
+
+class Reconciliation(Protocol):
+    """The coordinator's side; each call may be repeated."""
+
+    async def standing(self) -> Standing:
+        """Return how far the log has come."""
+        ...
+
+    async def rebuild(self, lost: Sequence[Lost]) -> Outcomes:
+        """Write what was lost, each unless it is decided, durably; return what the log says of each.
+
+        A transaction that is missing in the answer could not be rebuilt from its branches.
+        """
+        ...
+
+    async def resume(self, log_counter: int, reconciled: Sequence[str]) -> None:
+        """Lift the log's counter to ``log_counter``, in a new generation if it was lower, and trust these participants again."""
+        ...
