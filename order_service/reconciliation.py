@@ -64,6 +64,11 @@ class SqlReconciliation:
         """Return how far the log has come."""
         return await self._log.standing()
 
+    async def hold(self, restored: Sequence[str]) -> None:
+        """Let all replicas know that these participants were restored."""
+        for participant in restored:
+            await self._log.note_restored(participant)
+
     async def rebuild(self, lost: Sequence[Lost]) -> Outcomes:
         """Write what was lost; see Reconciliation."""
         rows = [row for each in lost if (row := rebuilt(each)) is not None]

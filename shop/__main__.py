@@ -162,6 +162,37 @@ def restore(
         raise typer.Exit(1) from None
 
 
+@app.command("reconcile")
+def reconcile_(
+    data: Data = Path(".data"),
+    confirm: Annotated[
+        list[str] | None,
+        typer.Option(help="An order that all three hold and that was confirmed: its id, or all. May be repeated."),
+    ] = None,
+    cancel: Annotated[
+        list[str] | None,
+        typer.Option(help="An order that all three hold and that is to be cancelled: its id, or all. May be repeated."),
+    ] = None,
+    *,
+    dry_run: Annotated[bool, typer.Option(help="Print what would be done, and do nothing.")] = False,
+) -> None:
+    """Mend what an older backup has torn, while the services run; exits 1 if something is left for a human, and says what.
+
+    A participant that was restored gets back every confirmed order that it has lost. A log that was restored gets back every
+    decision that its participants can prove. Then orders are taken again. It may be interrupted, and run again.
+    """
+    from shop.program import CannotRun
+    from shop.reconcile import Wishes
+    from shop.reconcile_command import run
+
+    try:
+        done = run(data, Wishes(dry_run, frozenset(confirm or ()), frozenset(cancel or ())))
+    except CannotRun as reason:
+        typer.echo(f"cannot reconcile the shop: {reason}", err=True)
+        raise typer.Exit(2) from None
+    raise typer.Exit(0 if done else 1)
+
+
 app.command()(conformance)
 
 

@@ -81,7 +81,7 @@ def audit(
     What looks wrong is looked at again, ``look_seconds`` apart, before it counts.
     """
     findings = Findings()
-    for standing in _standings(services):
+    for standing in standings(services):
         findings.transactions += 1
         _count(findings, standing)
         progress(findings.transactions)
@@ -103,8 +103,8 @@ def _count(findings: Findings, standing: Standing) -> None:
     findings.in_doubt += any(branch["state"] == "prepared" for branch in standing.branches.values())
 
 
-def _standings(services: Services) -> Iterator[Standing]:
-    """Merge the log and the participants' branches by transaction id."""
+def standings(services: Services) -> Iterator[Standing]:
+    """Merge the log and the participants' branches, by transaction id."""
     # The participants are read before the log: a branch seen committed then has its decision in the log already.
     streams = {name: _Stream(partial(_page, services, name)) for name in services.participants}
     log = _Stream(lambda after: services.decisions(after, PAGE))

@@ -6,7 +6,7 @@ listeners, and PAYMENT_KEY, STOCK_KEY and DELIVERY_KEY are the keys that the ser
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,8 +15,18 @@ from uuid import UUID
 import httpx
 
 from shop.program import CannotRun
-from two_phase.client import BRANCHES_PATH, CONSERVATION_PATH, DECISIONS_PATH, ROUND_PATH
-from two_phase.protocol import Ballot, Round
+from two_phase.client import (
+    BRANCHES_PATH,
+    CONSERVATION_PATH,
+    COUNTERS_PATH,
+    DECISIONS_PATH,
+    HOLD_PATH,
+    REBUILD_PATH,
+    RESUME_PATH,
+    ROUND_PATH,
+    STANDING_PATH,
+)
+from two_phase.protocol import Ballot, Outcomes, Round
 
 PARTICIPANTS = ("payment", "stock", "delivery")
 
@@ -73,6 +83,31 @@ class Services:
         """Return how many resources a participant has looked at, and those that do not add up."""
         body = self._answer("GET", name, CONSERVATION_PATH, timeout=600)
         return int(body["checked"]), list(body["broken"])
+
+    def counters(self, name: str) -> Mapping[str, int]:
+        """Return a participant's counter of forced rounds, and how far it has seen the log."""
+        return self._answer("GET", name, COUNTERS_PATH)
+
+    def lift(self, name: str, counter: int) -> None:
+        """Lift a participant's counter."""
+        self._answer("POST", name, COUNTERS_PATH, json={"counter": counter})
+
+    def standing(self) -> Row:
+        """Return how far the log has come, and which participants wait to be reconciled."""
+        return self._answer("GET", "order", STANDING_PATH)
+
+    def hold(self, restored: Sequence[str]) -> None:
+        """Stop orders until these participants are reconciled."""
+        self._answer("POST", "order", HOLD_PATH, json={"restored": list(restored)})
+
+    def rebuild(self, lost: Sequence[Row]) -> Outcomes:
+        """Have lost decisions written again, and return what the log says of each."""
+        kept = [{**each, "branches": {name: dict(branch) for name, branch in each["branches"].items()}} for each in lost]
+        return Outcomes.model_validate(self._answer("POST", "order", REBUILD_PATH, json={"lost": kept}))
+
+    def resume(self, log_counter: int, reconciled: list[str]) -> None:
+        """Let orders flow again."""
+        self._answer("POST", "order", RESUME_PATH, json={"log_counter": log_counter, "reconciled": reconciled})
 
     def round(self, name: str, message: Round) -> Ballot:
         """Send a round to a participant."""

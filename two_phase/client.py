@@ -31,6 +31,7 @@ CONSERVATION_PATH = "/two-phase/v1/conservation"
 DECISIONS_PATH = "/two-phase/v1/decisions"
 COUNTERS_PATH = "/two-phase/v1/counters"
 STANDING_PATH = "/two-phase/v1/standing"
+HOLD_PATH = "/two-phase/v1/hold"
 REBUILD_PATH = "/two-phase/v1/rebuild"
 RESUME_PATH = "/two-phase/v1/resume"
 

@@ -122,7 +122,9 @@ class Lane:
         finally:
             self._in_flight.difference_update(each for each, _ in decisions)
             self._look_for_something_to_tell()
-        self._count(ballot, heard + bool(prepares), reconciliations)
+        trusted = self._count(ballot, heard + bool(prepares), reconciliations)
+        if prepares and not trusted:
+            raise Unavailable(f"{self.name} was restored from an older backup")
         if prepares and ballot.counter is not None:
             # Only what a forced round says is durable.
             self.heard = max(self.heard, ballot.counter)
@@ -136,14 +138,14 @@ class Lane:
             metrics.ROUNDS_FAILED.labels(self.name).inc()
             raise
 
-    def _count(self, ballot: Ballot, at_least: int, reconciliations: int) -> None:
-        """Look at the counters of a ballot; raises Unavailable for one from a database that has fallen back."""
+    def _count(self, ballot: Ballot, at_least: int, reconciliations: int) -> bool:
+        """Look at the counters of a ballot, and return False if it is from a database that has fallen back."""
         if ballot.counter is None:
-            return
+            return True
         self.counts = True
         self.log_seen = max(self.log_seen, ballot.log_seen)
         if ballot.counter >= at_least:
-            return
+            return True
         # A ballot that was under way while the participant was reconciled says nothing of today.
         if reconciliations == self._reconciliations and not self.restored:
             self.restored = True
@@ -152,7 +154,7 @@ class Lane:
                 self.name,
                 extra={"participant": self.name, "counter": ballot.counter, "expected": at_least},
             )
-        raise Unavailable(f"{self.name} was restored from an older backup")
+        return False
 
     def _take_along(self) -> list[tuple[TransactionId, Decision]]:
         waiting = [each for each in self._unheard.items() if each[0] not in self._in_flight][:ROUND_DECISIONS_MAX]

@@ -20,7 +20,7 @@ class Lost(Message):
     """A transaction that a log has forgotten: its decision, and its branches by participant, as an auditor lists them."""
 
     transaction_id: TransactionId
-    decision: Decision = Field(strict=False)
+    decision: Decision
     branches: dict[str, dict[str, Any]]
 
 
@@ -39,6 +39,13 @@ class Resume(Message):
     reconciled: list[str] = Field(default_factory=list, max_length=100)
 
 
+class Hold(Message):
+    """These participants were restored: nobody is to ask them for a vote."""
+
+    version: int = PROTOCOL_VERSION
+    restored: list[str] = Field(max_length=100)
+
+
 class Lift(Message):
     """A participant's counter is to be ``counter`` at least."""
 
@@ -51,6 +58,10 @@ class Reconciliation(Protocol):
 
     async def standing(self) -> Standing:
         """Return how far the log has come."""
+        ...
+
+    async def hold(self, restored: Sequence[str]) -> None:
+        """Let all replicas know that these participants were restored, before any has noticed it."""
         ...
 
     async def rebuild(self, lost: Sequence[Lost]) -> Outcomes:

@@ -15,6 +15,7 @@ from two_phase.client import (
     CONSERVATION_PATH,
     COUNTERS_PATH,
     DECISIONS_PATH,
+    HOLD_PATH,
     OUTCOMES_PATH,
     PEEK_PATH,
     REBUILD_PATH,
@@ -34,10 +35,10 @@ from two_phase.protocol import (
     State,
     TransactionId,
 )
-from two_phase.reconciliation import Lift, Rebuild, Reconciliation, Resume
+from two_phase.reconciliation import Hold, Lift, Rebuild, Reconciliation, Resume
 from two_phase.sweep import Run
 
-M = TypeVar("M", Round, Question, Lift, Rebuild, Resume)
+M = TypeVar("M", Round, Question, Hold, Lift, Rebuild, Resume)
 
 #: What an auditor may look at: branches, whether everything is conserved, decisions with the payloads of their branches.
 Records = Callable[[State | None, TransactionId, int], list[dict[str, Any]]]
@@ -160,6 +161,12 @@ def _add_reconciliation(router: APIRouter, reconciliation: Reconciliation) -> No
         """Tell how far the log has come, and who waits to be reconciled."""
         stands = asdict(await reconciliation.standing())
         return {**stands, "restored": sorted(stands["restored"])}
+
+    @router.post(HOLD_PATH)
+    async def hold(request: Request) -> dict[str, object]:
+        """Ask these participants for no votes until they are reconciled."""
+        await reconciliation.hold((await _message(request, Hold)).restored)
+        return {}
 
     @router.post(REBUILD_PATH)
     async def rebuild(request: Request) -> Response:
