@@ -106,11 +106,7 @@ class Engine:
 
     @contextmanager
     def expecting(self) -> Iterator[None]:
-        """Let the next batch wait for what is about to be submitted when the block is left.
-
-        Otherwise orders whose key must be claimed first would always miss the batch of those that came with them, and make a
-        small one of their own: twice the rounds for the same orders.
-        """
+        """Let the next batch wait for what follows the block: an order whose key is claimed first would always miss its batch."""
         coming = asyncio.get_running_loop().create_future()
         self._expected.add(coming)
         try:
