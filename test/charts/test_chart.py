@@ -1,7 +1,9 @@
 """The chart: what it renders is right for a current Kubernetes, and what it cannot render it says in a sentence."""
 
+import ast
 import json
 import re
+import sys
 import tomllib
 from collections.abc import Callable
 from typing import Any
@@ -237,3 +239,13 @@ def test_nothing_but_the_test_is_a_hook(resources: tuple[Resource, ...]) -> None
     hooks = {each["metadata"]["name"] for each in resources if "helm.sh/hook" in each["metadata"].get("annotations", {})}
 
     assert hooks == {"shop-test"}
+
+
+def test_what_helm_test_runs_needs_no_package() -> None:
+    """It runs in the image of order_service, which has what that service needs, and no more."""
+    script = ast.parse((CHART / "files" / "place_orders.py").read_text())
+    imported = {alias.name for node in ast.walk(script) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {str(node.module) for node in ast.walk(script) if isinstance(node, ast.ImportFrom)}
+
+    assert imported
+    assert {name.split(".")[0] for name in imported} <= sys.stdlib_module_names
