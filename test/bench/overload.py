@@ -12,6 +12,7 @@ import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import mean
 
 import load
 import runs
@@ -35,10 +36,10 @@ SETTINGS = ("QUEUE_LIMIT", "BATCH_LIMIT", "PREPARE_TIMEOUT_SECONDS", "DECISION_T
 
 @dataclass(frozen=True)
 class Round:
-    """Full load and overload, one after the other."""
+    """Full load, overload, and full load again: the machine may have become slower or faster meanwhile."""
 
-    full_per_second: float
-    full_p99_ms: float
+    full_per_second: tuple[float, float]
+    full_p99_ms: tuple[float, float]
     offered_per_second: float
     confirmed_per_second: float
     confirmed_p50_ms: float
@@ -57,12 +58,12 @@ class Round:
     @property
     def p99_growth(self) -> float:
         """Return how many times slower the slowest of those served were than at full load."""
-        return self.confirmed_p99_ms / self.full_p99_ms
+        return self.confirmed_p99_ms / mean(self.full_p99_ms)
 
     @property
     def throughput_share(self) -> float:
         """Return the throughput as a share of that at full load."""
-        return self.confirmed_per_second / self.full_per_second
+        return self.confirmed_per_second / mean(self.full_per_second)
 
 
 def main() -> None:
@@ -74,7 +75,7 @@ def main() -> None:
     console = runs.provide_console()
     generator = load.provide()
     _allow_many_connections()
-    seconds = (len(CLIENTS) + 2 * asked.rounds) * (WARM_SECONDS + asked.seconds)
+    seconds = (len(CLIENTS) + 3 * asked.rounds) * (WARM_SECONDS + asked.seconds)
     size = Size(1000, 1000, slots_for(seconds * ORDERS_PER_SECOND_MAX))
     with runs.folder() as folder:
         shop = Shop(folder, size, 0, clients=CLIENTS)
@@ -126,21 +127,21 @@ def _full(shop: Shop, clients: int, seconds: int) -> Counted:
 
 
 def _round(shop: Shop, size: Size, clients: int, seconds: int) -> Round:
-    full = _full(shop, clients, seconds)
-    rate = TIMES * full.per_second
+    before = _full(shop, clients, seconds)
+    rate = TIMES * before.per_second
     used, began = time.process_time(), time.perf_counter()
     orders = any_order(size.users, size.products, size.slots)
     heard = offer(shop.url, orders, rate=rate, warm_seconds=WARM_SECONDS, seconds=seconds)
     if not heard.confirmed_ms:
         raise runs.Miscounted(f"not one of {heard.offered} orders was confirmed under overload")
     used_share = (time.process_time() - used) / (time.perf_counter() - began)
-    return _told(full, heard, used_share)
+    return _told(before, _full(shop, clients, seconds), heard, used_share)
 
 
-def _told(full: Counted, heard: Heard, used_share: float) -> Round:
+def _told(before: Counted, after: Counted, heard: Heard, used_share: float) -> Round:
     return Round(
-        full_per_second=full.per_second,
-        full_p99_ms=full.p99_ms,
+        full_per_second=(before.per_second, after.per_second),
+        full_p99_ms=(before.p99_ms, after.p99_ms),
         offered_per_second=heard.offered / heard.seconds,
         confirmed_per_second=heard.per_second,
         confirmed_p50_ms=percentile(heard.confirmed_ms, 50),
@@ -178,8 +179,8 @@ def _tell(
 
 
 def _lines(rounds: Sequence[Round]) -> Iterator[tuple[str, list[str]]]:
-    yield "full load: orders/s", [f"{each.full_per_second:,.0f}" for each in rounds]
-    yield "full load: p99 ms", [f"{each.full_p99_ms:,.0f}" for each in rounds]
+    yield "full load before, after: orders/s", [_pair(each.full_per_second) for each in rounds]
+    yield "full load before, after: p99 ms", [_pair(each.full_p99_ms) for each in rounds]
     yield "offered orders/s", [f"{each.offered_per_second:,.0f}" for each in rounds]
     yield "confirmed orders/s", [f"{each.confirmed_per_second:,.0f}" for each in rounds]
     yield "confirmed: p50 / p99 ms", [f"{each.confirmed_p50_ms:,.0f} / {each.confirmed_p99_ms:,.0f}" for each in rounds]
@@ -189,6 +190,10 @@ def _lines(rounds: Sequence[Round]) -> Iterator[tuple[str, list[str]]]:
     yield "neither 201 nor 503, by status", [str({s: n for s, n in each.others.items() if n} or 0) for each in rounds]
     yield "connections", [f"{each.connections:,}" for each in rounds]
     yield "generator's % of a core", [f"{each.generator_cpu_percent:.0f}" for each in rounds]
+
+
+def _pair(values: tuple[float, float]) -> str:
+    return ", ".join(f"{value:,.0f}" for value in values)
 
 
 def sentence(verdicts: dict[str, float]) -> str:
