@@ -18,7 +18,7 @@ from usage import Server
 from shop.ports import LOOPBACK, Ports
 
 HERE = Path(__file__).parent
-START_SECONDS = 30
+START_SECONDS = 60
 PARTICIPANTS = ("payment", "stock", "delivery")
 
 
