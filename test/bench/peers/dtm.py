@@ -49,7 +49,7 @@ def build(folder: Path, say: Callable[[str], None]) -> Built:
     if not binary.exists():
         say("building DTM, which takes some minutes the first time")
     # Go builds nothing that is up to date, so that it can be asked every time.
-    _go("build", "-trimpath", "-o", str(binary), MODULE)
+    _go("build", "-trimpath", "-buildvcs=false", "-o", str(binary), MODULE)
     directory, version = _go("list", "-m", "-f", "{{.Dir}} {{.Version}}", MODULE).split()
     return Built(binary, Path(directory) / "sqls", version)
 
