@@ -1,8 +1,8 @@
 """`shop up` in surroundings that a test has doctored: services that are told other addresses, another time, another network.
 
 ``SURROUNDINGS`` is a JSON object. Its ``environment`` is what each process of a service finds in its environment beside, or instead
-of, what the run has decided: ``{"order": {"PAYMENT_URLS": ...}}``. Its ``namespaces`` are the names of their network namespaces, if
-they have any; their addresses are those of namespaces.py.
+of, what the run has decided: ``{"order": {"PAYMENT_URLS": ...}}``; "postgres" is one of them. Its ``namespaces`` are the names of
+their network namespaces, if they have any; their addresses are those of namespaces.py.
 """
 
 import json
@@ -19,15 +19,16 @@ from shop.program import Program, run_to_end
 from shop.replicas import Replica
 
 _surroundings = json.loads(os.environ["SURROUNDINGS"])
+_environment: Mapping[str, dict[str, str]] = _surroundings.get("environment", {})
 _namespaces: Mapping[str, str] = _surroundings.get("namespaces", {})
 _as_decided = replicas.program
 _created = Postgres.create
+_server = Postgres.program
 
 
 def _program(replica: Replica, plan: Sequence[Replica], database_url: str, secrets: Mapping[str, str]) -> Program:
     program = _as_decided(replica, plan, database_url, secrets)
-    environment = _surroundings.get("environment", {}).get(replica.service, {})
-    program = replace(program, environment={**program.environment, **environment})
+    program = replace(program, environment={**program.environment, **_environment.get(replica.service, {})})
     return _elsewhere(program, replica, database_url) if _namespaces else program
 
 
@@ -36,6 +37,11 @@ def _elsewhere(program: Program, replica: Replica, database_url: str) -> Program
     addresses = {"HOST": ADDRESSES[replica.service], "DATABASE_URL": database_url.replace(LOOPBACK, HUB)}
     command = ("nsenter", f"--net=/run/netns/{_namespaces[replica.service]}", *program.command)
     return replace(program, command=command, environment={**program.environment, **addresses})
+
+
+def _postgres(server: Postgres) -> Program:
+    program = _server(server)
+    return replace(program, environment={**program.environment, **_environment.get("postgres", {})})
 
 
 def _create(server: Postgres, run: Callable[[Program], None] = run_to_end) -> None:
@@ -47,6 +53,7 @@ def _create(server: Postgres, run: Callable[[Program], None] = run_to_end) -> No
 
 def _doctor() -> None:
     replicas.program = _program
+    Postgres.program = _postgres
     if _namespaces:
         Replica.public = property(lambda each: f"{ADDRESSES[each.service]}:{each.public_port}")
         Replica.internal_url = property(lambda each: f"http://{ADDRESSES[each.service]}:{each.internal_port}")
