@@ -51,7 +51,7 @@ def decisions(connection: Connection, after: TransactionId, limit: int) -> list[
 
 
 def _decision(row: Row[Any]) -> Body:
-    known = row.user_id is not None
+    known = row.items is not None
     kept = (row.user_id, row.slot_id, tuple(row.items), row.idempotency_key, row.request_digest) if known else None
     record = OrderRecord(*kept) if kept else None
     return {

@@ -73,9 +73,15 @@ class SqlReconciliation:
         """Write what was lost; see Reconciliation."""
         rows = [row for each in lost if (row := rebuilt(each)) is not None]
 
+        ids = [row["transaction_id"] for row in rows]
+
         def written(connection: Connection) -> Outcomes:
             connection.execute(_REBUILD, {"rows": json.dumps(rows)})
-            return self._log.found(connection, [row["transaction_id"] for row in rows])
+            said = self._log.found(connection, ids)
+            if lost_key := without_answer(rows, said):
+                connection.execute(_REBUILD, {"rows": json.dumps(lost_key)})
+                said = self._log.found(connection, ids)
+            return said
 
         log.warning("lost decisions are written again", extra={"transactions": len(rows)})
         return await self._log.run(written)
@@ -87,13 +93,19 @@ class SqlReconciliation:
         await self._log.run(lambda connection: connection.execute(_RESUME, parameters))
 
 
+def without_answer(rows: Sequence[dict[str, Any]], said: Outcomes) -> list[dict[str, Any]]:
+    """Return the refusals among ``rows`` that were not written, because another order has answered for their key."""
+    missing = [row for row in rows if row["transaction_id"] not in {*said.confirmed, *said.cancelled}]
+    return [tombstone(row) for row in missing if row["status"] == Decision.CANCELLED]
+
+
 def rebuilt(lost: Lost) -> dict[str, Any] | None:
     """Return the row that was lost, or None if the branches cannot tell it."""
     generation = max((int(branch["generation"]) for branch in lost.branches.values()), default=1)
     bare = {"transaction_id": lost.transaction_id, "generation": generation}
     record = _record(lost.branches)
     if lost.decision is Decision.CANCELLED:
-        return tombstone(bare) if record is None else row_of(_verdict(lost, record), generation)
+        return row_of(_verdict(lost, record), generation) if record else _refusal(lost, generation) or tombstone(bare)
     promised = record is not None and all(branch["state"] in _PROMISED for branch in lost.branches.values())
     return row_of(_verdict(lost, record), generation) if record and promised else None
 
@@ -103,17 +115,31 @@ def _record(branches: Mapping[str, Mapping[str, Any]]) -> OrderRecord | None:
     payloads = {name: branch["payload"] for name, branch in branches.items() if branch["payload"] is not None}
     if payloads.keys() != {"payment", "stock", "delivery"}:
         return None
-    memo = branches["payment"]["memo"] or {}
     items = tuple(dict(item) for item in payloads["stock"]["items"])
-    record = OrderRecord(
-        payloads["payment"]["user_id"], payloads["delivery"]["slot_id"], items, memo.get("key"), memo.get("digest")
-    )
+    record = _keyed(branches, payloads["payment"]["user_id"], payloads["delivery"]["slot_id"], items)
     return record if payloads_of(record) == payloads else None
+
+
+def _keyed(branches: Mapping[str, Mapping[str, Any]], user_id: int, slot_id: int, items: Any) -> OrderRecord:
+    memo: Mapping[str, Any] = next((branch["memo"] for branch in branches.values() if branch["memo"]), {})
+    return OrderRecord(
+        user_id, slot_id, items, memo.get("key"), memo.get("digest"), may_be_repeated=not memo.get("last", False)
+    )
+
+
+def _refusal(lost: Lost, generation: int) -> dict[str, Any] | None:
+    """Return the answer to a key, where somebody had refused and another never heard what the order was about."""
+    users = [branch["memo"]["user_id"] for branch in lost.branches.values() if branch["memo"]]
+    if not users:
+        return None
+    row = row_of(_verdict(lost, _keyed(lost.branches, users[0], 0, ())), generation)
+    return row | {"slot_id": None, "items": None, "total": None} if row.get("refusals") else None
 
 
 def _verdict(lost: Lost, record: OrderRecord) -> Verdict:
     transaction = Transaction(lost.transaction_id, payloads_of(record), record=record)
-    votes = {name: _vote(lost.transaction_id, branch) for name, branch in lost.branches.items()}
+    voted = {name: branch for name, branch in lost.branches.items() if branch["payload"] or branch["reason"]}
+    votes = {name: _vote(lost.transaction_id, branch) for name, branch in voted.items()}
     return Verdict(transaction, lost.decision, votes)
 
 

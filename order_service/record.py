@@ -42,8 +42,10 @@ def payloads_of(record: OrderRecord) -> dict[str, dict[str, Any]]:
 
 
 def memo_of(record: OrderRecord) -> dict[str, Any] | None:
-    """Return what the participants keep for a log that may be lost: all that their payloads do not tell."""
-    return None if record.key is None else {"key": record.key, "digest": record.digest}
+    """Return what all participants keep for a log that may be lost: the key, and what they do not know by their own payload."""
+    if record.key is None:
+        return None
+    return {"key": record.key, "digest": record.digest, "user_id": record.user_id, "last": not record.may_be_repeated}
 
 
 def is_repeatable(verdict: Verdict) -> bool:

@@ -93,8 +93,11 @@ class _Work:
             seen = max(self._services.counters(name)["log_seen"] for name in self._services.participants)
             behind = stands["written"] < seen
             self.findings.log_was_restored |= behind
-            lost = (each for each in self._walk() if _is_forgotten(each, stands["generation"], behind=behind))
-            found = sum(map(self._rebuild, _batches(lost)))
+            found = 0
+            # What was confirmed comes first: a key that was answered by an order is not answered by a refusal.
+            for word in ("confirmed", "cancelled"):
+                lost = (each for each in self._walk() if _is_forgotten(each, stands["generation"], behind=behind))
+                found += sum(self._rebuild(batch, word) for batch in _batches(lost))
             if self.findings.undecided or self._wishes.dry_run:
                 return
             if behind:
@@ -107,23 +110,22 @@ class _Work:
             self._progress(seen)
             yield standing
 
-    def _rebuild(self, lost: list[Standing]) -> int:
-        decided = {each.transaction_id: word for each in lost if (word := self._decision(each))}
+    def _rebuild(self, lost: list[Standing], word: str) -> int:
+        """Write those again of which ``word`` is the decision."""
         rows = [
-            {"transaction_id": each.transaction_id, "decision": decided[each.transaction_id], "branches": each.branches}
+            {"transaction_id": each.transaction_id, "decision": word, "branches": each.branches}
             for each in lost
-            if each.transaction_id in decided
+            if self._decision(each) == word
         ]
-        if self._wishes.dry_run or not rows:
-            said = decided
-        else:
+        ids = [str(row["transaction_id"]) for row in rows]
+        said = dict.fromkeys(ids, word)
+        if rows and not self._wishes.dry_run:
             outcomes = self._services.rebuild(rows)
             said = dict.fromkeys(outcomes.confirmed, "confirmed") | dict.fromkeys(outcomes.cancelled, "cancelled")
-        for order_id, word in decided.items():
-            if said.get(order_id) == word:
-                self.findings.rebuilt[word].append(order_id)
-            else:
-                self._leave(f"order {order_id} should be {word}, and the log says {said.get(order_id, 'nothing')}")
+        self.findings.rebuilt[word] += [each for each in ids if said.get(each) == word]
+        for each in ids:
+            if said.get(each) != word:
+                self._leave(f"order {each} should be {word}, and the log says {said.get(each, 'nothing')}")
         return len(rows)
 
     def _decision(self, lost: Standing) -> str | None:
@@ -143,7 +145,7 @@ class _Work:
             self._leave(f"order {lost.transaction_id} may have been confirmed and cannot be rebuilt: {said}")
             return None
         word = self._wishes.word_on(lost.transaction_id)
-        if word is None:
+        if word is None and lost.transaction_id not in self.findings.undecided:
             self.findings.undecided.append(lost.transaction_id)
         return word
 

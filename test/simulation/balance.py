@@ -25,10 +25,10 @@ def all_or_nothing(world: "World") -> Iterator[str]:
     }
     confirmed = {each for each, row in orders.items() if row["status"] == "confirmed"}
     for service, transaction_ids in committed.items():
-        if transaction_ids != confirmed:
+        if transaction_ids - world.laws.named != confirmed - world.laws.named:
             yield f"{service} has committed {sorted(transaction_ids)}, the log has confirmed {sorted(confirmed)}"
             return
-    for each in sorted(confirmed):
+    for each in sorted(confirmed - world.laws.named):
         paid = payload(world, "payment", each).amount
         sold = sum(item.price * item.quantity for item in payload(world, "stock", each).items)
         if not paid == sold == sum(item["price"] * item["quantity"] for item in orders[each]["items"]):
@@ -42,9 +42,8 @@ def payload(world: "World", service: str, transaction_id: str) -> Any:
 
 
 def is_forgotten(world: "World", branch: Branch) -> bool:
-    """Return whether a restored log has no row for a branch that an earlier generation began: it waits for a human (rule 12)."""
-    tables = world.disks["order"].tables
-    return branch.generation < tables["log_state"]["generation"] and branch.transaction_id not in tables["orders"]
+    """Return whether a log that was restored, and not reconciled yet, has no row for a branch: it waits for a human (rule 12)."""
+    return "order" in world.laws.restored and branch.transaction_id not in world.disks["order"].tables["orders"]
 
 
 def conserved(world: "World") -> Iterator[str]:
@@ -93,6 +92,8 @@ def one_order_per_key(world: "World") -> Iterator[str]:
     """A key has at most one final answer in the log, and every customer with this key got that one."""
     keys = world.disks["order"].tables["keys"]
     for wish, told in world.customers.told:
+        if told.order_id in world.laws.lost_refusals:
+            continue
         if wish.key is not None and told.status in (201, 409) and keys.get((wish.user_id, wish.key)) != told.order_id:
             yield f"{wish.key} was answered by {told}, and the log says {keys.get((wish.user_id, wish.key))}"
 

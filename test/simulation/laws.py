@@ -1,9 +1,12 @@
 """The laws of the protocol: some are looked at whenever something becomes visible, the others when everything is at rest."""
 
+import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from order_service.checkout import Wish
+from order_service.decision_log import SqlDecisionLog
+from shop.reconcile import Findings
 from simulation.balance import AT_REST, is_forgotten
 from simulation.clock import Life
 from simulation.customers import Told
@@ -36,7 +39,14 @@ class Laws:
         #: On which decisions somebody acted, by transaction.
         self._acted: defaultdict[TransactionId, set[str]] = defaultdict(set)
         self._key_of: dict[TransactionId, tuple[int, str]] = {}
-        #: What was durable before the log was restored from an older backup.
+        self.logs: dict[Life, SqlDecisionLog] = {}
+        #: Databases that were restored from an older backup, and are not reconciled yet.
+        self.restored: set[str] = set()
+        #: Confirmed orders that a restored participant has refused to take back.
+        self.named: set[TransactionId] = set()
+        #: Refusals that a restored log has lost: the branches tell most of them, but not which of them were told.
+        self.lost_refusals: set[TransactionId] = set()
+        #: What was durable before the log was restored.
         self._remembered: dict[TransactionId, dict[str, Any]] = {}
 
     def broke(self, law: str, detail: str) -> None:
@@ -87,7 +97,12 @@ class Laws:
     def _not_its_own_rival(self, service: str, transaction_id: TransactionId) -> None:
         key = self._key_of.get(transaction_id)
         for other, row in self._branches(service).items():
-            if key is not None and row.branch.state is State.PREPARED and self._key_of.get(other) == key:
+            if (
+                key is not None
+                and not self.restored
+                and row.branch.state is State.PREPARED
+                and self._key_of.get(other) == key
+            ):
                 self.broke("key_competes_with_itself", f"{service}: {transaction_id} is refused for what {other} holds")
 
     def _not_overdrawn(self, service: str, change: Change) -> None:
@@ -111,18 +126,40 @@ class Laws:
         transaction_id, status = row["transaction_id"], row["status"]
         self._world.note("log: %s is %s", transaction_id, status)
         self._world.seen[f"order: {'none' if was_new(change) else 'decided'} -> {status}"] += 1
-        if row["generation"] != self._world.disks["order"].tables["log_state"]["generation"]:
+        current = self._world.disks["order"].tables["log_state"]["generation"]
+        if row["generation"] != current and transaction_id not in self._remembered and not self.restored:
             self.broke("log_knows_its_generation", f"{transaction_id} is of generation {row['generation']}")
         if not was_new(change):
             self.broke("decision_never_changes", f"the row of {transaction_id} was changed")
         if status == "confirmed":
-            for service in SERVICES:
+            # A vote that a restore has taken back is a promise that nobody can keep.
+            for service in set(SERVICES) - self.restored:
                 row_on_disk = self._world.disks[service].durable("branches", transaction_id)
                 if row_on_disk is None or row_on_disk.branch.state is State.ABORTED:
                     self.broke("confirmed_only_by_all_votes", f"{service} has no durable branch of {transaction_id}")
 
-    def log_is_restored(self) -> None:
-        """Remember what the log is about to forget: it may have been told, and is told further."""
+    def living_logs(self) -> list[tuple[Life, SqlDecisionLog]]:
+        """Return the log as each replica that lives knows it."""
+        return [(life, log) for life, log in self.logs.items() if life.alive]
+
+    def confirmed_before(self) -> frozenset[TransactionId]:
+        """Return what the log had confirmed before it was restored: a human has the bank's statements."""
+        return frozenset(each for each, row in self._remembered.items() if row["status"] == "confirmed")
+
+    def is_reconciled(self, findings: Findings) -> None:
+        """Expect everything again, apart from what is left to a human."""
+        self.restored.clear()
+        for sentence in findings.for_a_human:
+            if refused := re.match(r"order (\S{36}) is confirmed, and \S+ refuses it now", sentence):
+                self.named.add(refused[1])
+            else:
+                self.broke("reconciled", sentence)
+
+    def is_restored(self, name: str) -> None:
+        """Remember what a database is about to forget: it may have been told, and is told further."""
+        self.restored.add(name)
+        if name != "order":
+            return
         orders = self._world.disks["order"].tables["orders"]
         self._remembered.update({each: row for each in orders if (row := self._row_on_disk(each)) is not None})
 
@@ -176,6 +213,7 @@ class Laws:
             answer
             for other, answer in self._world.customers.told
             if (other.user_id, other.key) == (wish.user_id, wish.key) and answer.status in (201, 409)
+            if answer.order_id not in self.lost_refusals
         }
         if len(answers) > 1:
             self.broke("same_key_same_answer", f"{wish.key}: {sorted(map(str, answers))}")
@@ -183,7 +221,7 @@ class Laws:
     def was_shown(self, service: str, told: Told, shown: dict[TransactionId, Branch]) -> None:
         """Look at what a customer sees after he was told something."""
         branch = shown.get(str(told.order_id))
-        if branch is not None and is_forgotten(self._world, branch):
+        if service in self.restored or (branch is not None and is_forgotten(self._world, branch)):
             return
         if told.status == 201 and (branch is None or branch.state is not State.COMMITTED):
             self.broke("read_your_writes", f"{service} shows {branch} after {told}")

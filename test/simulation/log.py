@@ -165,7 +165,8 @@ class LogDatabase:
             counter, heard = transaction.get("log_state", "counters")
             if counter < parameters["known"]:
                 return Rows()
-            decided = [row for row in rows if self._insert(transaction, row)]
+            generation = transaction.get("log_state", "generation")
+            decided = [row for row in rows if row["generation"] == generation and self._insert(transaction, row)]
             written = counter + 1 if decided and parameters["level"] == "on" else None
             if written:
                 transaction.put("log_state", "counters", (written, _highest(heard, json.loads(parameters["heard"]))))
@@ -174,8 +175,6 @@ class LogDatabase:
 
     def _insert(self, transaction: LocalTransaction, row: dict[str, Any]) -> bool:
         key = None if row["idempotency_key"] is None else (row["user_id"], row["idempotency_key"])
-        if row["generation"] != transaction.get("log_state", "generation"):
-            return False
         if transaction.get("orders", row["transaction_id"]) is not None:
             return False
         if key is not None and transaction.get("keys", key) is not None:
@@ -185,6 +184,14 @@ class LogDatabase:
         if key is not None:
             transaction.put("keys", key, row["transaction_id"])
         return True
+
+    def insert_again(self, transaction: LocalTransaction, row: dict[str, Any]) -> None:
+        """Write a row that was lost, and the claim on its key."""
+        key = (row.get("user_id"), row["idempotency_key"])
+        if row["idempotency_key"] is not None and transaction.get("claims", key) is None:
+            claim = _Claim(row["transaction_id"], row["request_digest"], (), self._clock())
+            transaction.put("claims", key, claim)
+        self._insert(transaction, row)
 
     def _check(self, row: Mapping[str, Any]) -> None:
         complete = all(row.get(column) is not None for column in ("user_id", "slot_id", "items", "total", "courier"))

@@ -41,9 +41,7 @@ MUTANTS = {
     "a decision overwrites the one found": Mutant(
         "simulation.log", 'if transaction.get("orders", row["transaction_id"]) is not None:', "if False:"
     ),
-    "a restored log cancels what it has forgotten": Mutant(
-        "simulation.log", 'if row["generation"] != transaction.get("log_state", "generation"):', "if False:"
-    ),
+    "a restored log cancels what it has forgotten": Mutant("simulation.log", 'row["generation"] == generation and ', ""),
     "the vote leaves before its row is durable": Mutant(
         "two_phase.participant", "begin(forced=bool(message.prepares))", "begin(forced=False)"
     ),
@@ -154,6 +152,31 @@ MUTANTS = {
         "if wanted is not None and settled.found and settled.decision is Decision.CANCELLED:",
         "if False:",
         quick=False,
+    ),
+    "a restored log decides what it has forgotten": Mutant(
+        "order_service.decision_log", '"known": self._known,', '"known": 0,', quick=False
+    ),
+    "what a participant has seen of the log is not heeded": Mutant(
+        "order_service.decision_log", "self._known = max(self._known, log_seen)", "pass", quick=False
+    ),
+    "a replica that has just started answers for a restored log": Mutant(
+        "order_service.decision_log", "work = self.ask if self._opened else self._told", "work = self.ask", quick=False
+    ),
+    "a read is told that a restored log knows of no decision": Mutant(
+        "order_service.decision_log", "connection.execute(_STANDING).one()[1] < known", "False", quick=False
+    ),
+    "a restored participant's votes count": Mutant("two_phase.lane", "if ballot.counter >= at_least:", "if True:"),
+    "a participant that was restored goes on getting orders": Mutant(
+        "two_phase.restores", "if lane.restored)", "if False)", quick=False
+    ),
+    "what others have heard of a participant is not believed": Mutant(
+        "two_phase.restores", "lane.heard = max(lane.heard, heard)", "pass", quick=False
+    ),
+    "a reconciliation cancels what a human has to decide": Mutant(
+        "shop.reconcile", "word = self._wishes.word_on(lost.transaction_id)", 'word = "cancelled"', quick=False
+    ),
+    "a reconciliation does not commit what it has brought back": Mutant(
+        "shop.reconcile", "Round(generation=generation, commits=commits)", "Round(generation=generation)", quick=False
     ),
     "the next attempt starts though the claim is gone": Mutant(
         "order_service.checkout",

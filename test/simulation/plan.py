@@ -1,7 +1,7 @@
 """What is going to happen in one run: who wants what and when, and what goes wrong at what time. A seed decides all of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
@@ -67,6 +67,8 @@ class Plan:
     heal_at_seconds: float = 0.0
     #: Nothing goes wrong, and so every customer must get a final answer.
     healthy: bool = False
+    #: The database that is replaced by an older backup of itself, which nobody announces.
+    restored: str = ""
     #: After the run everything is said once more, and nonsense is said to everybody.
     probed: bool = False
 
@@ -99,7 +101,7 @@ def plan_of(seed: int) -> Plan:
     return Plan(**common, rates=_rates(dice), troubles=troubles, heal_at_seconds=8.0)
 
 
-_CHARACTERS = ("healthy", "without sweep", "messages", "sleeper", *("storm",) * 3, *("obsessed",) * 3, "restore")
+_CHARACTERS = ("healthy", "without sweep", "messages", "sleeper", *("storm",) * 3, *("obsessed",) * 3, *("restore",) * 2)
 #: How often a fault strikes at a place, before a run's own intensity; half of the kinds rest in a run.
 _RATES = {"request": 0.01, "answer": 0.01, "point": 0.005, "write": 0.03, "read": 0.03, "commit": 0.015}
 _INTENSITIES = (0.3, 1.0, 3.0)
@@ -121,14 +123,15 @@ def _obsessed(dice: Random) -> dict[str, Any]:
 
 
 def _restored(dice: Random) -> dict[str, Any]:
-    """Return a run in which the log is replaced by an older backup of itself; keys have to wait for its reconciliation."""
-    backup_at_seconds = dice.random() * 2
+    """Return a run in which one database is replaced by an older backup of itself."""
+    name = dice.choice(("order", "order", *SERVICES))
+    backup_at_seconds, down_seconds = dice.random() * 2, 1.5 + dice.random()
     return {
-        "errands": tuple(replace(errand, wish=replace(errand.wish, key=None), twice=False) for errand in _errands(dice)),
+        "restored": name,
         "troubles": (
             *_troubles(dice)[:2],
-            Trouble(backup_at_seconds, "backup", "order"),
-            Trouble(backup_at_seconds + dice.random() * 4, "restore", "order"),
+            Trouble(backup_at_seconds, "backup", name),
+            Trouble(backup_at_seconds + dice.random() * 3, "restore", name, down_seconds),
         ),
         "probed": False,
     }

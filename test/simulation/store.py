@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from simulation.disk import Disk, LocalTransaction
 from simulation.fate import Fate
@@ -118,6 +119,24 @@ class MemoryBranchStore:
         generations = self.disk.tables["branches"]
         return [
             InDoubt(transaction_id=each, generation=generations[each].branch.generation) for each in sorted(found)[:limit]
+        ]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return all branches as an auditor sees them, by id."""
+        branches = sorted(self.disk.tables["branches"].items())
+        return [
+            {
+                "transaction_id": each,
+                "state": row.branch.state.value,
+                "generation": row.branch.generation,
+                "payload": row.branch.payload and json.loads(row.branch.payload),
+                "facts": row.branch.facts,
+                "reason": row.branch.reason,
+                "detail": row.branch.detail,
+                "contended": row.branch.contended,
+                "memo": row.branch.memo and json.loads(row.branch.memo),
+            }
+            for each, row in branches
         ]
 
     def touching(self) -> list[InDoubt]:

@@ -26,6 +26,10 @@ TRANSITIONS = (
     "order: none -> confirmed",
     "order: none -> cancelled",
     "log: restored",
+    "participant: restored",
+    "reconcile: confirmed again",
+    "reconcile: cancelled again",
+    "reconcile: replayed",
 )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 from order_service import decision_log
+from simulation.backups import Operator
 from simulation.clock import OWNER, Life, ProcessDied, VirtualLoop
 from simulation.customers import Customers
 from simulation.disk import Disk
@@ -67,7 +68,7 @@ class World:
         self.sessions = Sessions(self.log, self.loop)
         self.customers = Customers(self)
         self._sleepers: list[Life] = []
-        self._backup = self.disks["order"].backup()
+        self._operator = Operator(self)
 
     def _fill(self) -> None:
         plan = self.plan
@@ -103,6 +104,11 @@ class World:
         await self.customers.served(self.plan.heal_at_seconds)
         self._heal()
         await self.rest()
+        if self.laws.restored:
+            self._operator.reconcile()
+            # Replicas look once a second.
+            await asyncio.sleep(2.5)
+            await self.rest()
         self.laws.hold_at_rest()
         if self._sleepers:
             for life in self._sleepers:
@@ -224,9 +230,9 @@ class World:
         elif trouble.what == "cut":
             self._cut(trouble.target, trouble.other, trouble.seconds)
         elif trouble.what == "backup":
-            self._backup = self.disks["order"].backup()
+            self._operator.back_up(trouble.target)
         elif trouble.what == "restore":
-            self._restore()
+            self._operator.restore(trouble.target, trouble.seconds)
         elif trouble.what == "price":
             self._change_price()
         elif trouble.what == "clock":
@@ -250,16 +256,6 @@ class World:
         self.note("nothing gets through from %s to %s", source, target)
         self.network.cut.add((source, target))
         self.loop.call_later(seconds, self.network.cut.discard, (source, target), context=self.context)
-
-    def _restore(self) -> None:
-        """Replace the log by an older backup of itself, as a new generation (rule 12)."""
-        disk = self.disks["order"]
-        self.laws.log_is_restored()
-        state = disk.tables["log_state"]
-        disk.restore(self._backup)
-        disk.tables["log_state"].update(state, generation=state["generation"] + 1)
-        self.note("the log is restored from a backup")
-        self.seen["log: restored"] += 1
 
     def _change_price(self) -> None:
         disk = self.disks["stock"]
