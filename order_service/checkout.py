@@ -110,9 +110,13 @@ class Checkout:
         """Return whether this process has told a customer that the order is pending, and does not know more yet."""
         return order_id in self._pending
 
+    def check_room(self) -> None:
+        """Raise Unavailable if no order can be taken now, whatever it is for."""
+        self._engine.check_room()
+
     async def place(self, wish: Wish) -> Answer:
         """Return what became of the order. Raises NotTaken, Unavailable or KeyReused: then nothing was bought by this call."""
-        self._engine.check_room()
+        self.check_room()
         deadline = asyncio.get_running_loop().time() + self._deadline_seconds
         transaction_id = self._new_id()
         if wish.key is None:
