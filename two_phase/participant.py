@@ -182,7 +182,7 @@ class Participant(Generic[C, P]):
         added += self._prepare(connection, message, known, answer)
         if added:
             self.store.add(connection, added)
-        self._count(connection, message, answer, asked=not ids)
+        self._count(connection, message, answer, asked=not (aborts or message.commits or message.prepares))
         return answer.ballot()
 
     def _count(self, connection: C, message: Round, answer: _Answer, *, asked: bool) -> None:
