@@ -25,6 +25,7 @@ RULES: tuple[Rule, ...] = (
     votes.prepares_at_once,
     votes.refusal_is_kept,
     votes.prepare_with_another_body,
+    votes.counters,
     decisions.abort_before_prepare,
     decisions.commit_of_unknown,
     decisions.commit_of_aborted,

@@ -80,14 +80,17 @@ class Trial:
         aborts: Sequence[TransactionId] = (),
         commits: Sequence[TransactionId] = (),
         prepares: Sequence[Prepare] = (),
+        log_counter: int | None = None,
     ) -> Ballot:
         """Send a round and return its ballot; raises Broken where no answer comes, and NotTried where it is ill-formed."""
+        counting: dict[str, Any] = {} if log_counter is None else {"log_counter": log_counter}
         message = Round(
             version=PROTOCOL_VERSION,
             generation=self.wire.generation,
             aborts=list(aborts),
             commits=list(commits),
             prepares=list(prepares),
+            **counting,
         )
         self.opened([prepare.transaction_id for prepare in prepares])
         ballot = self._read(message, self.wire.post(message.model_dump_json(exclude_unset=True)))

@@ -1,6 +1,7 @@
 """The rules on votes: what is asked for is taken once, in the order of arrival, and the answer is kept."""
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 from shop.conformance.trial import Payload, Trial, demand, violated
 from shop.conformance.wire import NotTried
@@ -155,3 +156,22 @@ def _free(trial: Trial) -> int:
     if more.prepared or not vote.prepared:
         raise NotTried(f"--capacity {capacity} is {'less' if more.prepared else 'more'} than there is to take")
     return capacity
+
+
+def counters(trial: Trial) -> None:
+    """A participant that counts gives a higher counter to each later round of prepares, and never forgets how far it saw the log."""
+    prepares = [trial.new() for _ in range(3)]
+    greeting = trial.round()
+    if greeting.counter is None:
+        # It does not count, and is told nothing of counters.
+        return
+    seen = greeting.log_seen + 2
+    ballots = [
+        trial.round(prepares=[prepare], log_counter=log_counter)
+        for prepare, log_counter in zip(prepares, (seen, seen - 1, seen), strict=True)
+    ]
+
+    counted = [greeting.counter, *(-1 if ballot.counter is None else ballot.counter for ballot in ballots)]
+    demand(all(later > earlier for earlier, later in pairwise(counted)), f"the counters are {counted}")
+    demand(all(ballot.log_seen == seen for ballot in ballots), f"the log was seen at {[each.log_seen for each in ballots]}")
+    demand(trial.vote(prepares[0]).prepared == ballots[0].votes[0].prepared, "the vote is not the one that was given before")

@@ -349,6 +349,52 @@ class AbortsOnRestart(MemoryParticipant):
                 self.give_back(branch)
 
 
+class Counts(MemoryParticipant):
+    """It counts its forced rounds, and remembers how far it has seen the log: nothing is wrong with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counter = 0
+        self.log_seen = 0
+
+    def round(self, message: Round) -> Ballot:
+        """Count, and tell those who ask."""
+        self.counter += self.steps(message)
+        self.log_seen = self.remembered(message.log_counter or 0)
+        ballot = super().round(message)
+        asked = message.log_counter is not None or not (message.aborts or message.commits or message.prepares)
+        told = {"counter": self.counter, "log_seen": self.log_seen} if asked else {}
+        return ballot.model_copy(update=told)
+
+    def steps(self, message: Round) -> int:
+        """Return how much a round counts."""
+        return bool(message.prepares)
+
+    def remembered(self, log_counter: int) -> int:
+        """Return how far the log was seen."""
+        return max(self.log_seen, log_counter)
+
+    def written(self, ballot: Ballot) -> str:
+        """Tell the counters, where they were asked for."""
+        return ballot.model_dump_json() if ballot.counter is not None else super().written(ballot)
+
+
+class CountsNothing(Counts):
+    """Its counter stands still."""
+
+    def steps(self, message: Round) -> int:
+        """Count none."""
+        return 0 * len(message.prepares)
+
+
+class BelievesTheLast(Counts):
+    """It remembers what it was told last of the log."""
+
+    def remembered(self, log_counter: int) -> int:
+        """Forget what was higher."""
+        return log_counter or self.log_seen
+
+
 #: Which rule each of them breaks, and no other.
 BROKEN: dict[type[MemoryParticipant], str] = {
     AddsAMember: "well_formed_ballot",
@@ -363,6 +409,8 @@ BROKEN: dict[type[MemoryParticipant], str] = {
     LosesRaces: "prepares_at_once",
     RefusesAnew: "refusal_is_kept",
     AcceptsAnotherBody: "prepare_with_another_body",
+    CountsNothing: "counters",
+    BelievesTheLast: "counters",
     ForgetsEarlyAborts: "abort_before_prepare",
     CommitsTheUnknown: "commit_of_unknown",
     CommitsTheAborted: "commit_of_aborted",

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Engine, text
 from typer.testing import CliRunner
 
-from conformance.broken import BROKEN
+from conformance.broken import BROKEN, Counts
 from conformance.in_memory import KEY, UNITS, MemoryParticipant
 from conformance.serving import Restartable, served, service, theatre
 from shop.__main__ import app
@@ -54,9 +54,10 @@ def prepared(participant: MemoryParticipant) -> list[str]:
     return [each for each, branch in participant.branches.items() if branch.state is State.PREPARED]
 
 
-def test_a_correct_participant_holds_every_rule() -> None:
-    """The kit invents nothing: what the wire protocol allows is not called broken."""
-    participant = MemoryParticipant()
+@pytest.mark.parametrize("kind", [MemoryParticipant, Counts])
+def test_a_correct_participant_holds_every_rule(kind: type[MemoryParticipant]) -> None:
+    """The kit invents nothing: what the wire protocol allows is not called broken, whether it counts or not."""
+    participant = kind()
 
     report = tried(participant)
 
