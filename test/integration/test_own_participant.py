@@ -179,7 +179,7 @@ async def test_a_payload_that_is_not_understood_is_refused_alone(wrapping: Wrapp
     ],
 )
 async def test_what_is_not_a_round_of_ours_is_not_touched(wrapping: Wrapping, body: str, key: str, status: int) -> None:
-    """Rule 22 of the page: only a well-formed message of a known version, from somebody with the key."""
+    """Rule 25 of the page: only a well-formed message of a known version, from somebody with the key."""
     answer = await wrapping.post(body, key)
 
     assert (answer.status_code, wrapping.states()) == (status, [])
