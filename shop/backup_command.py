@@ -29,7 +29,7 @@ all four schemas are as of {created}. Orders placed after that are gone everywhe
 Start the shop: what was in doubt at that moment asks the log and is resolved. `shop audit` should find nothing."""
 _PART_BACK = """\
 {services} as of {created}, and the other schemas are not: every order decided after that moment contradicts.
-Start the shop: it takes no new orders until `shop reconcile` has brought back what the log knows; `shop audit` names what still contradicts.
+Start the shop: it takes no new orders until `shop reconcile` has brought back what the log knows.
 Deposits and restocks after that moment are gone."""
 _LOG_BACK = """\
 {services} as of {created}, and the log has a new generation: it has forgotten orders that participants have carried out.
