@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from faults.crashing import Crashing, crashing_shop
+from faults.crashing import Crashing, crashing_shop, pid_of
 from faults.proxied import Proxied, proxied_shop
 from faults.report import COLUMNS, Row
 from running_shop import Shop
@@ -46,10 +46,16 @@ def shared_proxied(start_shop: Callable[..., Shop]) -> Iterator[Proxied]:
 
 @pytest.fixture
 def proxied(shared_proxied: Proxied) -> Iterator[Proxied]:
-    """Return the shop behind the proxy, with every link healed before and after."""
+    """Return the shop behind the proxy, with every link healed before and after; no process may die of what it is told."""
     shared_proxied.heal()
+    before = _pids(shared_proxied.shop)
     yield shared_proxied
     shared_proxied.heal()
+    assert _pids(shared_proxied.shop) == before
+
+
+def _pids(shop: Shop) -> dict[str, int | None]:
+    return {process: pid_of(shop, process) for process in shop.services()}
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

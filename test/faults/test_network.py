@@ -21,7 +21,6 @@ RESOLVED_SECONDS = 2 * IN_DOUBT_SECONDS + 10
 QUICK = {
     ("order to payment", "cut after the request and before the answer"),
     ("order to stock", "held"),
-    ("delivery to order", "answers dropped"),
 }
 LINKS = [f"order to {name}" for name in PARTICIPANTS] + [f"{name} to order" for name in PARTICIPANTS]
 CASES = [
