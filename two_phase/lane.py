@@ -107,7 +107,7 @@ class Lane:
         decisions = self._take_along()
         if not decisions and not prepares:
             return Ballot()
-        counting: dict[str, Any] = {"log_counter": mark.counter} if self.counts else {}
+        counting: dict[str, Any] = {"log_counter": mark.counter, "counter_heard": self.heard} if self.counts else {}
         message = Round.model_construct(
             generation=mark.generation,
             aborts=[each for each, decision in decisions if decision is Decision.CANCELLED],

@@ -13,7 +13,7 @@ is tried again alone, so that its neighbours go ahead.
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -33,6 +33,7 @@ from two_phase.protocol import (
     Violation,
     Vote,
 )
+from two_phase.recording import branch_of, refusal_of
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,14 @@ class GiveBack(Protocol[C_contra, P_contra]):
     def __call__(self, connection: C_contra, taken: Sequence[tuple[TransactionId, P_contra]], /) -> None:
         """Undo the take of each, exactly once (the caller sees to that)."""
         ...
+
+
+class _FallenBackError(Exception):
+    """Somebody has heard a higher counter of ours than we have: the round must leave nothing behind."""
+
+    def __init__(self, counters: Counters) -> None:
+        super().__init__(counters)
+        self.counters = counters
 
 
 @dataclass(slots=True)
@@ -148,7 +157,7 @@ class Participant(Generic[C, P]):
         for prepare in piece.prepares:
             refusal = Refused("not_accepted", "the participant could not process this branch")
             # Without its payload: that may be what the database cannot store.
-            branch = replace(_refusal(prepare, piece.generation, refusal), payload=None, memo=None)
+            branch = replace(refusal_of(prepare, piece.generation, refusal), payload=None, memo=None)
             with self.store.begin(forced=True) as connection:
                 known = self.store.find(connection, [prepare.transaction_id])
                 if not known:
@@ -163,6 +172,11 @@ class Participant(Generic[C, P]):
                 with self.store.begin(forced=bool(message.prepares)) as connection:
                     # Nearly every prepare is new. One that is not collides with its branch, and is looked up the next time.
                     return self._in_transaction(connection, message, looking_up=attempt > 0)
+            except _FallenBackError as fallen:
+                # Not even counted: else another coordinator, that has heard less of us, would find us where it expects us.
+                log.error("our database was restored from an older backup", extra=asdict(fallen.counters))  # noqa: TRY400
+                counters = fallen.counters
+                return Ballot.model_construct(counter=counters.counter - 1, log_seen=counters.log_seen)
             except Collision as collision:
                 metrics.COLLISIONS.inc()
                 log.info("a round is repeated", extra={"why": str(collision)})
@@ -194,6 +208,8 @@ class Participant(Generic[C, P]):
         if not (message.prepares or told or asked):
             return
         counters = self.store.count(connection, forced=bool(message.prepares), log_counter=message.log_counter or 0)
+        if message.prepares and counters.counter <= message.counter_heard:
+            raise _FallenBackError(counters)
         if told or asked:
             answer.counters = counters
 
@@ -249,12 +265,12 @@ class Participant(Generic[C, P]):
                 fresh.setdefault(prepare.transaction_id, (prepare, self._payload.model_validate(prepare.payload)))
             except ValidationError as error:
                 refusal = Refused("not_accepted", f"the payload is not valid: {error.error_count()} errors")
-                refused.setdefault(prepare.transaction_id, _refusal(prepare, message.generation, refusal))
+                refused.setdefault(prepare.transaction_id, refusal_of(prepare, message.generation, refusal))
         asked = [(transaction_id, payload) for transaction_id, (_, payload) in fresh.items()]
         verdicts = self._take(connection, asked) if asked else []
         assert len(verdicts) == len(asked)
         decided = [
-            _recorded(prepare, message.generation, verdict)
+            branch_of(prepare, message.generation, verdict)
             for (prepare, _), verdict in zip(fresh.values(), verdicts, strict=True)
         ]
         branches = [*decided, *refused.values()]
@@ -270,28 +286,3 @@ class Participant(Generic[C, P]):
     def _recorded(self, branch: Branch) -> P:
         assert branch.payload is not None
         return self._payload.model_validate_json(branch.payload)
-
-
-def _recorded(prepare: Prepare, generation: int, verdict: Taken | Refused) -> Branch:
-    if isinstance(verdict, Refused):
-        return _refusal(prepare, generation, verdict)
-    payload = json.dumps(prepare.payload)
-    return Branch(prepare.transaction_id, State.PREPARED, generation, payload, verdict.facts, memo=_memo(prepare))
-
-
-def _memo(prepare: Prepare) -> str | None:
-    return None if prepare.memo is None else json.dumps(prepare.memo)
-
-
-def _refusal(prepare: Prepare, generation: int, refusal: Refused) -> Branch:
-    return Branch(
-        prepare.transaction_id,
-        State.ABORTED,
-        generation,
-        json.dumps(prepare.payload),
-        refusal.facts,
-        refusal.reason,
-        refusal.detail,
-        refusal.contended,
-        _memo(prepare),
-    )

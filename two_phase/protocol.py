@@ -127,13 +127,15 @@ class Mark:
 class Round(Message):
     """One request to one participant: ``aborts``, then ``commits``, then ``prepares``, in this order.
 
-    ``log_counter`` is how far the log had come when the round was sent, as far as its sender knows. Only a participant that
-    counts is told it; so is a ``memo``. Who counts says so in the answer to a round with nothing in it.
+    ``log_counter`` is how far the log had come when the round was sent, as far as its sender knows, and ``counter_heard`` how far
+    the participant had: one that is behind it was restored from an older backup, and takes no prepares. Only a participant that
+    counts is told these, and a ``memo``. Who counts says so in the answer to a round with nothing in it.
     """
 
     version: int = PROTOCOL_VERSION
     generation: int = Field(ge=1, le=MAX_INTEGER)
     log_counter: int | None = Field(default=None, ge=0, le=MAX_INTEGER)
+    counter_heard: int = Field(default=0, ge=0, le=MAX_INTEGER)
     aborts: list[TransactionId] = Field(default_factory=list, max_length=ROUND_DECISIONS_MAX)
     commits: list[TransactionId] = Field(default_factory=list, max_length=ROUND_DECISIONS_MAX)
     prepares: list[Prepare] = Field(default_factory=list, max_length=ROUND_PREPARES_MAX)

@@ -80,10 +80,9 @@ class Trial:
         aborts: Sequence[TransactionId] = (),
         commits: Sequence[TransactionId] = (),
         prepares: Sequence[Prepare] = (),
-        log_counter: int | None = None,
+        **counting: int,
     ) -> Ballot:
         """Send a round and return its ballot; raises Broken where no answer comes, and NotTried where it is ill-formed."""
-        counting: dict[str, Any] = {} if log_counter is None else {"log_counter": log_counter}
         message = Round(
             version=PROTOCOL_VERSION,
             generation=self.wire.generation,
@@ -188,7 +187,7 @@ def _complaint(message: Round, ballot: Ballot) -> str | None:
     complaints = {
         f"version {ballot.version} was not asked for": ballot.version != PROTOCOL_VERSION,
         "a vote for a transaction that was not asked about": not votes.keys() <= asked,
-        "a prepare without a vote": not asked <= votes.keys() | violations,
+        "a prepare without a vote": not message.counter_heard and not asked <= votes.keys() | violations,
         "two votes that differ for one transaction": any(votes[vote.transaction_id] != vote for vote in ballot.votes),
         "a refusal without a reason": any(not vote.prepared and not vote.reason for vote in ballot.votes),
         "a yes with a reason": any(vote.prepared and vote.reason is not None for vote in ballot.votes),

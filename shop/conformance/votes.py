@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from shop.conformance.trial import Payload, Trial, demand, violated
 from shop.conformance.wire import NotTried
-from two_phase.protocol import Prepare, new_transaction_id
+from two_phase.protocol import MAX_INTEGER, Prepare, new_transaction_id
 
 AT_ONCE = 6
 #: The smallest capacity with which a round can have a yes, a no and a yes.
@@ -159,7 +159,7 @@ def _free(trial: Trial) -> int:
 
 
 def counters(trial: Trial) -> None:
-    """A participant that counts gives a higher counter to each later round of prepares, and never forgets how far it saw the log."""
+    """A participant that counts gives a higher counter to each later round of prepares, and takes none if more was heard of it."""
     prepares = [trial.new() for _ in range(3)]
     greeting = trial.round()
     if greeting.counter is None:
@@ -171,6 +171,9 @@ def counters(trial: Trial) -> None:
         for prepare, log_counter in zip(prepares, (seen, seen - 1, seen), strict=True)
     ]
 
+    late = trial.new()
+    fallen = trial.round(prepares=[late], log_counter=seen, counter_heard=MAX_INTEGER)
+    demand(not fallen.votes, "it was heard further than it is, and votes")
     counted = [greeting.counter, *(-1 if ballot.counter is None else ballot.counter for ballot in ballots)]
     demand(all(later > earlier for earlier, later in pairwise(counted)), f"the counters are {counted}")
     demand(all(ballot.log_seen == seen for ballot in ballots), f"the log was seen at {[each.log_seen for each in ballots]}")

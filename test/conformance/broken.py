@@ -359,12 +359,18 @@ class Counts(MemoryParticipant):
 
     def round(self, message: Round) -> Ballot:
         """Count, and tell those who ask."""
+        if message.prepares and self.has_fallen_back(message):
+            return Ballot(counter=self.counter, log_seen=self.log_seen)
         self.counter += self.steps(message)
         self.log_seen = self.remembered(message.log_counter or 0)
         ballot = super().round(message)
         asked = message.log_counter is not None or not (message.aborts or message.commits or message.prepares)
         told = {"counter": self.counter, "log_seen": self.log_seen} if asked else {}
         return ballot.model_copy(update=told)
+
+    def has_fallen_back(self, message: Round) -> bool:
+        """Return whether more was heard than there is."""
+        return self.counter < message.counter_heard
 
     def steps(self, message: Round) -> int:
         """Return how much a round counts."""
@@ -385,6 +391,14 @@ class CountsNothing(Counts):
     def steps(self, message: Round) -> int:
         """Count none."""
         return 0 * len(message.prepares)
+
+
+class TakesAllTheSame(Counts):
+    """It does not mind how much was heard of it."""
+
+    def has_fallen_back(self, message: Round) -> bool:
+        """Never, it thinks."""
+        return message.counter_heard < 0
 
 
 class BelievesTheLast(Counts):
@@ -411,6 +425,7 @@ BROKEN: dict[type[MemoryParticipant], str] = {
     AcceptsAnotherBody: "prepare_with_another_body",
     CountsNothing: "counters",
     BelievesTheLast: "counters",
+    TakesAllTheSame: "counters",
     ForgetsEarlyAborts: "abort_before_prepare",
     CommitsTheUnknown: "commit_of_unknown",
     CommitsTheAborted: "commit_of_aborted",

@@ -71,12 +71,16 @@ class Operator:
         world.seen[f"{'log' if disk.name == 'order' else 'participant'}: restored"] += 1
 
     def _restart_who_slept(self, disk: Disk) -> None:
-        """Restart replicas of order_service that have missed the last news: nobody could tell them that they hold old votes."""
+        """Restart replicas of order_service that have missed the last news: nobody could tell them that they hold old votes.
+
+        Often all are restarted, together with the database of theirs that was restored.
+        """
+        all_of_them = disk.name == "order" and self._world.dice.random() < 0.5
         written, heard = self._world.disks["order"].tables["log_state"]["counters"]
         for life, decision_log in self._world.laws.living_logs():
             lanes = self._world.laws.lanes[life]
             missed = any(lane.heard < heard.get(lane.name, 0) for lane in lanes if lane.name == disk.name)
-            if missed or (disk.name == "order" and decision_log.known < written):
+            if all_of_them or missed or (disk.name == "order" and decision_log.known < written):
                 self._world.kill(life, 0.1)
 
     def _can_be_noticed(self, written: int) -> bool:

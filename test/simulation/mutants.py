@@ -47,8 +47,8 @@ MUTANTS = {
     ),
     "a repeated vote rests on a row that is not durable": Mutant(
         "two_phase.participant",
-        "self._count(connection, message, answer, asked=not ids)",
-        "self._count(connection, message, answer, asked=not ids) if added or not message.prepares else None",
+        "self._count(connection, message, answer, asked=not (aborts",
+        "(added or not message.prepares) and self._count(connection, message, answer, asked=not (aborts",
         quick=False,
     ),
     "outcomes answers and does not write": Mutant(
@@ -165,7 +165,12 @@ MUTANTS = {
     "a read is told that a restored log knows of no decision": Mutant(
         "order_service.decision_log", "connection.execute(_STANDING).one()[1] < known", "False", quick=False
     ),
-    "a restored participant's votes count": Mutant("two_phase.lane", "if ballot.counter >= at_least:", "if True:"),
+    "a restored participant takes prepares": Mutant(
+        "two_phase.participant",
+        "if message.prepares and counters.counter <= message.counter_heard:",
+        "if False:",
+        quick=False,
+    ),
     "a participant that was restored goes on getting orders": Mutant(
         "two_phase.restores", "if lane.restored)", "if False)", quick=False
     ),

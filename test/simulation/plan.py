@@ -1,7 +1,7 @@
 """What is going to happen in one run: who wants what and when, and what goes wrong at what time. A seed decides all of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -126,8 +126,13 @@ def _restored(dice: Random) -> dict[str, Any]:
     """Return a run in which one database is replaced by an older backup of itself."""
     name = dice.choice(("order", "order", *SERVICES))
     backup_at_seconds, down_seconds = dice.random() * 2, 1.5 + dice.random()
+    late_seconds = dice.choice((0.0, 4.0, 8.0))
     return {
         "restored": name,
+        # Some come when the restore is over.
+        "errands": tuple(
+            replace(each, at_seconds=each.at_seconds + dice.choice((0.0, late_seconds))) for each in _errands(dice)
+        ),
         "troubles": (
             *_troubles(dice)[:2],
             Trouble(backup_at_seconds, "backup", name),

@@ -267,5 +267,5 @@ async def test_only_who_counts_is_told_of_the_log() -> None:
         await lane.greet(MARK)
         await lane.ask([PREPARE], MARK)
 
-    assert [each.log_counter for each in participant.rounds] == [None, None, None, 40]
+    assert [(each.log_counter, each.counter_heard) for each in participant.rounds] == [(None, 0)] * 3 + [(40, 0)]
     assert [lane.counts, lane.log_seen] == [True, 40]

@@ -319,3 +319,28 @@ def test_one_answer_for_each_question_is_a_law_for_the_trade(place: Place) -> No
     place.participant._take = lambda _connection, _asked: []
 
     assert votes(place.say(prepares=[prepare(1), prepare(2)])) == {identity(1): False, identity(2): False}
+
+
+def test_a_participant_of_which_more_was_heard_takes_nothing_and_does_not_count(place: Place) -> None:
+    """Rule 12: what was restored from an older backup takes no prepares, whoever asks, until it is reconciled."""
+    asked = {"log_counter": 9, "prepares": [prepare(1)]}
+    place.say(prepares=[prepare(9)])
+
+    ballots = [place.say(**asked, counter_heard=2) for _ in range(3)]
+    decided = place.say(log_counter=9, counter_heard=2, aborts=[identity(9)])
+    taken = place.say(**asked, counter_heard=1)
+
+    assert [(each.votes, each.counter) for each in ballots] == [([], 1)] * 3
+    assert (decided.acknowledged, decided.counter) == ([identity(9)], 1)
+    assert (votes(taken), taken.counter) == ({identity(1): True}, 2)
+    assert place.units == 9
+
+
+def test_a_poisonous_round_has_the_counter_of_its_first_piece(place: Place) -> None:
+    """Rule 12: a restored participant must not pass for another by counting the pieces of one round."""
+    place.poison.add(identity(2))
+
+    ballot = place.say(log_counter=0, prepares=[prepare(1), prepare(2), prepare(3)])
+
+    assert votes(ballot) == {identity(1): True, identity(2): False, identity(3): True}
+    assert (ballot.counter, place.store.counters().counter) == (1, 3)
