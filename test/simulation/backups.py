@@ -66,6 +66,7 @@ class Operator:
                 for row in known
                 if row["status"] == "cancelled" and row["transaction_id"] not in backup["orders"]
             }
+            world.laws.log_is_behind = self._seen() > backup["log_state"]["counters"][0]
         disk.restore(backup)
         world.note("the database of %s is restored from a backup", disk.name)
         world.seen[f"{'log' if disk.name == 'order' else 'participant'}: restored"] += 1
@@ -86,14 +87,20 @@ class Operator:
     def _can_be_noticed(self, written: int) -> bool:
         """Return whether anybody who lives has seen more of the log than its backup knows, or nothing is lost with it."""
         known = [decision_log.known for _, decision_log in self._world.laws.living_logs()]
+        return (
+            max([*known, self._seen()]) > written or self._world.disks["order"].tables["log_state"]["counters"][0] == written
+        )
+
+    def _seen(self) -> int:
+        """Return how far a participant has seen the log, durably."""
         counters = [self._world.disks[name].durable("counters", "only") for name in SERVICES]
-        seen = [each.log_seen for each in counters if each is not None]
-        return max([*known, *seen, 0]) > written or self._world.disks["order"].tables["log_state"]["counters"][0] == written
+        return max((each.log_seen for each in counters if each is not None), default=0)
 
     def reconcile(self) -> None:
         """Run the tool as often as an operator would, and tell the laws what it has left to a human."""
         world = self._world
         services: Any = Services(world)
+        world.laws.log_is_behind = False
         wishes = tool.Wishes(confirm=world.laws.confirmed_before(), cancel=(tool.ALL,))
         with patch.object(tool, "time", SimpleNamespace(sleep=lambda _seconds: None)):
             findings = tool.reconcile(services, wishes)

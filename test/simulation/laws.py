@@ -42,6 +42,8 @@ class Laws:
         self.logs: dict[Life, SqlDecisionLog] = {}
         #: Databases that were restored from an older backup, and are not reconciled yet.
         self.restored: set[str] = set()
+        #: The log has fallen back behind what a participant has seen of it: it must write nothing.
+        self.log_is_behind = False
         #: Confirmed orders that a restored participant has refused to take back.
         self.named: set[TransactionId] = set()
         #: Refusals that a restored log has lost: the branches tell most of them, but not which of them were told.
@@ -126,6 +128,8 @@ class Laws:
         transaction_id, status = row["transaction_id"], row["status"]
         self._world.note("log: %s is %s", transaction_id, status)
         self._world.seen[f"order: {'none' if was_new(change) else 'decided'} -> {status}"] += 1
+        if self.log_is_behind:
+            self.broke("restored_log_writes_nothing", f"{transaction_id} is {status}")
         current = self._world.disks["order"].tables["log_state"]["generation"]
         if row["generation"] != current and transaction_id not in self._remembered and not self.restored:
             self.broke("log_knows_its_generation", f"{transaction_id} is of generation {row['generation']}")

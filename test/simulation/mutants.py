@@ -156,14 +156,8 @@ MUTANTS = {
     "a restored log decides what it has forgotten": Mutant(
         "order_service.decision_log", '"known": self._known,', '"known": 0,', quick=False
     ),
-    "what a participant has seen of the log is not heeded": Mutant(
-        "order_service.decision_log", "self._known = max(self._known, log_seen)", "pass", quick=False
-    ),
-    "a replica that has just started answers for a restored log": Mutant(
-        "order_service.decision_log", "work = self.ask if self._opened else self._told", "work = self.ask", quick=False
-    ),
-    "a read is told that a restored log knows of no decision": Mutant(
-        "order_service.decision_log", "connection.execute(_STANDING).one()[1] < known", "False", quick=False
+    "what ballots say of the log is not heeded": Mutant(
+        "two_phase.restores", "self._log.heed(max((lane.log_seen for lane in self._lanes), default=0))", "pass", quick=False
     ),
     "a restored participant takes prepares": Mutant(
         "two_phase.participant",
@@ -171,14 +165,8 @@ MUTANTS = {
         "if False:",
         quick=False,
     ),
-    "a participant that was restored goes on getting orders": Mutant(
-        "two_phase.restores", "if lane.restored)", "if False)", quick=False
-    ),
     "what others have heard of a participant is not believed": Mutant(
         "two_phase.restores", "lane.heard = max(lane.heard, heard)", "pass", quick=False
-    ),
-    "a reconciliation cancels what a human has to decide": Mutant(
-        "shop.reconcile", "word = self._wishes.word_on(lost.transaction_id)", 'word = "cancelled"', quick=False
     ),
     "a reconciliation does not commit what it has brought back": Mutant(
         "shop.reconcile", "Round(generation=generation, commits=commits)", "Round(generation=generation)", quick=False

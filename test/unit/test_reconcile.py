@@ -1,0 +1,290 @@
+"""What `shop reconcile` makes of the branches and the log that it finds: every case of its table, and an end at any step."""
+
+import json
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import httpx
+import pytest
+
+from shop import reconcile as tool
+from shop.reconcile import ALL, Findings, Wishes
+from two_phase.protocol import Ballot, Outcomes, Round, Vote
+
+PARTICIPANTS = ("payment", "stock", "delivery")
+PAYLOADS = {name: {"of": name} for name in PARTICIPANTS}
+
+
+def identity(number: int) -> str:
+    """Return an order id."""
+    return f"00000000-0000-7000-8000-{number:012x}"
+
+
+class Services:
+    """A log and three participants in memory; what they are asked to do can fail after so many calls."""
+
+    participants = PARTICIPANTS
+
+    def __init__(self) -> None:
+        self.orders: dict[str, str] = {}
+        self.held: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in PARTICIPANTS}
+        self.counted = {name: {"counter": 10, "log_seen": 5} for name in PARTICIPANTS}
+        self.stands: dict[str, Any] = {
+            "generation": 1,
+            "written": 5,
+            "heard": dict.fromkeys(PARTICIPANTS, 10),
+            "restored": [],
+        }
+        self.refuses: set[str] = set()
+        self.calls_left = 1000
+        self.changed = 0
+
+    def order(self, number: int, decision: str | None, **states: str) -> str:
+        """Have an order with this decision, and these branches."""
+        order_id = identity(number)
+        if decision:
+            self.orders[order_id] = decision
+        for name, state in states.items():
+            self.held[name][order_id] = {
+                "transaction_id": order_id,
+                "state": state,
+                "generation": 1,
+                "payload": PAYLOADS[name],
+            }
+        return order_id
+
+    def standing(self) -> Mapping[str, Any]:
+        """Return how far the log has come."""
+        return deepcopy(self.stands)
+
+    def counters(self, name: str) -> Mapping[str, int]:
+        """Return a participant's counters."""
+        return dict(self.counted[name])
+
+    def decisions(self, after: str, limit: int) -> list[dict[str, Any]]:
+        """Return decisions behind ``after``."""
+        known = sorted(each for each in self.orders if each > after)[:limit]
+        return [{"transaction_id": e, "decision": self.orders[e], "payloads": PAYLOADS, "memo": {"of": e}} for e in known]
+
+    def branches(self, name: str, after: str, limit: int) -> list[dict[str, Any]]:
+        """Return branches behind ``after``."""
+        return [deepcopy(row) for each, row in sorted(self.held[name].items()) if each > after][:limit]
+
+    def hold(self, restored: Sequence[str]) -> None:
+        """Note who was restored."""
+        self._called()
+        self.stands["restored"] = sorted({*self.stands["restored"], *restored})
+
+    def lift(self, name: str, counter: int) -> None:
+        """Lift a counter."""
+        self._called()
+        self.counted[name]["counter"] = max(self.counted[name]["counter"], counter)
+
+    def resume(self, log_counter: int, reconciled: Sequence[str]) -> None:
+        """Let orders flow again."""
+        self._called()
+        if self.stands["written"] < log_counter:
+            self.stands |= {"written": log_counter, "generation": self.stands["generation"] + 1}
+        self.stands["restored"] = [each for each in self.stands["restored"] if each not in reconciled]
+
+    def rebuild(self, lost: Sequence[Mapping[str, Any]]) -> Outcomes:
+        """Write lost decisions again, first writer wins."""
+        self._called()
+        for each in lost:
+            self.orders.setdefault(each["transaction_id"], each["decision"])
+        said = {each["transaction_id"]: self.orders[each["transaction_id"]] for each in lost}
+        return Outcomes(
+            confirmed=[each for each, word in said.items() if word == "confirmed"],
+            cancelled=[each for each, word in said.items() if word == "cancelled"],
+        )
+
+    def round(self, name: str, message: Round) -> Ballot:
+        """Apply prepares and commits."""
+        self._called()
+        votes = []
+        for prepare in message.prepares:
+            assert (prepare.payload, prepare.memo) == (PAYLOADS[name], {"of": prepare.transaction_id})
+            fits = prepare.transaction_id not in self.refuses
+            self.order_of(name, prepare.transaction_id, "prepared" if fits else "aborted")
+            reason = None if fits else "gone"
+            votes.append(Vote(transaction_id=prepare.transaction_id, prepared=fits, reason=reason, detail=reason))
+        for each in message.commits:
+            assert self.held[name][each]["state"] != "aborted"
+            self.held[name][each]["state"] = "committed"
+        return Ballot(votes=votes, acknowledged=message.commits)
+
+    def order_of(self, name: str, order_id: str, state: str) -> None:
+        """Have a branch."""
+        self.held[name][order_id] = {"transaction_id": order_id, "state": state, "generation": 1, "payload": PAYLOADS[name]}
+
+    def _called(self) -> None:
+        self.calls_left -= 1
+        if self.calls_left < 0:
+            raise httpx.ConnectError("gone")
+        self.changed += 1
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tool, "NOTICED_SECONDS", 0)
+
+
+def reconciled(services: Services, **wishes: Any) -> Findings:
+    """Run the tool."""
+    return tool.reconcile(services, Wishes(**wishes))  # type: ignore[arg-type] # what it uses is there
+
+
+def lost_log() -> Services:
+    """Return services whose log has fallen back."""
+    services = Services()
+    services.stands["written"] = 4
+    return services
+
+
+@pytest.mark.parametrize(
+    ("states", "word"),
+    [
+        (("committed", "committed", "committed"), "confirmed"),
+        (("committed", "prepared", "prepared"), "confirmed"),
+        (("prepared", "prepared", "aborted"), "cancelled"),
+        (("aborted", "aborted", "aborted"), "cancelled"),
+        (("prepared", "prepared", None), "cancelled"),
+        (("prepared", None, None), "cancelled"),
+    ],
+)
+def test_what_the_branches_prove_is_written_again(states: tuple[str | None, ...], word: str) -> None:
+    """Rule 12: committed anywhere, it was confirmed; not promised by all, it cannot have been."""
+    services = lost_log()
+    known = {name: state for name, state in zip(PARTICIPANTS, states, strict=True) if state}
+    order_id = services.order(1, None, **known)
+
+    findings = reconciled(services)
+
+    assert services.orders == {order_id: word}
+    assert (findings.rebuilt[word], findings.done) == ([order_id], True)
+    assert (services.stands["generation"], services.stands["written"]) == (2, 6)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "word"),
+    [
+        ({"confirm": [identity(1)]}, "confirmed"),
+        ({"cancel": [identity(1)]}, "cancelled"),
+        ({"confirm": [ALL]}, "confirmed"),
+        ({"confirm": [ALL], "cancel": [identity(1)]}, "cancelled"),
+        ({"confirm": [identity(1)], "cancel": [ALL]}, "confirmed"),
+    ],
+)
+def test_what_nobody_can_prove_a_human_has_to_say(wishes: dict[str, Any], word: str) -> None:
+    """Rule 12: the lost log may have confirmed it and told so; until a human has spoken no orders flow."""
+    services = lost_log()
+    order_id = services.order(1, None, payment="prepared", stock="prepared", delivery="prepared")
+
+    asked = reconciled(services)
+    before = deepcopy((services.orders, services.stands))
+    answered = reconciled(services, **wishes)
+
+    assert (asked.undecided, asked.done) == ([order_id], False)
+    assert before == ({}, {**services.stands, "generation": 1, "written": 4})
+    assert (services.orders, answered.done) == ({order_id: word}, True)
+    assert services.stands["generation"] == 2
+
+
+def test_a_log_that_is_not_behind_keeps_its_undecided_orders() -> None:
+    """Orders under way are nobody's business but their coordinator's."""
+    services = Services()
+    services.order(1, None, payment="prepared", stock="prepared")
+
+    findings = reconciled(services)
+
+    assert (findings.done, services.orders, services.changed) == (True, {}, 0)
+
+
+def test_a_branch_that_a_participant_has_lost_itself_proves_nothing() -> None:
+    """With two databases restored, what is missing may have been promised: it is never presumed cancelled."""
+    services = lost_log()
+    services.counted["stock"]["counter"] = 3
+    order_id = services.order(1, None, payment="prepared", delivery="prepared")
+
+    findings = reconciled(services)
+
+    assert services.orders == {}
+    (sentence,) = findings.for_a_human
+    assert sentence.startswith(f"order {order_id} may have been confirmed and cannot be rebuilt")
+
+
+def test_a_restored_participant_gets_back_what_it_has_lost() -> None:
+    """Rule 12: what is missing is prepared and committed, what is prepared committed; nothing else is touched."""
+    services = Services()
+    services.counted["stock"]["counter"] = 3
+    others = {"payment": "committed", "delivery": "committed"}
+    missing = services.order(1, "confirmed", **others)
+    half = services.order(2, "confirmed", **others, stock="prepared")
+    whole = services.order(3, "confirmed", **others, stock="committed")
+    services.order(4, "cancelled", payment="aborted", delivery="aborted")
+
+    findings = reconciled(services)
+
+    assert findings.replayed == {"stock": [missing, half]}
+    assert {each: row["state"] for each, row in services.held["stock"].items()} == dict.fromkeys(
+        (missing, half, whole), "committed"
+    )
+    assert (findings.done, services.counted["stock"]["counter"], services.stands["restored"]) == (True, 11, [])
+
+
+def test_what_a_participant_refuses_is_left_to_a_human() -> None:
+    """It is named, not forced; and orders flow again."""
+    services = Services()
+    services.stands["restored"] = ["payment"]
+    order_id = services.order(1, "confirmed", stock="committed", delivery="committed")
+    services.refuses.add(order_id)
+
+    findings = reconciled(services)
+
+    assert findings.for_a_human == [f"order {order_id} is confirmed, and payment refuses it now: gone"]
+    assert (findings.done, services.stands["restored"]) == (False, [])
+
+
+def _both_lost() -> Services:
+    services = lost_log()
+    services.stands["restored"] = ["stock"]
+    for number in range(1, 8):
+        services.order(number, None, payment="committed", stock="prepared", delivery="committed")
+    for number in range(8, 12):
+        services.order(number, "confirmed", payment="committed", delivery="committed")
+    services.order(12, None, payment="aborted", stock="prepared")
+    return services
+
+
+def test_a_dry_run_changes_nothing_and_tells_what_would_be_done() -> None:
+    """Who looks first sees the same orders that are then mended."""
+    services = _both_lost()
+
+    planned = reconciled(services, dry_run=True)
+    assert services.changed == 0
+    done = reconciled(services)
+
+    assert planned.rebuilt == done.rebuilt
+    assert set(planned.replayed["stock"]) <= set(done.replayed["stock"])
+
+
+def test_a_run_that_ends_at_any_step_is_finished_by_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every step stands for itself and may be repeated."""
+    monkeypatch.setattr(tool, "BATCH", 2)
+    whole = _both_lost()
+    reconciled(whole)
+
+    for calls in range(whole.changed):
+        services = _both_lost()
+        services.calls_left = calls
+        with pytest.raises(httpx.ConnectError):
+            reconciled(services)
+        services.calls_left = 1000
+        findings = reconciled(services)
+
+        assert findings.done
+        assert json.dumps([services.orders, services.held], sort_keys=True) == json.dumps(
+            [whole.orders, whole.held], sort_keys=True
+        )
+        assert (services.stands["restored"], services.stands["written"]) == ([], 6)
