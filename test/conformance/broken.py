@@ -125,7 +125,7 @@ class LosesRaces(MemoryParticipant):
     def prepare(self, prepare: Prepare, generation: int) -> Vote:
         """Hand out a ticket, and take a while."""
         ticket = next(self.tickets)
-        time.sleep(0.003)
+        time.sleep(0.02)
         vote = super().prepare(prepare, generation)
         self.branches[prepare.transaction_id].vote = vote.model_copy(update={"facts": {"ticket": ticket}})
         return vote.model_copy(update={"facts": {"ticket": ticket}})
