@@ -66,6 +66,8 @@ class Operator:
                 for row in known
                 if row["status"] == "cancelled" and row["transaction_id"] not in backup["orders"]
             }
+            if world.dice.random() < 0.3:
+                self._announce(backup["log_state"])
             world.laws.log_is_behind = self._seen() > backup["log_state"]["counters"][0]
         disk.restore(backup)
         world.note("the database of %s is restored from a backup", disk.name)
@@ -84,6 +86,12 @@ class Operator:
             if all_of_them or missed or (disk.name == "order" and decision_log.known < written):
                 self._world.kill(life, 0.1)
 
+    def _announce(self, state: dict[str, Any]) -> None:
+        """Let a log go on in a new generation before it is reconciled, as one may by hand."""
+        self._world.note("the restore is announced")
+        lost: dict[str, Any] = self._world.disks["order"].tables["log_state"]
+        state.update(generation=lost["generation"] + 1, counters=lost["counters"])
+
     def _can_be_noticed(self, written: int) -> bool:
         """Return whether anybody who lives has seen more of the log than its backup knows, or nothing is lost with it."""
         known = [decision_log.known for _, decision_log in self._world.laws.living_logs()]
@@ -101,6 +109,7 @@ class Operator:
         world = self._world
         services: Any = Services(world)
         world.laws.log_is_behind = False
+        world.laws.reconciling = True
         wishes = tool.Wishes(confirm=world.laws.confirmed_before(), cancel=(tool.ALL,))
         with patch.object(tool, "time", SimpleNamespace(sleep=lambda _seconds: None)):
             findings = tool.reconcile(services, wishes)

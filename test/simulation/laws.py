@@ -44,6 +44,8 @@ class Laws:
         self.restored: set[str] = set()
         #: The log has fallen back behind what a participant has seen of it: it must write nothing.
         self.log_is_behind = False
+        #: Lost rows are written again, each with the generation that it had.
+        self.reconciling = False
         #: Confirmed orders that a restored participant has refused to take back.
         self.named: set[TransactionId] = set()
         #: Refusals that a restored log has lost: the branches tell most of them, but not which of them were told.
@@ -131,7 +133,7 @@ class Laws:
         if self.log_is_behind:
             self.broke("restored_log_writes_nothing", f"{transaction_id} is {status}")
         current = self._world.disks["order"].tables["log_state"]["generation"]
-        if row["generation"] != current and transaction_id not in self._remembered and not self.restored:
+        if row["generation"] != current and not self.reconciling:
             self.broke("log_knows_its_generation", f"{transaction_id} is of generation {row['generation']}")
         if not was_new(change):
             self.broke("decision_never_changes", f"the row of {transaction_id} was changed")
@@ -153,6 +155,7 @@ class Laws:
     def is_reconciled(self, findings: Findings) -> None:
         """Expect everything again, apart from what is left to a human."""
         self.restored.clear()
+        self.reconciling = False
         for sentence in findings.for_a_human:
             # Whatever else was free when it was taken is free again: nobody gets orders before it is taken back.
             if refused := re.match(r"order (\S{36}) is confirmed, and stock refuses it now: another price by now", sentence):
