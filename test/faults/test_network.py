@@ -20,7 +20,6 @@ RESOLVED_SECONDS = 2 * IN_DOUBT_SECONDS + 10
 #: What `make test` runs; `make faults` runs every fault on every link.
 QUICK = {
     ("order to payment", "cut after the request and before the answer"),
-    ("order to stock", "held"),
 }
 LINKS = [f"order to {name}" for name in PARTICIPANTS] + [f"{name} to order" for name in PARTICIPANTS]
 CASES = [
