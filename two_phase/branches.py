@@ -266,9 +266,10 @@ def _as_json(branch: Branch) -> str:
 
 
 def _meaning(error: DBAPIError | PoolTimeoutError) -> Exception:
-    code = getattr(getattr(error, "orig", None), "pgcode", None)
+    cause = getattr(error, "orig", None)
+    code = getattr(cause, "pgcode", None)
     if code in _NOT_DONE or (code == "23505" and "branches_pkey" in str(error)):
-        return Collision(str(error))
+        return Collision(str(cause).strip())
     if isinstance(error, IntegrityError | DataError):
         return Poison(str(error))
     return Unavailable("the database does not answer")

@@ -145,7 +145,7 @@ def test_a_participant_that_comes_back_alone_is_named_order_by_order(backed_up: 
     shop.stop()
 
     assert f"{participant}_service is as of" in told
-    assert "shop audit" in told
+    assert "shop reconcile" in told
     assert _named(backed_up.since, violations, f"is confirmed, and {participant}'s branch is missing") == backed_up.since
     assert _named(backed_up.before, violations, "") == set()
 
