@@ -112,9 +112,15 @@ def _rates(dice: Random) -> dict[str, float]:
     return {kind: rate * intensity * dice.randint(0, 1) for kind, rate in _RATES.items()}
 
 
+#: A row that is visible and not flushed, and a message that finds it: too rare a pair to be left to chance.
+_RARELY_TOGETHER = [("commit", "unflushed"), ("request", "retried")]
+
+
 def _obsessed(dice: Random) -> dict[str, Any]:
     """Return two faults that strike again and again, and perhaps one thing more: what needs two of a kind is found like this."""
     both = dice.sample([(kind, fault) for kind, faults in FAULTS.items() for fault in faults], 2)
+    if dice.random() < 0.1:
+        both = _RARELY_TOGETHER
     return {
         "faults": {kind: tuple(fault for other, fault in both if other == kind) for kind, _ in both},
         "rates": {kind: 0.02 if kind == "point" else dice.choice((0.05, 0.15)) for kind, _ in both},
