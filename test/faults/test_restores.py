@@ -80,6 +80,17 @@ def _refused(address: str, body: dict[str, Any], why: str) -> bool:
     return why in str(answer.json()["detail"])
 
 
+def _until_taken(restoring: Crashing) -> None:
+    """Return when both replicas take orders again; each looks once a second."""
+    body = restoring.given.order_body(balance=0)
+    for listener in ("order", "order-2"):
+        address = f"{restoring.shop.listener(listener)}/orders"
+        until(
+            lambda address=address: httpx.post(address, json=body, timeout=20).status_code == 409,
+            f"{listener} takes no orders again",
+        )
+
+
 def _metric(restoring: Crashing, database: str) -> float:
     metrics = httpx.get(f"{restoring.shop.services()['order']['internal']}/metrics").text
     found = re.search(rf'^two_phase_restored{{database="{database}"}} (\S+)$', metrics, re.MULTILINE)
@@ -116,7 +127,8 @@ def test_a_restored_participant_is_noticed_and_gets_back_what_it_has_lost(
     assert (code, _complaints(restoring)) == (0, ""), output
     _at_rest(restoring)
     resolved_seconds = time.monotonic() - began
-    until(lambda: restoring.client.post("/orders", json=body).status_code == 201, "no orders are taken again")
+    _until_taken(restoring)
+    _order(restoring, body)
 
     assert all(f"order {order_id}: is confirmed, and {name}'s branch is missing" in complaints for order_id in lost)
     assert before not in complaints
@@ -143,6 +155,7 @@ def test_what_a_participant_refuses_to_take_back_is_left_to_a_human(restoring: C
     assert code == 1
     assert f"order {order_id} is confirmed, and payment refuses it now: there is no user {body['user_id']}" in output
     assert again[0] == 0, again[1]
+    _until_taken(restoring)
     _order(restoring, restoring.given.order_body())
 
 
@@ -179,6 +192,7 @@ def test_a_restored_log_presumes_nothing_and_gets_back_what_its_participants_kno
 
     assert all(f"order {told[name]}: is unknown to the log" in complaints for name in ("confirmed", "without key"))
     until(lambda: _metric(restoring, "log") == 0.0, "the alarm does not end")
+    _until_taken(restoring)
     assert _order(restoring, body, key=keys["before"]) == told["before"]
     assert _order(restoring, body, key=keys["confirmed"]) == told["confirmed"]
     assert _order(restoring, poor, 409, key=keys["refused"]) == told["refused"]
