@@ -43,13 +43,14 @@ def create_service(settings: OrderSettings) -> Service:
     async def decisions(after: TransactionId, limit: int) -> list[dict[str, Any]]:
         return await decision_log.run(lambda connection: orders.decisions(connection, after, limit))
 
+    def is_ready() -> bool:
+        return engine.is_open() and status.is_ready()
+
     keys = [settings.payment_key, settings.stock_key, settings.delivery_key]
     return Service(
         name=NAME,
         status=status,
-        public=Shortcut(
-            public_app(NAME, DESCRIPTION, "", routes(counter), status.is_ready), "POST", "/orders", placing(counter)
-        ),
+        public=Shortcut(public_app(NAME, DESCRIPTION, "", routes(counter), is_ready), "POST", "/orders", placing(counter)),
         internal=internal_app(coordinator_routes(decision_log, decisions, SqlReconciliation(decision_log)), keys),
         background=[engine.run],
         drain=engine.drain,

@@ -122,6 +122,10 @@ class Engine:
         if len(self._queue) >= self._limits.queue or self._unsure >= self._limits.unsure:
             raise Unavailable("too many orders are under way")
 
+    def is_open(self) -> bool:
+        """Return whether the engine has got so far that it takes transactions, unless something is in their way."""
+        return self._restores.is_open()
+
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as group:

@@ -20,6 +20,8 @@ from two_phase.protocol import Mark, Unavailable
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
+#: The first pause before somebody who was not up yet is greeted again; it doubles each time.
+GREET_SECONDS = 0.025
 
 
 class Restores:
@@ -60,6 +62,10 @@ class Restores:
             return f"no answer from {silent} since the service started"
         return None if self._opened else "the service is starting"
 
+    def is_open(self) -> bool:
+        """Return whether everybody has been greeted, or been waited for in vain for long enough."""
+        return self._opened
+
     def log_is_behind(self) -> None:
         """Remember that the log has disowned a transaction."""
         self._log_is_behind = True
@@ -68,6 +74,7 @@ class Restores:
         """Look once a second, until cancelled."""
         loop = asyncio.get_running_loop()
         patience_ends = loop.time() + self._greeting_seconds
+        pause_seconds = GREET_SECONDS
         while True:
             try:
                 await self.look()
@@ -78,7 +85,9 @@ class Restores:
                 self.heed()
                 self._log.open()
                 self._opened = True
-            await asyncio.sleep(LOOK_SECONDS)
+            # Services that start together come up a moment after each other.
+            pause_seconds = LOOK_SECONDS if self._opened else min(LOOK_SECONDS, 2 * pause_seconds)
+            await asyncio.sleep(pause_seconds)
 
     async def look(self) -> None:
         """Ask the log how far it has come, and what it knows of the participants."""

@@ -508,3 +508,24 @@ async def test_who_was_not_heard_since_the_start_may_have_seen_more() -> None:
         assert shop.log.opened
         shop.participants["stock"].silent = False
         await _until_welcome(engine)
+
+
+async def test_who_comes_up_a_moment_later_is_greeted_a_moment_later() -> None:
+    """A shop that starts as a whole takes orders when it says that it is ready, and not a second after."""
+    shop = Shop()
+    shop.participants["delivery"].silent = True
+    task = asyncio.create_task(shop.engine.run())
+    await asyncio.sleep(0.02)
+    assert not shop.engine.is_open()
+    shop.participants["delivery"].silent = False
+    began = asyncio.get_running_loop().time()
+    async with asyncio.timeout(5):
+        while not shop.engine.is_open():
+            await asyncio.sleep(0.001)
+    waited_seconds = asyncio.get_running_loop().time() - began
+    shop.engine.check_room()
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+    assert waited_seconds < restores.LOOK_SECONDS / 2
