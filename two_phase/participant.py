@@ -131,8 +131,11 @@ class Participant(Generic[C, P]):
         ]
         ballots = [self._one_piece(piece) for piece in pieces]
         return Ballot(
-            # The first of them: a restored participant must not pass by the number of its pieces.
-            counter=min((ballot.counter for ballot in ballots if ballot.counter is not None), default=None),
+            # The first that was forced: a restored participant must not pass by the number of its pieces, nor a sound one fail
+            # by a commit, which is not counted.
+            counter=min(
+                (each.counter for each in ballots[-len(message.prepares) :] if each.counter is not None), default=None
+            ),
             log_seen=max((ballot.log_seen for ballot in ballots), default=0),
             votes=[vote for ballot in ballots for vote in ballot.votes],
             acknowledged=[each for ballot in ballots for each in ballot.acknowledged],

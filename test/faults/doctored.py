@@ -2,13 +2,15 @@
 
 ``SURROUNDINGS`` is a JSON object. Its ``environment`` is what each process of a service finds in its environment beside, or instead
 of, what the run has decided: ``{"order": {"PAYMENT_URLS": ...}}``; "postgres" is one of them. Its ``namespaces`` are the names of
-their network namespaces, if they have any; their addresses are those of namespaces.py.
+their network namespaces, if they have any; their addresses are those of namespaces.py. Its ``plan`` is a file for the internal
+base URL of each service, written before any of them starts.
 """
 
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from faults.namespaces import ADDRESSES, HUB
 from shop import postgres, replicas
@@ -27,6 +29,8 @@ _server = Postgres.program
 
 
 def _program(replica: Replica, plan: Sequence[Replica], database_url: str, secrets: Mapping[str, str]) -> Program:
+    if "plan" in _surroundings:
+        Path(_surroundings["plan"]).write_text(json.dumps({each.service: each.internal_url for each in plan}))
     program = _as_decided(replica, plan, database_url, secrets)
     program = replace(program, environment={**program.environment, **_environment.get(replica.service, {})})
     return _elsewhere(program, replica, database_url) if _namespaces else program

@@ -5,6 +5,8 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from sqlalchemy import Engine, text
 
@@ -45,25 +47,25 @@ class Proxied(Crashing):
 @contextlib.contextmanager
 def proxied_shop(start_shop: Callable[..., Shop]) -> Iterator[Proxied]:
     """Start such a shop."""
-    started: list[Shop] = []
+    with TemporaryDirectory() as folder, Proxy() as proxy:
+        # The services greet each other before the shop is up, and before it has told its addresses.
+        plan = Path(folder) / "plan.json"
 
-    def internal(service: str) -> Callable[[], str]:
-        # Until the shop is up nobody knows its addresses; a caller who comes before that finds nobody.
-        return lambda: started[0].services()[service]["internal"]
+        def internal(service: str) -> Callable[[], str]:
+            return lambda: str(json.loads(plan.read_text())[service])
 
-    with Proxy() as proxy:
         there = {name: proxy.link(internal(name)) for name in PARTICIPANTS}
         back = {name: proxy.link(internal("order")) for name in PARTICIPANTS}
         environment = {name: {"ORDER_URLS": link.url} for name, link in back.items()}
         environment["order"] = {f"{name}_URLS".upper(): link.url for name, link in there.items()}
-        surroundings = json.dumps({"environment": environment})
-        started.append(start_shop(module="faults.doctored", SURROUNDINGS=surroundings, **IMPATIENT))
+        surroundings = json.dumps({"environment": environment, "plan": str(plan)})
+        shop = start_shop(module="faults.doctored", SURROUNDINGS=surroundings, **IMPATIENT)
         links = {f"order to {name}": link for name, link in there.items()}
         links |= {f"{name} to order": link for name, link in back.items()}
-        with crashing_shop(started[0]) as made:
+        with crashing_shop(shop) as made:
             yield Proxied(made.shop, made.points, made.client, made.given, made.admin, proxy, links)
         # The services must not outlive the proxy: they would wait for it while they stop.
-        started[0].stop()
+        shop.stop()
 
 
 def state_hash(admin: Engine) -> str:

@@ -336,6 +336,17 @@ def test_a_participant_of_which_more_was_heard_takes_nothing_and_does_not_count(
     assert place.units == 9
 
 
+def test_a_commit_in_a_round_that_breaks_makes_nobody_look_restored(place: Place) -> None:
+    """Rule 12: pieces without a prepare are not counted, and say nothing of how far the round has come."""
+    before = place.say(log_counter=0, prepares=[prepare(1), prepare(2)])
+    place.poison = {identity(3)}
+
+    ballot = place.say(log_counter=0, commits=[identity(1)], aborts=[identity(2)], prepares=[prepare(3), prepare(4)])
+
+    assert votes(ballot) == {identity(3): False, identity(4): True}
+    assert ballot.counter > before.counter
+
+
 def test_a_poisonous_round_has_the_counter_of_its_first_piece(place: Place) -> None:
     """Rule 12: a restored participant must not pass for another by counting the pieces of one round."""
     place.poison.add(identity(2))
