@@ -91,4 +91,4 @@ bench: .venv/installed ## measure the shop against everything that it is compare
 clean: ## remove what was installed and what local runs left
 	rm -rf .venv .data test/node_modules
 
-.PHONY: help install lock up demo newman format check test images manifests secrets charts e2e simulate model conformance bench clean
+.PHONY: help install lock up demo newman format check test images manifests secrets charts e2e simulate faults model conformance bench clean

@@ -92,6 +92,7 @@ class Engine:
         self._expected: set[asyncio.Future[None]] = set()
         self._unsure = 0
         self._restores = Restores(lanes, decision_log, greeting_seconds=limits.greeting_seconds)
+        self.is_open = self._restores.is_open
 
     def submit(self, transaction: Transaction) -> Ticket:
         """Queue a transaction; raises Unavailable at once when the engine has all that it can bear."""
@@ -121,10 +122,6 @@ class Engine:
             raise Unavailable(obstacle)
         if len(self._queue) >= self._limits.queue or self._unsure >= self._limits.unsure:
             raise Unavailable("too many orders are under way")
-
-    def is_open(self) -> bool:
-        """Return whether the engine has got so far that it takes transactions, unless something is in their way."""
-        return self._restores.is_open()
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -198,8 +195,7 @@ class Engine:
             faults.crash_point("first_votes_in")
             return votes
 
-        answers = await asyncio.gather(*(ask(lane) for lane in self._lanes.values()))
-        return dict(zip(self._lanes, answers, strict=True))
+        return dict(zip(self._lanes, await asyncio.gather(*map(ask, self._lanes.values())), strict=True))
 
     def _write(self, verdicts: Sequence[Verdict], generation: int) -> "asyncio.Future[Mapping[TransactionId, Recorded]]":
         self._restores.heed()
