@@ -111,7 +111,6 @@ def test_code_of_this_release_runs_on_over_the_schema_of_the_next_and_after_a_ro
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.skipif(all(first(each) == newest(each) for each in SERVICES), reason="there is only one revision as yet")
 def test_the_first_release_is_upgraded_to_this_one_under_load(tmp_path: Path, tell: Callable[[Row], None]) -> None:
     """From the first revision to the newest: migrations first, under the old code, then the new code, process by process."""
     release = _first_release(tmp_path / "release")
