@@ -86,13 +86,13 @@ _NOTE = text("INSERT INTO restored_participants (participant) VALUES (:participa
 
 
 class SqlDecisionLog:
-    """The log of all replicas of order_service; blocking calls run in ``executor``.
+    """The log of all replicas of order_service; ``engine`` must autocommit, and blocking calls run in ``executor``.
 
     One that is not ``opened`` tells what it has recorded, and decides nothing that it is asked about, until ``open``.
     """
 
     def __init__(self, engine: Engine, executor: Executor, *, opened: bool = True) -> None:
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = engine
         self._executor = executor
         self._opened = opened
         self._known = 0

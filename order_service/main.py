@@ -26,7 +26,7 @@ DESCRIPTION = "Places orders that take money, goods and a courier: all three or 
 
 def create_service(settings: OrderSettings) -> Service:
     """Return the service, ready to be served."""
-    database = connect(settings.database_url, NAME, pool_size=settings.database_pool_size)
+    database = connect(settings.database_url, NAME, pool_size=settings.database_pool_size, autocommit=True)
     status = Status(database)
     executor = ThreadPoolExecutor(settings.database_pool_size, "decision-log")
     decision_log = SqlDecisionLog(database, executor, opened=False)

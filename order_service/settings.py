@@ -21,8 +21,8 @@ class OrderSettings(ServiceSettings):
     decision_timeout_seconds: float = Field(default=1, gt=0)
     client_deadline_seconds: float = Field(default=5, gt=0)
     in_doubt_after_seconds: float = Field(default=5, gt=0)
-    batch_limit: int = Field(default=256, ge=1, le=1024)
-    queue_limit: int = Field(default=2048, ge=1)
+    batch_limit: int = Field(default=128, ge=1, le=1024)
+    queue_limit: int = Field(default=512, ge=1)
 
     @model_validator(mode="after")
     def _patience_is_in_order(self) -> Self:

@@ -3,7 +3,7 @@
     submit() -> [queue] -> take -> ask three lanes -> judge -> DecisionLog.decide -> tell the callers and the lanes
                              ^______________________ next batch ______________________|
 
-A batch is whatever arrived while the last one was under way: there is no timer, a lone transaction travels at once, and 256
+A batch is whatever arrived while the last one was under way: there is no timer, a lone transaction travels at once, and 128
 concurrent ones share one forced write per participant and one in the log. The order of two lines is the whole proof:
 ``decide`` returns, and only then anybody is told.
 """
@@ -35,10 +35,10 @@ QUIET_TURNS = 12
 class Limits:
     """A limit on everything the engine does (rule 13)."""
 
-    batch: int = 256
-    queue: int = 2048
+    batch: int = 128
+    queue: int = 512
     #: Decisions sent to the log whose fate is not known yet; past it new work is refused.
-    unsure: int = 4096
+    unsure: int = 1024
     prepare_seconds: float = 2.0
     decision_seconds: float = 1.0
     #: How long a batch waits for what is expected: some forced writes of a claim, not its time-outs.

@@ -91,6 +91,12 @@ def order_engine(engines: dict[str, Engine]) -> Engine:
 
 
 @pytest.fixture(scope="session")
+def log_engine(order_engine: Engine) -> Engine:
+    """Return order_service's connections as its log uses them: every statement is a transaction of its own."""
+    return order_engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
+@pytest.fixture(scope="session")
 def payment_engine(engines: dict[str, Engine]) -> Engine:
     """Return payment_service's connections."""
     return engines["payment_service"]

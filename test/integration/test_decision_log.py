@@ -22,10 +22,10 @@ RECORD = OrderRecord(1, 1, ({"product_id": 1, "quantity": 2, "price": 10},), may
 
 
 @pytest.fixture
-def decision_log(order_engine: Engine) -> Iterator[SqlDecisionLog]:
+def decision_log(log_engine: Engine) -> Iterator[SqlDecisionLog]:
     """Return a log as one replica has it."""
     with ThreadPoolExecutor(4) as executor:
-        yield SqlDecisionLog(order_engine, executor)
+        yield SqlDecisionLog(log_engine, executor)
 
 
 def verdict(*, refused: str | None = None, record: OrderRecord = RECORD, transaction_id: str | None = None) -> Verdict:
@@ -273,10 +273,10 @@ async def test_forced_writes_are_counted_and_the_highest_counters_heard_are_kept
     assert {name: after.heard[name] for name in ("bakery", "cellar")} == {"bakery": 7, "cellar": 4}
 
 
-async def test_a_log_that_was_seen_further_writes_nothing(order_engine: Engine) -> None:
+async def test_a_log_that_was_seen_further_writes_nothing(log_engine: Engine) -> None:
     """Rule 12: a restored log neither decides nor cancels what it has forgotten, and a read is not told that it is undecided."""
     with ThreadPoolExecutor(1) as executor:
-        restored = SqlDecisionLog(order_engine, executor)
+        restored = SqlDecisionLog(log_engine, executor)
         known = verdict()
         await restored.decide([known], 1, {})
         standing = await restored.standing()
@@ -293,10 +293,10 @@ async def test_a_log_that_was_seen_further_writes_nothing(order_engine: Engine) 
         assert await restored.standing() == standing
 
 
-async def test_a_log_that_is_not_open_yet_tells_what_it_knows_and_decides_nothing(order_engine: Engine) -> None:
+async def test_a_log_that_is_not_open_yet_tells_what_it_knows_and_decides_nothing(log_engine: Engine) -> None:
     """Rule 12: until the participants were heard, somebody may have seen more than this log remembers."""
     with ThreadPoolExecutor(1) as executor:
-        starting = SqlDecisionLog(order_engine, executor, opened=False)
+        starting = SqlDecisionLog(log_engine, executor, opened=False)
         known, unknown = verdict(), new_transaction_id()
         await starting.decide([known], 1, {})
         question = in_doubt(known.transaction.transaction_id, unknown)

@@ -26,10 +26,10 @@ _ROW = """
 
 
 @pytest.fixture
-def decision_log(order_engine: Engine) -> Iterator[SqlDecisionLog]:
+def decision_log(log_engine: Engine) -> Iterator[SqlDecisionLog]:
     """Return a log as one replica has it."""
     with ThreadPoolExecutor(2) as executor:
-        yield SqlDecisionLog(order_engine, executor)
+        yield SqlDecisionLog(log_engine, executor)
 
 
 @pytest.fixture

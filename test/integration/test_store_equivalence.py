@@ -281,7 +281,7 @@ async def _counted(sessions: Any, executor: Any) -> list[Any]:
     return [*heard, await second.log.standing()]
 
 
-async def test_the_log_counts_alike(order_engine: Engine) -> None:
+async def test_the_log_counts_alike(order_engine: Engine, log_engine: Engine) -> None:
     """The simulated log counts, compares and keeps what it has heard as PostgreSQL does (rule 12)."""
     simulated: list[Any] = []
 
@@ -296,7 +296,7 @@ async def test_the_log_counts_alike(order_engine: Engine) -> None:
         connection.execute(text("TRUNCATE orders, claims, restored_participants"))
         connection.execute(text("UPDATE log_counters SET written = 0, heard = '{}'"))
     with ThreadPoolExecutor(4) as executor:
-        real = await _counted(order_engine, executor)
+        real = await _counted(log_engine, executor)
     with order_engine.begin() as connection:
         connection.execute(text("TRUNCATE restored_participants"))
 
@@ -305,7 +305,7 @@ async def test_the_log_counts_alike(order_engine: Engine) -> None:
     assert real[-1].written < 9 <= real[-2]
 
 
-async def test_every_sequence_of_calls_to_the_log_is_answered_alike(order_engine: Engine) -> None:
+async def test_every_sequence_of_calls_to_the_log_is_answered_alike(order_engine: Engine, log_engine: Engine) -> None:
     """The simulated log and the simulated claims are PostgreSQL's, whoever decides, asks, claims and takes over (law 2)."""
     length = 3
     simulated: list[Any] = []
@@ -320,7 +320,7 @@ async def test_every_sequence_of_calls_to_the_log_is_answered_alike(order_engine
     with order_engine.begin() as connection:
         connection.execute(text("TRUNCATE orders, claims"))
     with ThreadPoolExecutor(4) as executor:
-        real = await answers(Replica(SqlDecisionLog(order_engine, executor)), length)
+        real = await answers(Replica(SqlDecisionLog(log_engine, executor)), length)
 
     assert simulated == real
     heard = [answer for _, answers_heard in real for answer in answers_heard]

@@ -83,11 +83,6 @@ class Sessions:
         self.loop = loop
         self._running: _Session | None = None
 
-    def execution_options(self, **options: Any) -> "Sessions":
-        """Accept what the log asks for: every statement is its own transaction here."""
-        assert options == {"isolation_level": "AUTOCOMMIT"}
-        return self
-
     @contextmanager
     def connect(self) -> "Iterator[_Session]":
         """Return the connection of the work that is running."""

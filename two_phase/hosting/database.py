@@ -37,11 +37,16 @@ class UnsafeDatabase(Exception):
     """This PostgreSQL may lose what it has called durable; no service of ours starts on it."""
 
 
-def connect(url: SecretStr, schema: str, *, pool_size: int) -> Engine:
-    """Return a pool of connections that work in ``schema``; nothing is connected yet."""
+def connect(url: SecretStr, schema: str, *, pool_size: int, autocommit: bool = False) -> Engine:
+    """Return a pool of connections that work in ``schema``; nothing is connected yet.
+
+    With ``autocommit`` each statement is a transaction of its own. To ask for that connection by connection would cost a round
+    trip each time.
+    """
     options = " ".join(f"-c{name}={value.format(schema=schema)}" for name, value in _SESSION.items())
     return create_engine(
         url.get_secret_value(),
+        isolation_level="AUTOCOMMIT" if autocommit else None,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=2,
