@@ -67,6 +67,7 @@ CONTRADICTIONS = {
     "services.order.replicas=40": "may open",
     "postgresql.settings.fsync=off": "fsync must stay on",
     "postgresql.settings.full_page_writes=false": "full_page_writes must stay on",
+    "config.SYNCHRONOUS_STANDBY_REQUIRED=true": "has no standby",
 }
 
 

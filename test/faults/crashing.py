@@ -64,9 +64,12 @@ class Crashing:
 
 
 @contextlib.contextmanager
-def crashing_shop(shop: Shop, points: Path | None = None) -> Iterator[Crashing]:
-    """Make a running shop one that tests can break; ``points`` is its CRASH_POINTS_DIR, if it has one."""
-    admin = admin_of(shop)
+def crashing_shop(shop: Shop, points: Path | None = None, admin: Engine | None = None) -> Iterator[Crashing]:
+    """Make a running shop one that tests can break.
+
+    ``points`` is its CRASH_POINTS_DIR, if it has one, and ``admin`` the superuser's connections, if its server is not its own.
+    """
+    admin = admin or admin_of(shop)
     with httpx.Client(base_url=f"http://{shop.address}", timeout=20) as client:
         yield Crashing(shop, points or shop.data, client, Given(client), admin)
     admin.dispose()

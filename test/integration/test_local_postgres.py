@@ -18,6 +18,7 @@ from shop.database import SERVICES, ShopDatabase, connected
 from shop.ports import Ports
 from shop.postgres import Postgres, account_for, major_of
 from shop.program import CannotRun
+from two_phase.hosting.database import UnsafeDatabase, check_durable
 
 PASSWORD = "the-superuser's"  # noqa: S105 - of servers that live as long as a test
 PASSWORDS = {service: f"password-of-{service}" for service in SERVICES}
@@ -156,6 +157,18 @@ def test_server_that_may_lose_what_it_has_called_durable_is_refused(own_server: 
     finally:
         process.send_signal(signal.SIGQUIT)
         process.wait()
+
+
+def test_server_whose_commits_wait_for_no_standby_is_refused_where_one_is_required(own_server: Postgres) -> None:
+    """Where a standby may take over, a promise is one only if the standby has heard it."""
+    own_server.start()
+    with connected(own_server.url()) as connection:
+        with pytest.raises(UnsafeDatabase, match="synchronous_standby_names is empty"):
+            check_durable(connection, standby_required=True)
+        connection.execute(text("ALTER SYSTEM SET synchronous_standby_names = '*'"))
+        connection.execute(text("SELECT pg_reload_conf()"))
+    with connected(own_server.url()) as connection:
+        check_durable(connection, standby_required=True)
 
 
 def test_configuration_file_cannot_make_our_own_server_unsafe(own_server: Postgres) -> None:

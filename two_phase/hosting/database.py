@@ -62,12 +62,17 @@ def connect(url: SecretStr, schema: str, *, pool_size: int, autocommit: bool = F
     )
 
 
-def check_durable(connection: Connection) -> None:
-    """Raise UnsafeDatabase unless what this server has flushed survives a crash."""
+def check_durable(connection: Connection, *, standby_required: bool = False) -> None:
+    """Raise UnsafeDatabase unless what this server has flushed survives a crash, and its promotion if a standby is required."""
     off = [name for name in _MUST_BE_ON if connection.execute(text(f"SHOW {name}")).scalar_one() != "on"]
     if off:
         raise UnsafeDatabase(
             f"PostgreSQL runs with {' and '.join(f'{name} = off' for name in off)}: a vote would be no promise"
+        )
+    if standby_required and not connection.execute(text("SHOW synchronous_standby_names")).scalar_one():
+        raise UnsafeDatabase(
+            "PostgreSQL's synchronous_standby_names is empty, and SYNCHRONOUS_STANDBY_REQUIRED is set: a standby that takes over"
+            " would not know the last decisions that were told"
         )
 
 
@@ -81,13 +86,15 @@ def is_reachable(engine: Engine) -> bool:
     return True
 
 
-async def wait_for_schema(engine: Engine, service: str, is_current: Callable[[Connection], bool]) -> None:
+async def wait_for_schema(
+    engine: Engine, service: str, is_current: Callable[[Connection], bool], *, standby_required: bool = False
+) -> None:
     """Return once the database answers and the schema is at this code's version or past it; raises UnsafeDatabase."""
 
     def obstacle() -> str | None:
         try:
             with engine.connect() as connection:
-                check_durable(connection)
+                check_durable(connection, standby_required=standby_required)
                 return None if is_current(connection) else "its schema is not migrated yet"
         except DATABASE_FAILURES as failure:
             return f"its database does not answer: {str(failure).splitlines()[0]}"

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from two_phase.hosting.problems import Invalid, Problem
 
@@ -46,6 +47,8 @@ async def read_body(request: Request, limit: int) -> bytes:
                     break
     except TimeoutError:
         raise Problem(408, f"the body did not arrive within {_BODY_SECONDS} seconds", kind="timeout") from None
+    except ClientDisconnect:
+        raise Problem(400, "the caller hung up before the body was whole") from None
     if size > limit:
         raise Problem(413, f"the body must not be larger than {limit} bytes")
     return b"".join(parts)

@@ -112,7 +112,7 @@ async def _run(settings: S, create: Callable[[S], Service]) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    working = asyncio.create_task(_work(service))
+    working = asyncio.create_task(_work(service, settings))
     async with _listening(service.internal, settings.host, settings.internal_port, INTERNAL_SECONDS):
         async with _listening(service.public, settings.host, settings.public_port, PUBLIC_SECONDS):
             await _until_stopped(service, settings, stop, working)
@@ -137,9 +137,12 @@ async def _until_stopped(
     await asyncio.sleep(settings.drain_wait_seconds)
 
 
-async def _work(service: Service) -> None:
+async def _work(service: Service, settings: ServiceSettings) -> None:
     await wait_for_schema(
-        service.status.engine, service.name, lambda connection: migrations.is_current(connection, service.name)
+        service.status.engine,
+        service.name,
+        lambda connection: migrations.is_current(connection, service.name),
+        standby_required=settings.synchronous_standby_required,
     )
     async with asyncio.TaskGroup() as group:
         for work in service.background:

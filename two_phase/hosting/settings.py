@@ -49,6 +49,8 @@ class ServiceSettings(BaseSettings):
     public_port: int = Field(default=8000, ge=0, le=65535)
     internal_port: int = Field(default=8001, ge=0, le=65535)
     database_pool_size: int = Field(default=8, ge=2, le=100)
+    #: The database has a standby that may take over: refuse to start unless commits wait for it.
+    synchronous_standby_required: bool = False
     in_doubt_after_seconds: float = Field(default=5, gt=0)
     #: How long a stopping service still takes requests after it has said that it is not ready any more.
     drain_wait_seconds: float = Field(default=0, ge=0)
