@@ -23,7 +23,7 @@ from order_service.record import row_of, tombstone
 from two_phase import faults
 from two_phase.branches import id_array
 from two_phase.coordinator import Verdict
-from two_phase.decision_log import Recorded, Standing
+from two_phase.decision_log import LOG, Recorded, Standing
 from two_phase.protocol import Decision, InDoubt, Outcomes, TransactionId, Unavailable
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ _DECIDE = text("""
         SELECT set_config('synchronous_commit', :level, true), set_config('lock_timeout', :lock_timeout, true)
     ), log AS MATERIALIZED (
         SELECT generation, written FROM log_state, (SELECT CAST(sum(written) AS bigint) AS written FROM log_counters) AS sum
-        WHERE written >= :known
+        WHERE written >= :known AND NOT EXISTS (SELECT FROM restored_participants WHERE participant = 'log')
     ), decided AS (
         INSERT INTO orders (transaction_id, status, generation, user_id, slot_id, items, total, courier, refusals,
                             idempotency_key, request_digest)
@@ -82,7 +82,15 @@ _WRITTEN = text("""
     WITH forced AS MATERIALIZED (SELECT pg_logical_emit_message(true, 'two_phase', ''))
     SELECT CAST(sum(written) AS bigint) FROM forced, log_counters
 """)
-_NOTE = text("INSERT INTO restored_participants (participant) VALUES (:participant) ON CONFLICT DO NOTHING")
+_NOTE = text("""
+    WITH noted AS (
+        INSERT INTO restored_participants (participant)
+        SELECT :name WHERE :name <> 'log' OR (SELECT sum(written) FROM log_counters) < :seen
+        ON CONFLICT DO NOTHING
+    )
+    UPDATE log_counters SET heard = heard || jsonb_build_object(CAST(:name AS text), CAST(:seen AS bigint))
+    WHERE slot = 0 AND coalesce(CAST(heard->>CAST(:name AS text) AS bigint), 0) < :seen
+""")
 
 
 class SqlDecisionLog:
@@ -124,9 +132,9 @@ class SqlDecisionLog:
 
         return await self.run(stands)
 
-    async def note_restored(self, participant: str) -> None:
-        """Let all replicas know that a participant was restored from an older backup."""
-        await self.run(lambda connection: connection.execute(_NOTE, {"participant": participant}))
+    async def note_restored(self, name: str, seen: int = 0) -> None:
+        """Let all replicas know that a participant, or the log, was restored from an older backup; see DecisionLog."""
+        await self.run(lambda connection: connection.execute(_NOTE, {"name": name, "seen": seen}))
 
     async def decide(
         self, verdicts: Sequence[Verdict], generation: int, heard: Mapping[str, int]
@@ -166,8 +174,10 @@ class SqlDecisionLog:
         def peeked(connection: Connection) -> dict[TransactionId, Decision]:
             known = self._known
             recorded = _read(connection, _PEEK, id_array([each.transaction_id for each in transactions]))
-            if len(recorded) < len(transactions) and connection.execute(_STANDING).one()[1] < known:
-                raise Unavailable("the decision log was restored, and may have forgotten what it had told")
+            if len(recorded) < len(transactions):
+                _, written, _, restored = connection.execute(_STANDING).one()
+                if written < known or LOG in restored:
+                    raise Unavailable("the decision log was restored, and may have forgotten what it had told")
             return _read(connection, _FOUND, id_array(list(recorded))) if recorded else {}
 
         return _as_outcomes(await self.run(peeked))

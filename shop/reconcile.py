@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from shop.audit import Standing, standings
 from shop.services import Services
+from two_phase.decision_log import LOG
 from two_phase.protocol import Prepare, Round
 
 T = TypeVar("T")
@@ -91,7 +92,8 @@ class _Work:
         for _ in range(WALKS_MAX):
             stands = self._services.standing()
             seen = max(self._services.counters(name)["log_seen"] for name in self._services.participants)
-            behind = stands["written"] < seen
+            seen = max(seen, int(stands["heard"].get(LOG, 0)))
+            behind = stands["written"] < seen or LOG in stands["restored"]
             self.findings.log_was_restored |= behind
             found = 0
             # What was confirmed comes first: a key that was answered by an order is not answered by a refusal.
@@ -101,7 +103,7 @@ class _Work:
             if self.findings.undecided or self._wishes.dry_run:
                 return
             if behind:
-                self._services.resume(seen + 1, [])
+                self._services.resume(max(seen, int(stands["written"])) + 1, [LOG])
             elif not found:
                 return
 

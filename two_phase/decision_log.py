@@ -23,13 +23,17 @@ class Recorded:
     found: bool = False
 
 
+#: What the log calls itself among those who were restored.
+LOG = "log"
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """How far the log has come, and what it knows of its participants.
 
     The ``generation`` rises when the log has been reconciled after it was restored from an older backup; ``written`` counts forced
     writes. ``heard`` is the highest counter that was heard from each participant, and ``restored`` are those that were restored
-    and wait for their reconciliation.
+    and wait for their reconciliation; both know the log itself as ``LOG``, once somebody has noticed that it fell back.
     """
 
     generation: int
@@ -58,8 +62,12 @@ class DecisionLog(Protocol):
         """Return how far the log has come."""
         ...
 
-    async def note_restored(self, participant: str) -> None:
-        """Let all replicas know that a participant was restored from an older backup."""
+    async def note_restored(self, name: str, seen: int = 0) -> None:
+        """Let all replicas know that a participant, or the LOG, was restored from an older backup, and had been seen at ``seen``.
+
+        A log that has come so far, which means that it was reconciled meanwhile, takes no such note of itself. One that has taken it
+        decides nothing, however far it comes, until it is reconciled.
+        """
         ...
 
     async def decide(

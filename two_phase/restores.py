@@ -3,9 +3,9 @@
     a participant   its counter of forced rounds is not higher than what had been heard from it before the round was sent
     the log         its counter of forced writes is lower than what a participant, or this process, has seen of it
 
-Until `shop reconcile` has mended it nobody is asked to prepare; commits and aborts still go. That a participant was restored is
-noted in the log, so that all replicas know. Everything is looked at again once a second, so that nobody needs a restart; a
-replica that starts asks every participant first, because its own memory is empty.
+Until `shop reconcile` has mended it nobody is asked to prepare; commits and aborts still go. That one of them was restored is
+noted in the log, so that all replicas know, and that it stays known. Everything is looked at again once a second, so that nobody
+needs a restart; a replica that starts asks every participant first, because its own memory is empty.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import logging
 from collections.abc import Sequence
 
 from two_phase import metrics
-from two_phase.decision_log import DecisionLog, Standing
+from two_phase.decision_log import LOG, DecisionLog, Standing
 from two_phase.lane import Lane
 from two_phase.protocol import Mark, Unavailable
 
@@ -96,7 +96,11 @@ class Restores:
         known = self._log.known
         standing = await self._log.standing()
         self._generation = standing.generation
-        self._say(behind=standing.written < known)
+        behind = standing.written < known
+        if behind and LOG not in standing.restored:
+            # Else it would be forgotten as soon as others, who have seen less of it, have written so much.
+            await self._log.note_restored(LOG, known)
+        self._say(behind=behind or LOG in standing.restored)
         for lane in self._lanes:
             await self._compare(lane, standing)
 
@@ -115,7 +119,7 @@ class Restores:
             self._noted.discard(lane.name)
             lane.is_reconciled(heard)
         elif lane.restored:
-            await self._log.note_restored(lane.name)
+            await self._log.note_restored(lane.name, lane.heard)
             self._noted.add(lane.name)
         lane.heard = max(lane.heard, heard)
         metrics.RESTORED.labels(lane.name).set(lane.restored)

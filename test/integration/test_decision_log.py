@@ -14,7 +14,7 @@ from order_service.claims import Answered, Busy, Claimed, Claims, Reused, Wanted
 from order_service.decision_log import SqlDecisionLog
 from order_service.record import OrderRecord
 from two_phase.coordinator import Transaction, Verdict, judge
-from two_phase.decision_log import Recorded
+from two_phase.decision_log import LOG, Recorded
 from two_phase.protocol import Decision, InDoubt, TransactionId, Unavailable, Vote, new_transaction_id
 
 PARTICIPANTS = ("payment", "stock", "delivery")
@@ -291,6 +291,31 @@ async def test_a_log_that_was_seen_further_writes_nothing(log_engine: Engine) ->
         assert (asked.confirmed, asked.cancelled) == ([known.transaction.transaction_id], [])
         assert decided == {known.transaction.transaction_id: Recorded(Decision.CONFIRMED, found=True)}
         assert await restored.standing() == standing
+
+
+async def test_a_log_that_has_fallen_back_writes_nothing_however_far_it_comes(
+    decision_log: SqlDecisionLog, order_engine: Engine
+) -> None:
+    """Rule 12: others, who have seen less of it, may have written meanwhile; what it has forgotten it still does not know."""
+    written = (await decision_log.standing()).written
+    await decision_log.note_restored(LOG, written)
+    before = await decision_log.standing()
+    await decision_log.note_restored(LOG, written + 1)
+    try:
+        forgotten = verdict()
+        question = in_doubt(forgotten.transaction.transaction_id)
+        with pytest.raises(Unavailable, match="restored"):
+            await decision_log.peek(question)
+
+        assert await decision_log.decide([forgotten], 1, {}) == {}
+        assert (await decision_log.outcomes(question)).cancelled == []
+        assert LOG not in before.restored
+        noted = await decision_log.standing()
+        assert (noted.restored, noted.heard[LOG], noted.written) == ({LOG}, written + 1, written)
+    finally:
+        with order_engine.begin() as connection:
+            connection.execute(text("DELETE FROM restored_participants"))
+            connection.execute(text("UPDATE log_counters SET heard = heard - 'log'"))
 
 
 async def test_a_log_that_is_not_open_yet_tells_what_it_knows_and_decides_nothing(log_engine: Engine) -> None:

@@ -55,6 +55,7 @@ class Operator:
         world.laws.is_restored(disk.name)
         disk.down = False
         self._restart_who_slept(disk)
+        self._stop_its_own(disk.name)
         backup = {table: dict(rows) for table, rows in self._backups[disk.name].items()}
         if disk.name == "order" and not self._can_be_noticed(backup["log_state"]["counters"][0]):
             world.note("a restore that nobody who lives could notice is left out")
@@ -66,7 +67,9 @@ class Operator:
                 for row in known
                 if row["status"] == "cancelled" and row["transaction_id"] not in backup["orders"]
             }
-            if world.dice.random() < 0.3:
+            world.laws.forget_attempts()
+            keyed = [row for row in known if row["status"] == "confirmed" and row["idempotency_key"] is not None]
+            if world.dice.random() < 0.3 and all(row["transaction_id"] in backup["orders"] for row in keyed):
                 self._announce(backup["log_state"])
             world.laws.log_is_behind = self._seen() > backup["log_state"]["counters"][0]
         disk.restore(backup)
@@ -83,11 +86,18 @@ class Operator:
         for life, decision_log in self._world.laws.living_logs():
             lanes = self._world.laws.lanes[life]
             missed = any(lane.heard < heard.get(lane.name, 0) for lane in lanes if lane.name == disk.name)
-            if all_of_them or missed or (disk.name == "order" and decision_log.known < written):
+            if all_of_them or missed or (disk.name == "order" and (life.paused or decision_log.known < written)):
                 self._world.kill(life, 0.1)
 
+    def _stop_its_own(self, name: str) -> None:
+        """Restart the processes of a participant whose database was restored, and lose what was sent to them before."""
+        for address in self._world.service_of(name) if name != "order" else ():
+            address.deaf_before = self._world.loop.now
+            if address.life is not None:
+                self._world.kill(address.life, 0.1)
+
     def _announce(self, state: dict[str, Any]) -> None:
-        """Let a log go on in a new generation before it is reconciled, as one may by hand."""
+        """Let a log go on in a new generation before it is reconciled, as one may by hand if no key has lost its order."""
         self._world.note("the restore is announced")
         lost: dict[str, Any] = self._world.disks["order"].tables["log_state"]
         state.update(generation=lost["generation"] + 1, counters=lost["counters"])

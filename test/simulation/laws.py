@@ -50,6 +50,8 @@ class Laws:
         self.named: set[TransactionId] = set()
         #: Refusals that a restored log has lost: the branches tell most of them, but not which of them were told.
         self.lost_refusals: set[TransactionId] = set()
+        #: Attempts that a restored log has forgotten with the claims: no later attempt of their keys can abort them.
+        self._forgotten: set[TransactionId] = set()
         #: What was durable before the log was restored.
         self._remembered: dict[TransactionId, dict[str, Any]] = {}
 
@@ -70,6 +72,10 @@ class Laws:
         """Remember for which key a transaction is."""
         if transaction.record.key is not None:
             self._key_of[transaction.transaction_id] = (transaction.record.user_id, transaction.record.key)
+
+    def forget_attempts(self) -> None:
+        """Expect no attempt from now on to know of those before: the log is restored, and its claims with it."""
+        self._forgotten.update(self._key_of)
 
     def watcher_of(self, service: str) -> Any:
         """Return what looks at every commit of a participant."""
@@ -106,6 +112,7 @@ class Laws:
                 and not self.restored
                 and row.branch.state is State.PREPARED
                 and self._key_of.get(other) == key
+                and other not in self._forgotten
             ):
                 self.broke("key_competes_with_itself", f"{service}: {transaction_id} is refused for what {other} holds")
 

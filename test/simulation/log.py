@@ -19,6 +19,7 @@ from simulation.clock import VirtualLoop
 from simulation.disk import Disk, LocalTransaction
 from simulation.fate import Fate
 from simulation.sessions import Rows, failure
+from two_phase.decision_log import LOG
 
 LOCK_TIMEOUT = "55P03"
 DEADLOCK = "40P01"
@@ -163,7 +164,7 @@ class LogDatabase:
         async with self._locked([*ids, *keys], fault, _seconds(parameters["lock_timeout"])):
             transaction = LocalTransaction(self.disk)
             counter, heard = transaction.get("log_state", "counters")
-            if counter < parameters["known"]:
+            if counter < parameters["known"] or LOG in self.disk.tables["restored"]:
                 return Rows()
             generation = transaction.get("log_state", "generation")
             decided = [row for row in rows if row["generation"] == generation and self._insert(transaction, row)]
@@ -227,9 +228,13 @@ class LogDatabase:
         return Rows([(self.disk.tables["log_state"]["counters"][0],)])
 
     async def _note(self, parameters: Mapping[str, Any], fault: str) -> Rows:
-        async with self._locked([parameters["participant"]], fault, _LOCK_TIMEOUT_SECONDS):
+        name, seen = parameters["name"], parameters["seen"]
+        async with self._locked([name], fault, _LOCK_TIMEOUT_SECONDS):
             transaction = LocalTransaction(self.disk)
-            transaction.put("restored", parameters["participant"], True)
+            written, heard = transaction.get("log_state", "counters")
+            if name != LOG or written < seen:
+                transaction.put("restored", name, True)
+            transaction.put("log_state", "counters", (written, _highest(heard, {name: seen})))
             self._commit(transaction, fault, forced=True)
             return Rows()
 

@@ -7,6 +7,7 @@ its time for no answer, and never learns why.
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextvars import Context
+from functools import partial
 from typing import Any
 
 from simulation.clock import Life, VirtualLoop
@@ -25,6 +26,8 @@ class Address:
     def __init__(self, name: str) -> None:
         self.name = name
         self.life: Life | None = None
+        #: What was sent earlier does not arrive any more.
+        self.deaf_before = 0.0
 
 
 Answer = Callable[[Any], None]
@@ -86,9 +89,10 @@ class Network:
         if fault == "lost":
             return
         first, second = (_nobody, answered) if fault == "retried" else (answered, _nobody)
-        self._travel("message" if fault in _ON_TIME else fault, self._arrive, source, target, verb, message, first)
+        arrive = partial(self._arrive, self._loop.now, source, target, verb, message)
+        self._travel("message" if fault in _ON_TIME else fault, arrive, first)
         if fault in ("repeated", "retried"):
-            self._travel("late" if fault == "repeated" else "retry", self._arrive, source, target, verb, message, second)
+            self._travel("late" if fault == "repeated" else "retry", arrive, second)
 
     def _travel(self, duration: str, callback: Callable[..., None], *args: Any) -> None:
         self.under_way += 1
@@ -99,9 +103,9 @@ class Network:
         self.under_way -= 1
         callback(*args)
 
-    def _arrive(self, source: str, target: Address, verb: str, message: Any, answered: Answer) -> None:
+    def _arrive(self, sent_at: float, source: str, target: Address, verb: str, message: Any, answered: Answer) -> None:
         life = target.life
-        if life is None or not life.alive or verb not in life.verbs:
+        if life is None or not life.alive or verb not in life.verbs or sent_at < target.deaf_before:
             self._travel("message", answered, NotConnectedError("nothing listens"))
             return
 

@@ -10,7 +10,7 @@ import pytest
 
 from two_phase import restores
 from two_phase.coordinator import Transaction, Verdict
-from two_phase.decision_log import Recorded, Standing
+from two_phase.decision_log import LOG, Recorded, Standing
 from two_phase.engine import Engine, Limits, Ticket
 from two_phase.lane import Lane
 from two_phase.protocol import Ballot, Decision, InDoubt, Outcomes, Round, TransactionId, Unavailable, Vote
@@ -98,9 +98,10 @@ class Log:
         """Return how far the log has come."""
         return self.stands
 
-    async def note_restored(self, participant: str) -> None:
+    async def note_restored(self, name: str, seen: int = 0) -> None:
         """Remember it."""
-        self.stands = replace(self.stands, restored=self.stands.restored | {participant})
+        if name != LOG or self.stands.written < seen:
+            self.stands = replace(self.stands, restored=self.stands.restored | {name})
 
     async def decide(
         self, verdicts: Sequence[Verdict], generation: int, heard: Mapping[str, int]
@@ -489,7 +490,15 @@ async def test_a_log_that_somebody_has_seen_further_decides_nothing_until_it_is_
             await engine.submit(transaction(1)).outcome
         with pytest.raises(Unavailable, match="the decision log was restored"):
             engine.submit(transaction(2))
-        shop.log.stands = replace(shop.log.stands, generation=2, written=9)
+        async with asyncio.timeout(10):
+            while LOG not in shop.log.stands.restored:
+                await asyncio.sleep(0.01)
+        # Others who have seen less of it may have written meanwhile: that mends nothing.
+        shop.log.stands = replace(shop.log.stands, written=9)
+        await asyncio.sleep(0.1)
+        with pytest.raises(Unavailable, match="the decision log was restored"):
+            engine.submit(transaction(2))
+        shop.log.stands = replace(shop.log.stands, generation=2, written=10, restored=frozenset())
         await _until_welcome(engine)
         assert (await engine.submit(transaction(3)).outcome).decision is Decision.CONFIRMED
 

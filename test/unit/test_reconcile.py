@@ -10,6 +10,7 @@ import pytest
 
 from shop import reconcile as tool
 from shop.reconcile import ALL, Findings, Wishes
+from two_phase.decision_log import LOG
 from two_phase.protocol import Ballot, Outcomes, Round, Vote
 
 PARTICIPANTS = ("payment", "stock", "delivery")
@@ -189,6 +190,18 @@ def test_what_nobody_can_prove_a_human_has_to_say(wishes: dict[str, Any], word: 
     assert before == ({}, {**services.stands, "generation": 1, "written": 4})
     assert (services.orders, answered.done) == ({order_id: word}, True)
     assert services.stands["generation"] == 2
+
+
+def test_a_log_that_has_caught_up_since_somebody_noticed_is_reconciled_all_the_same() -> None:
+    """Rule 12: how far it has come by now does not bring back what it has forgotten."""
+    services = Services()
+    services.stands |= {"written": 9, "restored": [LOG], "heard": {**services.stands["heard"], LOG: 7}}
+    order_id = services.order(1, None, payment="committed", stock="committed", delivery="prepared")
+
+    findings = reconciled(services)
+
+    assert (findings.log_was_restored, findings.done, services.orders) == (True, True, {order_id: "confirmed"})
+    assert (services.stands["generation"], services.stands["written"], services.stands["restored"]) == (2, 10, [])
 
 
 def test_a_log_that_is_not_behind_keeps_its_undecided_orders() -> None:
