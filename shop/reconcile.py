@@ -213,7 +213,7 @@ def _is_forgotten(standing: Standing, generation: int, *, behind: bool) -> bool:
     """Return whether the log has no row that it must once have had, or that nobody will write any more."""
     if standing.decision is not None or not standing.branches:
         return False
-    return behind or all(int(branch["generation"]) < generation for branch in standing.branches.values())
+    return behind or any(int(branch["generation"]) < generation for branch in standing.branches.values())
 
 
 def _is_to_be_replayed(standing: Standing, name: str) -> bool:

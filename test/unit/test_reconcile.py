@@ -204,6 +204,18 @@ def test_a_log_that_has_caught_up_since_somebody_noticed_is_reconciled_all_the_s
     assert (services.stands["generation"], services.stands["written"], services.stands["restored"]) == (2, 10, [])
 
 
+def test_an_order_of_an_older_generation_is_known_by_its_oldest_branch() -> None:
+    """An abort that arrives before its prepare leaves a branch of the round's generation, which may be younger than the order's."""
+    services = Services()
+    services.stands["generation"] = 2
+    order_id = services.order(1, None, payment="prepared", stock="aborted", delivery="aborted")
+    services.held["delivery"][order_id]["generation"] = 2
+
+    findings = reconciled(services)
+
+    assert (findings.done, services.orders) == (True, {order_id: "cancelled"})
+
+
 def test_a_log_that_is_not_behind_keeps_its_undecided_orders() -> None:
     """Orders under way are nobody's business but their coordinator's."""
     services = Services()
