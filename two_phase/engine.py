@@ -100,7 +100,6 @@ class Engine:
         assert transaction.payloads.keys() == self._lanes.keys()
         loop = asyncio.get_running_loop()
         ticket = Ticket(transaction, loop.time(), loop.create_future())
-        ticket.outcome.add_done_callback(_let_go)
         self._queue.append(ticket)
         self._arrival.set()
         return ticket
@@ -298,3 +297,4 @@ def _let_go(future: "asyncio.Future[Any]") -> None:
 def _fail(ticket: Ticket, failure: Exception) -> None:
     if not ticket.outcome.done():
         ticket.outcome.set_exception(failure)
+        _let_go(ticket.outcome)

@@ -54,7 +54,7 @@ class Operator:
         world = self._world
         world.laws.is_restored(disk.name)
         disk.down = False
-        self._restart_who_slept(disk)
+        self._restart_who_cannot_know(disk)
         self._stop_its_own(disk.name)
         backup = {table: dict(rows) for table, rows in self._backups[disk.name].items()}
         if disk.name == "order" and not self._can_be_noticed(backup["log_state"]["counters"][0]):
@@ -76,8 +76,8 @@ class Operator:
         world.note("the database of %s is restored from a backup", disk.name)
         world.seen[f"{'log' if disk.name == 'order' else 'participant'}: restored"] += 1
 
-    def _restart_who_slept(self, disk: Disk) -> None:
-        """Restart replicas of order_service that have missed the last news: nobody could tell them that they hold old votes.
+    def _restart_who_cannot_know(self, disk: Disk) -> None:
+        """Restart replicas of order_service that hold old votes, or have missed the last news: nobody could tell them.
 
         Often all are restarted, together with the database of theirs that was restored.
         """
@@ -85,8 +85,12 @@ class Operator:
         written, heard = self._world.disks["order"].tables["log_state"]["counters"]
         for life, decision_log in self._world.laws.living_logs():
             lanes = self._world.laws.lanes[life]
-            missed = any(lane.heard < heard.get(lane.name, 0) for lane in lanes if lane.name == disk.name)
-            if all_of_them or missed or (disk.name == "order" and (life.paused or decision_log.known < written)):
+            if disk.name == "order":
+                cannot_know = life.paused or decision_log.known < written
+            else:
+                missed = any(lane.heard < heard.get(lane.name, 0) for lane in lanes if lane.name == disk.name)
+                cannot_know = missed or self._world.laws.has_votes_in_hand(life)
+            if all_of_them or cannot_know:
                 self._world.kill(life, 0.1)
 
     def _stop_its_own(self, name: str) -> None:

@@ -38,6 +38,7 @@ class Laws:
         self.lanes: dict[Life, list[Lane]] = {}
         #: On which decisions somebody acted, by transaction.
         self._acted: defaultdict[TransactionId, set[str]] = defaultdict(set)
+        self._begun: defaultdict[Life, set[TransactionId]] = defaultdict(set)
         self._key_of: dict[TransactionId, tuple[int, str]] = {}
         self.logs: dict[Life, SqlDecisionLog] = {}
         #: Databases that were restored from an older backup, and are not reconciled yet.
@@ -68,10 +69,15 @@ class Laws:
         if len(acted) > 1:
             self.broke("decision_never_changes", f"{who} acts on {decision} of {transaction_id}, another on the contrary")
 
-    def begins(self, transaction: Transaction) -> None:
-        """Remember for which key a transaction is."""
+    def begins(self, life: Life, transaction: Transaction) -> None:
+        """Remember for which key a transaction is, and who has begun it."""
+        self._begun[life].add(transaction.transaction_id)
         if transaction.record.key is not None:
             self._key_of[transaction.transaction_id] = (transaction.record.user_id, transaction.record.key)
+
+    def has_votes_in_hand(self, life: Life) -> bool:
+        """Return whether a replica of order_service has begun what is not decided yet."""
+        return not self._begun[life] <= self._world.disks["order"].tables["orders"].keys()
 
     def forget_attempts(self) -> None:
         """Expect no attempt from now on to know of those before: the log is restored, and its claims with it."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DBAPIError
@@ -51,7 +52,7 @@ def boot_coordinator(world: "World", life: Life) -> None:
     # Where a log may be restored, nobody is let off telling how far he has seen it.
     greeting_seconds = 1e9 if world.plan.restored else 10.0
     engine = _WatchedEngine(lanes, log, Limits(prepare_seconds=PREPARE_SECONDS, greeting_seconds=greeting_seconds))
-    engine.watch = world.laws.begins
+    engine.watch = partial(world.laws.begins, life)
     claims = Claims(log, patience_seconds=CLIENT_DEADLINE_SECONDS)
     checkout = Checkout(engine, claims, deadline_seconds=CLIENT_DEADLINE_SECONDS, new_id=new_id_of(world))
 
