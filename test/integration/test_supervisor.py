@@ -137,11 +137,20 @@ def test_process_that_does_not_stop_is_ended_in_time(supervisor: Supervisor, dat
     assert time.monotonic() - began < 1.5
 
 
+@pytest.fixture
+def obeyed(number: signal.Signals) -> Iterator[object]:
+    """Return the signal's handler: not that of nohup, under which these tests may run, and which the shop would respect."""
+    before = signal.signal(number, signal.default_int_handler)
+    yield signal.getsignal(number)
+    signal.signal(number, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signal_ends_the_run_at_any_moment(data: DataFolder, said: list[str], number: signal.Signals) -> None:
+def test_signal_ends_the_run_at_any_moment(
+    data: DataFolder, said: list[str], number: signal.Signals, obeyed: object
+) -> None:
     """Also in the middle of the start, while a migration runs: everything is stopped, and nothing is left."""
     timer = threading.Timer(0.5, os.kill, (os.getpid(), number))
-    before = signal.getsignal(number)
     with data.locked() as inherited:
         supervisor = Supervisor(data, inherited, said.append)
         with supervisor.obeying_signals():
@@ -153,7 +162,7 @@ def test_signal_ends_the_run_at_any_moment(data: DataFolder, said: list[str], nu
 
     assert said == ["stopping"]
     assert not _lives(pid)
-    assert signal.getsignal(number) is before
+    assert signal.getsignal(number) is obeyed
 
 
 def test_step_that_fails_is_told_with_what_it_said(supervisor: Supervisor) -> None:
