@@ -171,6 +171,28 @@ def test_server_whose_commits_wait_for_no_standby_is_refused_where_one_is_requir
         check_durable(connection, standby_required=True)
 
 
+def test_service_does_not_start_where_the_standby_that_it_requires_is_not_waited_for(own_server: Postgres) -> None:
+    """The setting reaches the check: the process ends and says why, instead of promising."""
+    own_server.start()
+    environment = {
+        **os.environ,
+        "DATABASE_URL": own_server.url().render_as_string(hide_password=False),
+        "ORDER_URLS": "http://127.0.0.1:9",
+        "ORDER_KEY": "k" * 32,
+        "HOST": "127.0.0.1",
+        "PUBLIC_PORT": "0",
+        "INTERNAL_PORT": "0",
+        "SYNCHRONOUS_STANDBY_REQUIRED": "true",
+    }
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "payment_service"], env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+
+    assert ended.returncode == 3
+    assert "synchronous_standby_names is empty" in ended.stdout + ended.stderr
+
+
 def test_configuration_file_cannot_make_our_own_server_unsafe(own_server: Postgres) -> None:
     """What the shop cannot do without is said where no file can say otherwise."""
     with (own_server.folder / "postgresql.conf").open("a") as file:
