@@ -7,7 +7,8 @@ COPY requirements.lock /tmp/
 # pip stays outside of the environment. Everything is compiled here, because a read-only container could not keep it.
 RUN python -m venv --without-pip /opt/shop \
  && python -m pip --python /opt/shop/bin/python install --quiet --no-cache-dir --disable-pip-version-check \
-      --require-hashes --only-binary :all: -r /tmp/requirements.lock \
+      --require-hashes --only-binary :all: --no-deps -r /tmp/requirements.lock \
+ && python -m pip --python /opt/shop/bin/python check --disable-pip-version-check \
  && /opt/shop/bin/python -m compileall -q /opt/shop/lib
 
 FROM ${PYTHON_IMAGE}
