@@ -80,7 +80,7 @@ class Lane:
     async def greet(self, mark: Mark) -> None:
         """Ask how far the participant has come, and how far it has seen the log come; raises Unavailable."""
         heard, reconciliations = self.heard, self._reconciliations
-        ballot = await self._sent(Round.model_construct(generation=mark.generation))
+        ballot = await self._sent(Round(generation=mark.generation))
         self.greeted = True
         self._count(ballot, heard, reconciliations)
 

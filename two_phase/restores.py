@@ -36,6 +36,7 @@ class Restores:
         self._opened = False
         #: Participants of which the log has a note.
         self._noted: set[str] = set()
+        self._gauges = {name: metrics.RESTORED.labels(name) for name in (LOG, *(lane.name for lane in lanes))}
 
     def mark(self) -> Mark:
         """Return how far the log has come, as far as anybody has told us."""
@@ -108,7 +109,7 @@ class Restores:
         if behind and not self._log_is_behind:
             log.error("the log was restored from an older backup")
         self._log_is_behind = behind
-        metrics.RESTORED.labels("log").set(behind)
+        self._gauges[LOG].set(behind)
 
     async def _compare(self, lane: Lane, standing: Standing) -> None:
         heard = standing.heard.get(lane.name, 0)
@@ -122,7 +123,7 @@ class Restores:
             await self._log.note_restored(lane.name, lane.heard)
             self._noted.add(lane.name)
         lane.heard = max(lane.heard, heard)
-        metrics.RESTORED.labels(lane.name).set(lane.restored)
+        self._gauges[lane.name].set(lane.restored)
 
     async def _greet(self, lane: Lane) -> None:
         if not self._generation:

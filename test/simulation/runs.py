@@ -86,9 +86,12 @@ def collecting() -> Iterator[Callable[[], None]]:
             gc.collect()
 
     gc.disable()
+    # What was there before is not looked at again and again.
+    gc.freeze()
     try:
         yield collect
     finally:
+        gc.unfreeze()
         gc.enable()
 
 
