@@ -20,13 +20,17 @@ from two_phase import faults, metrics
 from two_phase.coordinator import Transaction, Verdict, judge
 from two_phase.decision_log import DecisionLog, Recorded
 from two_phase.lane import Lane
-from two_phase.protocol import Decision, Mark, Prepare, TransactionId, Unavailable, Vote
+from two_phase.protocol import ROUND_PREPARES_MAX, Decision, Mark, Prepare, TransactionId, Unavailable, Vote
 from two_phase.restores import Restores
 
 log = logging.getLogger(__name__)
 
+#: What the log says of each transaction that it was asked to write.
+Records = Mapping[TransactionId, Recorded]
+
 #: Inserts of one batch that may wait for the log at a time: the first one, and its repetition.
 ATTEMPTS_UNDER_WAY_MAX = 2
+TOO_MANY = "too many orders are under way"
 #: A request takes three turns of the event loop from its socket to the queue; the others leave its sender time to send it.
 QUIET_TURNS = 12
 
@@ -120,7 +124,7 @@ class Engine:
         if obstacle := self._restores.obstacle():
             raise Unavailable(obstacle)
         if len(self._queue) >= self._limits.queue or self._unsure >= self._limits.unsure:
-            raise Unavailable("too many orders are under way")
+            raise Unavailable(TOO_MANY)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -152,9 +156,12 @@ class Engine:
             await asyncio.sleep(0.01)
 
     def _take(self) -> list[Ticket]:
+        metrics.QUEUE.set(len(self._queue))
+        # Of a crowd half: the more share a round, while some are left to go when these are answered.
+        most = min(ROUND_PREPARES_MAX, max(self._limits.batch, len(self._queue) // 2))
         patience_ends = asyncio.get_running_loop().time() - self._limits.patience_seconds
         batch: list[Ticket] = []
-        while self._queue and len(batch) < self._limits.batch:
+        while self._queue and len(batch) < most:
             ticket = self._queue.popleft()
             if ticket.submitted < patience_ends:
                 _fail(ticket, Unavailable("the order waited too long for its turn"))
@@ -162,7 +169,6 @@ class Engine:
                 batch.append(ticket)
         if not self._queue:
             self._arrival.clear()
-        metrics.QUEUE.set(len(self._queue))
         return batch
 
     async def _one_batch(self, batch: list[Ticket]) -> None:
@@ -196,7 +202,7 @@ class Engine:
 
         return dict(zip(self._lanes, await asyncio.gather(*map(ask, self._lanes.values())), strict=True))
 
-    def _write(self, verdicts: Sequence[Verdict], generation: int) -> "asyncio.Future[Mapping[TransactionId, Recorded]]":
+    def _write(self, verdicts: Sequence[Verdict], generation: int) -> "asyncio.Future[Records]":
         self._restores.heed()
         return asyncio.ensure_future(self._log.decide(verdicts, generation, self._restores.heard()))
 
@@ -212,11 +218,7 @@ class Engine:
         self._tell(batch, verdicts, recorded)
 
     async def _learn(
-        self,
-        batch: Sequence[Ticket],
-        verdicts: Sequence[Verdict],
-        generation: int,
-        asking: "asyncio.Future[Mapping[TransactionId, Recorded]]",
+        self, batch: Sequence[Ticket], verdicts: Sequence[Verdict], generation: int, asking: "asyncio.Future[Records]"
     ) -> None:
         """Repeat the same insert until the log tells what became of the first one (rule 3).
 
@@ -243,9 +245,7 @@ class Engine:
         metrics.UNSURE.set(self._unsure)
         self._tell(batch, verdicts, answered[0].result())
 
-    def _tell(
-        self, batch: Sequence[Ticket], verdicts: Sequence[Verdict], recorded: Mapping[TransactionId, Recorded]
-    ) -> None:
+    def _tell(self, batch: Sequence[Ticket], verdicts: Sequence[Verdict], recorded: Records) -> None:
         told = [(transaction_id, row.decision) for transaction_id, row in recorded.items()]
         for lane in self._lanes.values():
             lane.tell(told)

@@ -15,7 +15,7 @@ BATCH = Histogram(
     "two_phase_batch_transactions", "Transactions of one batch", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 )
 DECISIONS = Counter("two_phase_decisions", "Decisions written to the log, or found there", ["decision"])
-QUEUE = Gauge("two_phase_queue", "Transactions that wait for their batch")
+QUEUE = Gauge("two_phase_queue", "Transactions that wait for a batch, when the next one is taken")
 UNSURE = Gauge("two_phase_unsure", "Decisions sent to the log whose fate is not known yet")
 VOTES = Counter("two_phase_votes", "Votes given", ["vote"])
 VIOLATIONS = Counter("two_phase_violations", "Protocol violations: each is a bug, and calls a human")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from two_phase import restores
+from two_phase import metrics, restores
 from two_phase.coordinator import Transaction, Verdict
 from two_phase.decision_log import LOG, Recorded, Standing
 from two_phase.engine import Engine, Limits, Ticket
@@ -212,6 +212,28 @@ async def test_what_arrives_together_is_decided_together() -> None:
         await asyncio.gather(*(ticket.outcome for ticket in tickets))
 
     assert [len(each) for each in shop.log.calls] == [2, 1]
+
+
+async def test_of_a_crowd_half_travels_at_once() -> None:
+    """More orders for each round where there are many, and still somebody to go while these are answered."""
+    shop = Shop(replace(LIMITS, queue=100))
+    async with shop.running() as engine:
+        tickets = [engine.submit(transaction(number)) for number in range(12)]
+        await asyncio.gather(*(ticket.outcome for ticket in tickets))
+
+    assert [len(each) for each in shop.log.calls] == [6, 3, 2, 1]
+
+
+async def test_the_gauge_of_the_queue_shows_it_at_its_fullest() -> None:
+    """Rule 13: an operator is warned by it before customers are sent away."""
+    shop = Shop()
+    async with shop.running() as engine:
+        for number in range(4):
+            engine.submit(transaction(number))
+        while len(engine._queue) == 4:
+            await asyncio.sleep(0)
+
+        assert metrics.QUEUE._value.get() == 4
 
 
 async def test_too_much_is_refused_at_once() -> None:

@@ -13,18 +13,18 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import uvicorn
 from pydantic import ValidationError
 from sqlalchemy import Engine
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from two_phase.hosting import migrations
 from two_phase.hosting.database import UnsafeDatabase, is_reachable, wait_for_schema
+from two_phase.hosting.http_protocol import Door, HttpProtocol
 from two_phase.hosting.observability import configure_logging
-from two_phase.hosting.problems import problem
 from two_phase.hosting.settings import ServiceSettings
 
 log = logging.getLogger(__name__)
@@ -62,22 +62,13 @@ class Service:
     status: Status
     public: ASGIApp
     internal: ASGIApp
+    #: Who is turned away from the public listener when there is no room, if anybody is.
+    door: Door | None = None
     #: Work that never ends while the service runs; if it does end, the process does too, and is started again.
     background: Sequence[Callable[[], Awaitable[Any]]] = ()
     #: Returns when all that was accepted is done.
     drain: Callable[[], Awaitable[None]] = _nothing
     close: Callable[[], Awaitable[None]] = field(default=_nothing)
-
-
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's parser, whose answer to what it cannot parse, such as a method that nobody has heard of, is a problem too."""
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer, and close the connection, since nobody knows where the next request would begin."""
-        answer = problem(400, "malformed", msg, headers={"Connection": "close"})
-        headers = b"".join(b"%b: %b\r\n" % header for header in answer.raw_headers)
-        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n" + headers + b"\r\n" + bytes(answer.body))
-        self.transport.close()
 
 
 class _Listener(uvicorn.Server):
@@ -114,7 +105,7 @@ async def _run(settings: S, create: Callable[[S], Service]) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     working = asyncio.create_task(_work(service, settings))
     async with _listening(service.internal, settings.host, settings.internal_port, INTERNAL_SECONDS):
-        async with _listening(service.public, settings.host, settings.public_port, PUBLIC_SECONDS):
+        async with _listening(service.public, settings.host, settings.public_port, PUBLIC_SECONDS, service.door):
             await _until_stopped(service, settings, stop, working)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(service.drain(), DRAIN_SECONDS)
@@ -169,12 +160,14 @@ async def _endless(work: Callable[[], Awaitable[Any]]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _listening(app: ASGIApp, host: str, port: int, graceful_seconds: int) -> AsyncIterator[None]:
+async def _listening(
+    app: ASGIApp, host: str, port: int, graceful_seconds: int, door: Door | None = None
+) -> AsyncIterator[None]:
     """Serve ``app`` inside the block; on leaving, requests under way are finished first."""
     listener = _Listener(
         uvicorn.Config(
             app,
-            http=_Protocol,
+            http=partial(HttpProtocol, door=door),  # type: ignore[arg-type] # called as a type would be
             lifespan="off",
             log_config=None,
             access_log=False,
