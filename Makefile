@@ -74,8 +74,8 @@ charts: .venv/kubernetes ## check chart and manifests: lint, schemas, policies; 
 e2e: .venv/installed test/node_modules/installed ## try everything on the cluster that kubectl points to (E2E="--help" tells more)
 	@PYTHONPATH=$(CURDIR):$(CURDIR)/test $(BIN)/python -m cluster.e2e $(E2E)
 
-simulate: .venv/installed ## run SEEDS=n seeds FROM=k of the simulation; PAIRS=1: all pairs of faults; MUTANTS=1: all mutants
-	@PYTHONPATH=$(CURDIR):$(CURDIR)/test $(BIN)/python -m simulation $(if $(PAIRS),--pairs)$(if $(MUTANTS),--mutants)$(if $(PAIRS)$(MUTANTS),,--seeds $(or $(SEEDS),2000) --from $(or $(FROM),0))
+simulate: .venv/installed ## run SEEDS=n seeds FROM=k of the simulation; PAIRS=1: all pairs of faults of an order with a key, PAIRS=all: of one without as well; MUTANTS=1: all mutants
+	@PYTHONPATH=$(CURDIR):$(CURDIR)/test $(BIN)/python -m simulation $(if $(PAIRS),--pairs $(if $(filter all,$(PAIRS)),all,keyed))$(if $(MUTANTS),--mutants)$(if $(PAIRS)$(MUTANTS),,--seeds $(or $(SEEDS),2000) --from $(or $(FROM),0))
 
 faults: .venv/installed ## kill, freeze and restart real processes at every point and under load, with a table at the end
 	@$(BIN)/python -m pytest -v -rs --tb=short test/faults

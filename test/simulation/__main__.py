@@ -2,7 +2,8 @@
 
     --seeds N --from K     N seeds, beginning with K
     --seed K               one seed, with its history
-    --pairs                every single fault and every pair of faults of one order, committed and aborted
+    --pairs [all]          every single fault and every pair of faults of one order with a key, committed and aborted; all: the same
+                           of an order without a key, too
     --mutants [NAME ...]   every hand-made bug must be found within 5,000 seeds
     --mutant NAME          the seeds, in a program with this bug
 
@@ -24,7 +25,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, metavar="N")
     parser.add_argument("--from", type=int, default=0, metavar="K", dest="first")
     parser.add_argument("--seed", type=int, metavar="K")
-    parser.add_argument("--pairs", action="store_true")
+    parser.add_argument("--pairs", nargs="?", const="keyed", choices=("keyed", "all"))
     parser.add_argument("--mutants", nargs="*", metavar="NAME")
     parser.add_argument("--mutant", choices=sorted(mutants.MUTANTS), metavar="NAME")
     parser.add_argument("--processes", type=int, default=2, metavar="N")
@@ -43,7 +44,7 @@ def main() -> int:
     if arguments.mutant:
         return console.searched(arguments.first, arguments.seeds or mutants.SEEDS_MAX)
     if arguments.pairs:
-        return console.paired(arguments.processes)
+        return console.paired(arguments.processes, keyed=arguments.pairs == "keyed")
     return console.run(arguments.first, arguments.seeds or SEEDS, arguments.processes)
 
 

@@ -47,9 +47,10 @@ def run(first: int, seeds: int, processes: int) -> int:
     return _summary(outcome)
 
 
-def paired(processes: int) -> int:
-    """Run every single fault and every pair of faults."""
-    work = [partial(pairs.run_with, path, first, pairs=True) for path in pairs.PATHS for first in pairs.singles(path)]
+def paired(processes: int, *, keyed: bool) -> int:
+    """Run every single fault and every pair of faults of an order with a key, or of any order."""
+    paths = pairs.KEYED_PATHS if keyed else pairs.PATHS
+    work = [partial(pairs.run_with, path, first, pairs=True) for path in paths for first in pairs.singles(path)]
     return _summary(_side_by_side(work, processes, "first faults", [1] * len(work)))
 
 

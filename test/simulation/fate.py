@@ -115,8 +115,15 @@ class RandomFate:
         return self._dice.randint(0, unflushed)
 
 
+#: What replicas do every second, with an order or without.
+_LOOK = ("read", "standing")
+
+
 class ChosenFate:
-    """Strikes at given places, by their number, and remembers all that it came through."""
+    """Strikes at given places, by their number, and remembers all that it came through.
+
+    Looks at the log between which nothing happens are one place: to fail at the second of them is to fail at the first.
+    """
 
     def __init__(self, chosen: Mapping[int, str]) -> None:
         self.over = False
@@ -126,7 +133,7 @@ class ChosenFate:
 
     def at(self, kind: str, what: str) -> str:
         """Return the fault that was chosen for this place."""
-        if self.over:
+        if self.over or (self.places and self.places[-1] == _LOOK == (kind, what)):
             return ""
         number = len(self.places)
         self.places.append((kind, what))

@@ -27,6 +27,9 @@ PATHS = {
     "abort without a key": replace(_COMMIT, errands=(_WITHOUT,), couriers={1: 0}),
 }
 
+#: In which the customer comes again when he has heard nothing, and the claim of his key can fail as well.
+KEYED_PATHS = ("commit", "abort")
+
 Chosen = Mapping[int, str]
 
 
