@@ -118,14 +118,20 @@ async def test_a_service_that_stops_closes_nothing_that_is_still_needed(
 
 
 class _Crowd:
-    """A service that lets two POST /orders in at a time, and answers each when it is told to."""
+    """A service that has room for so many POST /orders, and answers all when it is told to."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, room: int) -> None:
         self.inside = 0
         self.may_answer = asyncio.Event()
         app = _app(orders=self._orders, ready=self._ready)
-        door = Door("POST", "/orders", 2, Unavailable("no room", retry_after_seconds=7))
+        door = Door("POST", "/orders", room, Unavailable("no room", retry_after_seconds=7))
         self.service = Service("payment_service", Status(engine), app, app, door=door)
+
+    async def holds(self, count: int) -> None:
+        """Return when so many are inside."""
+        async with asyncio.timeout(10):
+            while self.inside < count:
+                await asyncio.sleep(0.01)
 
     async def _orders(self, _: Request) -> PlainTextResponse:
         self.inside += 1
@@ -137,16 +143,15 @@ class _Crowd:
 
 
 @asynccontextmanager
-async def _crowded(engine: Engine) -> AsyncIterator[tuple[_Crowd, httpx.AsyncClient]]:
+async def _crowded(engine: Engine, room: int = 2) -> AsyncIterator[tuple[_Crowd, httpx.AsyncClient]]:
     """Let two in, and show a client for those who come on top."""
-    crowd = _Crowd(engine)
+    crowd = _Crowd(engine, room)
     with Ports() as ports:
         settings = _settings(engine, ports)
         url = f"http://{LOOPBACK}:{settings.public_port}"
         async with httpx.AsyncClient(base_url=url, timeout=10) as client, _served(crowd.service, settings):
             waiting = [asyncio.create_task(client.post("/orders", content=b"{}")) for _ in range(2)]
-            while crowd.inside < 2:
-                await asyncio.sleep(0.01)
+            await crowd.holds(2)
             yield crowd, client
             crowd.may_answer.set()
             assert [(await each).status_code for each in waiting] == [200, 200]
@@ -178,6 +183,25 @@ async def test_who_comes_to_a_full_service_is_turned_away_at_its_door(payment_en
         async with asyncio.timeout(10):
             while (await client.post("/orders", content=b"{}")).status_code != 200:
                 pass
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_who_is_slow_to_say_what_he_wants_takes_nobody_elses_room(payment_engine: Engine) -> None:
+    """Else a few hundred callers who never end their requests would keep everybody out."""
+    async with _crowded(payment_engine, room=4) as (crowd, client):
+        slow = [await asyncio.open_connection(LOOPBACK, client.base_url.port) for _ in range(5)]
+        for _, writer in slow:
+            writer.write(b"POST /orders HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n")
+        await crowd.holds(2 + 5)
+
+        let_in = [asyncio.create_task(client.post("/orders", content=b"{}")) for _ in range(2)]
+        await crowd.holds(2 + 5 + 2)
+        assert (await client.post("/orders", content=b"{}")).status_code == 503
+
+        for _, writer in slow:
+            writer.close()
+        crowd.may_answer.set()
+        assert [(await each).status_code for each in let_in] == [200, 200]
 
 
 @pytest.mark.usefixtures("quiet")

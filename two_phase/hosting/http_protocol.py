@@ -19,18 +19,20 @@ from two_phase.protocol import Unavailable
 TURNED_AWAY = Counter("http_requests_turned_away", "Requests answered with 503 because too many were under way")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Door:
     """How many requests may be under way before further ones to one endpoint are turned away with ``answer``.
 
-    Requests are counted from their first byte, so that many which arrive together do not all find the same room. The limit is a
-    relief and no promise: requests that need more care than one write are let through, and the application has a limit of its own.
+    Requests are counted when they arrive, so that many which do so together do not all find the same room. The limit is a relief
+    and no promise: requests that need more care than one write are let through, and the application has a limit of its own.
     """
 
     method: str
     path: str
     limit: int
     answer: Unavailable
+    #: Requests that have begun and are not all there: they take nobody's room, however long their callers keep them.
+    arriving: int = 0
 
     @cached_property
     def written(self) -> bytes:
@@ -45,11 +47,13 @@ class HttpProtocol(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._door = door
         self._turned_away = False
+        self._arriving = False
 
     def on_headers_complete(self) -> None:
         """Begin a request, unless it is turned away."""
         self._turned_away = self._is_to_be_turned_away()
         if not self._turned_away:
+            self._arrives(begun=True)
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -60,6 +64,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """End a request, or turn it away."""
         if not self._turned_away:
+            self._arrives(begun=False)
             super().on_message_complete()
             return
         assert self._door
@@ -67,11 +72,21 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.write(self._door.written)
         self.on_response_complete()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the connection, and what has not arrived by now."""
+        self._arrives(begun=False)
+        super().connection_lost(exc)
+
+    def _arrives(self, *, begun: bool) -> None:
+        if self._door and begun != self._arriving:
+            self._arriving = begun
+            self._door.arriving += 1 if begun else -1
+
     def _is_to_be_turned_away(self) -> bool:
         door = self._door
         return (
             door is not None
-            and len(self.tasks) >= door.limit
+            and len(self.tasks) - door.arriving >= door.limit
             and self.url == door.path.encode()
             and self.parser.get_method() == door.method.encode()
             # Whatever needs more than one write, and a connection that goes on, is left to the application.
