@@ -48,6 +48,9 @@ def test_past_the_limit_of_the_queue_the_answer_is_503_at_once(proxied: Proxied,
     assert load.told.unclean == []
     assert {answer.status_code for answer in early} == {503}
     assert all(answer.headers["retry-after"] for answer in early)
+    # Some found the queue full, and some were not even let in.
+    metrics = httpx.get(f"{proxied.shop.services()['order']['internal']}/metrics").text
+    assert re.search(r"^http_requests_turned_away_total [1-9]", metrics, re.MULTILINE)
     assert min(answer.elapsed.total_seconds() for answer in early) < DEADLINE_SECONDS / 2
     tell(assert_sound(proxied, load, market, f"{4 * QUEUE_LIMIT} customers at a queue for {QUEUE_LIMIT}"))
 
