@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 
 #: What the log says of each transaction that it was asked to write.
 Records = Mapping[TransactionId, Recorded]
-
 #: Inserts of one batch that may wait for the log at a time: the first one, and its repetition.
 ATTEMPTS_UNDER_WAY_MAX = 2
 TOO_MANY = "too many orders are under way"
@@ -169,6 +168,7 @@ class Engine:
                 batch.append(ticket)
         if not self._queue:
             self._arrival.clear()
+            metrics.QUEUE.set(0)
         return batch
 
     async def _one_batch(self, batch: list[Ticket]) -> None:

@@ -234,6 +234,10 @@ async def test_the_gauge_of_the_queue_shows_it_at_its_fullest() -> None:
             await asyncio.sleep(0)
 
         assert metrics.QUEUE._value.get() == 4
+        while engine._queue:
+            await asyncio.sleep(0)
+
+        assert metrics.QUEUE._value.get() == 0
 
 
 async def test_too_much_is_refused_at_once() -> None:
