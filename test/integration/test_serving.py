@@ -218,7 +218,7 @@ async def test_who_is_slow_to_say_what_he_wants_takes_nobody_elses_room(payment_
             [200, 200],
         ),
         (b"POST /orders HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}", [200]),
-        (b"POST /orders HTTP/1.0\r\nContent-Length: 2\r\n\r\n{}", [200]),
+        (b"POST /orders HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\n{}", [200]),
         (b"POST /orders HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}", [200]),
     ],
     ids=["both turned away", "answered in order", "behind another request", "last of a connection", "old", "expects 100"],
