@@ -2,13 +2,14 @@
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Connection, text
 
 from two_phase.branches import bigint_array, id_array
 from two_phase.protocol import Refused, Taken, TransactionId
+from two_phase.statements import Planned
 
 
 class Booking(BaseModel):
@@ -19,11 +20,17 @@ class Booking(BaseModel):
     slot_id: int
 
 
-_LOCK = text("""
+class _Courier(NamedTuple):
+    slot_id: int
+    position: int
+    name: str
+
+
+_LOCK = Planned("""
     SELECT slot_id, starts_at <= clock_timestamp() AS started FROM slots
     WHERE slot_id = ANY (CAST(:ids AS bigint[])) ORDER BY slot_id FOR UPDATE
 """)
-_FREE = text("""
+_FREE = Planned("""
     SELECT wanted.slot_id, courier.position, courier.name
     FROM unnest(CAST(:ids AS bigint[]), CAST(:counts AS bigint[])) AS wanted (slot_id, count)
     CROSS JOIN LATERAL (
@@ -31,7 +38,7 @@ _FREE = text("""
         ORDER BY position LIMIT wanted.count
     ) AS courier
 """)
-_TAKE = text("""
+_TAKE = Planned("""
     UPDATE couriers SET transaction_id = taken.transaction_id
     FROM unnest(CAST(:ids AS uuid[]), CAST(:slots AS bigint[]), CAST(:positions AS bigint[]))
         AS taken (transaction_id, slot_id, position)
@@ -50,7 +57,7 @@ def take(connection: Connection, asked: Sequence[tuple[TransactionId, Booking]])
     wanted = Counter(booking.slot_id for _, booking in asked)
     started = _locked(connection, set(wanted))
     free = _free(connection, wanted)
-    chosen: list[tuple[TransactionId, Any]] = []
+    chosen: list[tuple[TransactionId, _Courier]] = []
     verdicts: list[Taken | Refused] = []
     for transaction_id, booking in asked:
         refusal = _refusal(booking.slot_id, started, free)
@@ -77,18 +84,18 @@ def held(connection: Connection, slot_ids: set[int]) -> dict[int, int]:
 
 
 def _locked(connection: Connection, slot_ids: set[int]) -> dict[int, bool]:
-    return {row[0]: row[1] for row in connection.execute(_LOCK, {"ids": bigint_array(slot_ids)})}
+    return dict(_LOCK.rows(connection, {"ids": bigint_array(slot_ids)}))
 
 
-def _free(connection: Connection, wanted: Counter[int]) -> dict[int, deque[Any]]:
-    free: dict[int, deque[Any]] = defaultdict(deque)
+def _free(connection: Connection, wanted: Counter[int]) -> dict[int, deque[_Courier]]:
+    free: dict[int, deque[_Courier]] = defaultdict(deque)
     parameters = {"ids": bigint_array(wanted.keys()), "counts": bigint_array(wanted.values())}
-    for row in connection.execute(_FREE, parameters):
-        free[row.slot_id].append(row)
+    for courier in map(_Courier._make, _FREE.rows(connection, parameters)):
+        free[courier.slot_id].append(courier)
     return free
 
 
-def _refusal(slot_id: int, started: dict[int, bool], free: dict[int, deque[Any]]) -> Refused | None:
+def _refusal(slot_id: int, started: dict[int, bool], free: dict[int, deque[_Courier]]) -> Refused | None:
     if slot_id not in started:
         return Refused("unknown_slot", f"there is no slot {slot_id}")
     if started[slot_id]:
@@ -98,7 +105,7 @@ def _refusal(slot_id: int, started: dict[int, bool], free: dict[int, deque[Any]]
     return None
 
 
-def _take(connection: Connection, chosen: Sequence[tuple[TransactionId, Any]]) -> None:
+def _take(connection: Connection, chosen: Sequence[tuple[TransactionId, _Courier]]) -> None:
     if not chosen:
         return
     parameters = {
@@ -106,7 +113,7 @@ def _take(connection: Connection, chosen: Sequence[tuple[TransactionId, Any]]) -
         "slots": bigint_array([courier.slot_id for _, courier in chosen]),
         "positions": bigint_array([courier.position for _, courier in chosen]),
     }
-    connection.execute(_TAKE, parameters)
+    _TAKE.rows(connection, parameters)
 
 
 def _mark_contended(

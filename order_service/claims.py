@@ -17,12 +17,13 @@ from order_service.decision_log import SqlDecisionLog
 from two_phase import faults
 from two_phase.group import Group
 from two_phase.protocol import Decision, InDoubt, TransactionId
+from two_phase.statements import Planned
 
 #: Earlier attempts that a transaction carries along; older ones have long been resolved by the sweep.
 ATTEMPTS_MAX = 16
 _BATCH = 256
 
-_CLAIM = text("""
+_CLAIM = Planned("""
     INSERT INTO claims (user_id, idempotency_key, transaction_id, request_digest, expires_at)
     SELECT user_id, key, transaction_id, digest, clock_timestamp() + make_interval(secs => :patience_seconds)
     FROM json_to_recordset(CAST(:rows AS json)) AS claim (user_id bigint, key text, transaction_id uuid, digest text)
@@ -122,7 +123,7 @@ class Claims:
 
     def _claimed(self, connection: Connection, wanted: Sequence[Wanted]) -> list[Standing]:
         rows = json.dumps([_row(each) for each in wanted])
-        ours = set(connection.execute(_CLAIM, {"rows": rows, "patience_seconds": self._patience_seconds}).scalars())
+        ours = {row[0] for row in _CLAIM.rows(connection, {"rows": rows, "patience_seconds": self._patience_seconds})}
         others = [each for each in wanted if each.transaction_id not in ours]
         found = {}
         if others:

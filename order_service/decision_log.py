@@ -25,6 +25,7 @@ from two_phase.branches import id_array
 from two_phase.coordinator import Verdict
 from two_phase.decision_log import LOG, Recorded, Standing
 from two_phase.protocol import Decision, InDoubt, Outcomes, TransactionId, Unavailable
+from two_phase.statements import Planned
 
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ _NOT_WRITTEN = {"40001", "40P01"}  # serialization failure, deadlock: nothing wa
 _LOCK_TIMEOUT = "55P03"
 
 # The slot is taken when all rows are in, so that two inserts never wait for each other crosswise.
-_DECIDE = text("""
+_DECIDE = Planned("""
     WITH level AS MATERIALIZED (
         SELECT set_config('synchronous_commit', :level, true), set_config('lock_timeout', :lock_timeout, true)
     ), log AS MATERIALIZED (
@@ -240,7 +241,7 @@ class SqlDecisionLog:
         }
         for repeat in range(_REPEATS_MAX):
             try:
-                written = connection.execute(_DECIDE, parameters).all()
+                written = _DECIDE.rows(connection, parameters)
             except DBAPIError as error:
                 if _code(error) not in _NOT_WRITTEN or repeat == _REPEATS_MAX - 1:
                     raise

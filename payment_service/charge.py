@@ -8,6 +8,7 @@ from sqlalchemy import Connection, text
 
 from two_phase.branches import bigint_array
 from two_phase.protocol import Refused, Taken, TransactionId
+from two_phase.statements import Planned
 
 
 class Charge(BaseModel):
@@ -19,10 +20,10 @@ class Charge(BaseModel):
     amount: int = Field(ge=0)
 
 
-_LOCK = text("""
+_LOCK = Planned("""
     SELECT user_id, available FROM accounts WHERE user_id = ANY (CAST(:ids AS bigint[])) ORDER BY user_id FOR UPDATE
 """)
-_MOVE = text("""
+_MOVE = Planned("""
     UPDATE accounts SET available = available - moved.amount
     FROM unnest(CAST(:ids AS bigint[]), CAST(:amounts AS bigint[])) AS moved (user_id, amount)
     WHERE accounts.user_id = moved.user_id
@@ -68,13 +69,13 @@ def held(connection: Connection, user_ids: set[int]) -> dict[int, int]:
 
 
 def _locked(connection: Connection, user_ids: set[int]) -> dict[int, int]:
-    return {row[0]: row[1] for row in connection.execute(_LOCK, {"ids": bigint_array(user_ids)})}
+    return dict(_LOCK.rows(connection, {"ids": bigint_array(user_ids)}))
 
 
 def _move(connection: Connection, amounts: Counter[int]) -> None:
     moved = {user_id: amount for user_id, amount in amounts.items() if amount}
     if moved:
-        connection.execute(_MOVE, {"ids": bigint_array(moved), "amounts": bigint_array(moved.values())})
+        _MOVE.rows(connection, {"ids": bigint_array(moved), "amounts": bigint_array(moved.values())})
 
 
 def _mark_contended(

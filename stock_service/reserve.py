@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, text
 
 from two_phase.branches import bigint_array
 from two_phase.protocol import Refused, Taken, TransactionId
+from two_phase.statements import Planned
 
 
 class Item(BaseModel):
@@ -29,11 +30,16 @@ class Reservation(BaseModel):
     items: list[Item] = Field(min_length=1, max_length=100)
 
 
-_LOCK = text("""
+class _Product(NamedTuple):
+    price: int
+    available: int
+
+
+_LOCK = Planned("""
     SELECT product_id, price, available FROM products
     WHERE product_id = ANY (CAST(:ids AS bigint[])) ORDER BY product_id FOR UPDATE
 """)
-_MOVE = text("""
+_MOVE = Planned("""
     UPDATE products SET available = available - moved.quantity
     FROM unnest(CAST(:ids AS bigint[]), CAST(:quantities AS bigint[])) AS moved (product_id, quantity)
     WHERE products.product_id = moved.product_id
@@ -76,12 +82,12 @@ def reserved(connection: Connection, product_ids: set[int]) -> dict[int, int]:
     return {row.product_id: int(row.reserved) for row in rows}
 
 
-def _locked(connection: Connection, product_ids: set[int]) -> dict[int, Any]:
-    rows = connection.execute(_LOCK, {"ids": bigint_array(product_ids)})
-    return {row.product_id: row for row in rows}
+def _locked(connection: Connection, product_ids: set[int]) -> dict[int, _Product]:
+    rows = _LOCK.rows(connection, {"ids": bigint_array(product_ids)})
+    return {product_id: _Product(price, available) for product_id, price, available in rows}
 
 
-def _refusal(reservation: Reservation, products: Mapping[int, Any], taken: Counter[int]) -> Refused | None:
+def _refusal(reservation: Reservation, products: Mapping[int, _Product], taken: Counter[int]) -> Refused | None:
     unknown = [item.product_id for item in reservation.items if item.product_id not in products]
     if unknown:
         return Refused("unknown_product", f"there is no product {', '.join(map(str, unknown))}")
@@ -105,14 +111,14 @@ def _refusal(reservation: Reservation, products: Mapping[int, Any], taken: Count
 def _move(connection: Connection, quantities: Counter[int]) -> None:
     moved = {product_id: quantity for product_id, quantity in quantities.items() if quantity}
     if moved:
-        connection.execute(_MOVE, {"ids": bigint_array(moved), "quantities": bigint_array(moved.values())})
+        _MOVE.rows(connection, {"ids": bigint_array(moved), "quantities": bigint_array(moved.values())})
 
 
 def _mark_contended(
     connection: Connection,
     asked: Sequence[tuple[TransactionId, Reservation]],
     verdicts: Sequence[Taken | Refused],
-    products: Mapping[int, Any],
+    products: Mapping[int, _Product],
 ) -> None:
     """Say of each refusal whether the goods are there and only undecided orders hold them (rule 9)."""
     short = [

@@ -16,6 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from two_phase.counters import ROUND_COUNTERS_DDL, Counters, counted, lifted, read_counters
 from two_phase.protocol import InDoubt, State, TransactionId, Unavailable, Vote
+from two_phase.statements import Planned
 
 BRANCHES_DDL_1 = """
 CREATE TABLE branches (
@@ -46,7 +47,7 @@ _FIND = text("""
     SELECT transaction_id::text, state, generation, payload::text, facts, reason, detail, contended, memo::text
     FROM branches WHERE transaction_id = ANY (CAST(:ids AS uuid[])) ORDER BY transaction_id FOR UPDATE
 """)
-_SETTLE = text("""
+_SETTLE = Planned("""
     UPDATE branches SET state = :state, settled_at = clock_timestamp()
     FROM (
         SELECT transaction_id AS id FROM branches
@@ -55,7 +56,7 @@ _SETTLE = text("""
     WHERE transaction_id = id
     RETURNING transaction_id::text
 """)
-_ADD = text("""
+_ADD = Planned("""
     INSERT INTO branches (transaction_id, state, generation, payload, facts, reason, detail, contended, memo, settled_at)
     SELECT transaction_id, state, generation, payload, facts, reason, detail, contended, memo,
            CASE WHEN state <> 'prepared' THEN clock_timestamp() END
@@ -206,11 +207,11 @@ class SqlBranchStore:
 
     def settle(self, connection: Connection, ids: Sequence[TransactionId], state: State) -> list[TransactionId]:
         """Move what is prepared among ``ids`` to ``state``; return which those were."""
-        return list(connection.execute(_SETTLE, {"ids": id_array(ids), "state": state.value}).scalars())
+        return [row[0] for row in _SETTLE.rows(connection, {"ids": id_array(ids), "state": state.value})]
 
     def add(self, connection: Connection, branches: Sequence[Branch]) -> None:
         """Insert new branches, all of them in one statement."""
-        connection.execute(_ADD, {"rows": "[" + ",".join(map(_as_json, branches)) + "]"})
+        _ADD.rows(connection, {"rows": "[" + ",".join(map(_as_json, branches)) + "]"})
 
     def count(self, connection: Connection, *, forced: bool, log_counter: int) -> Counters:
         """Count this local transaction, as its last statement; see BranchStore."""

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
+from two_phase.statements import Planned
+
 ROUND_COUNTERS_DDL = """
 CREATE TABLE round_counters (
     slot smallint PRIMARY KEY,
@@ -23,7 +25,7 @@ INSERT INTO round_counters (slot) SELECT generate_series(0, 15);
 """
 
 _READ = text("SELECT CAST(sum(forced) AS bigint), max(log_seen) FROM round_counters")
-_COUNT = text("""
+_COUNT = Planned("""
     WITH before AS MATERIALIZED (
         SELECT CAST(sum(forced) AS bigint) AS forced, max(log_seen) AS log_seen FROM round_counters
     )
@@ -53,7 +55,7 @@ def read_counters(connection: Connection) -> Counters:
 
 def counted(connection: Connection, *, forced: bool, log_counter: int) -> Counters:
     """Count this local transaction if it is ``forced``, remember how far the log has come, and return the counters."""
-    return Counters(*connection.execute(_COUNT, {"forced": int(forced), "log_counter": log_counter}).one())
+    return Counters(*_COUNT.rows(connection, {"forced": int(forced), "log_counter": log_counter})[0])
 
 
 def lifted(connection: Connection, counter: int) -> Counters:

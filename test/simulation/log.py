@@ -58,8 +58,8 @@ class LogDatabase:
         self._locks: dict[Any, asyncio.Future[None]] = {}
         disk.tables["log_state"].update(generation=1, counters=(0, {}))
         self._writes: dict[str, Write] = {
-            decision_log._DECIDE.text: self._decide,
-            claims._CLAIM.text: self._claim,
+            decision_log._DECIDE.call: self._decide,
+            claims._CLAIM.call: self._claim,
             claims._TAKE_OVER.text: self._take_over,
             claims._RELEASE.text: self._release,
             decision_log._NOTE.text: self._note,

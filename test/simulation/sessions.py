@@ -67,6 +67,24 @@ class Rows(list[Any]):
         return self[0] if self else None
 
 
+class _Cursor:
+    """The driver's way to a statement that was planned before; planning it takes no time."""
+
+    def __init__(self, session: "_Session") -> None:
+        self._session = session
+        self._rows = Rows()
+        self.description = "whatever it returns"
+
+    def execute(self, statement: str, parameters: Mapping[str, Any] | None = None) -> None:
+        """Keep a statement's rows, if they are known by now."""
+        if parameters is not None:
+            self._rows = self._session.answer_to(statement, parameters)
+
+    def fetchall(self) -> Rows:
+        """Return the rows of the last statement."""
+        return self._rows
+
+
 class Server(Protocol):
     """The database at the other end."""
 
@@ -118,6 +136,9 @@ class _Session:
         self._work = work
         self._answers: list[Rows | Exception] = []
         self._position = 0
+        #: As in SQLAlchemy: what is kept with the driver's connection, which is the session itself.
+        self.info: dict[Any, Any] = {}
+        self.connection = self
         # The process that asked: if it is dead or paused when an answer comes, the work does not go on.
         self._context = copy_context()
 
@@ -144,13 +165,18 @@ class _Session:
 
     def execute(self, statement: Any, parameters: Mapping[str, Any] | None = None) -> Rows:
         """Return a statement's rows, if they are known by now."""
-        return self._known(statement.text, parameters or {})
+        return self.answer_to(statement.text, parameters or {})
+
+    def cursor(self) -> _Cursor:
+        """Return a way past SQLAlchemy."""
+        return _Cursor(self)
 
     def sleep(self, seconds: float) -> None:
         """Let time pass."""
-        self._known("sleep", {"seconds": seconds})
+        self.answer_to("sleep", {"seconds": seconds})
 
-    def _known(self, statement: str, parameters: Mapping[str, Any]) -> Rows:
+    def answer_to(self, statement: str, parameters: Mapping[str, Any]) -> Rows:
+        """Return the rows, or raise what came instead, if it is known by now."""
         if self._position == len(self._answers):
             raise _Suspended(statement, parameters)
         answer = self._answers[self._position]

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from two_phase.protocol import Unavailable
+from two_phase.statements import PLANNING
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ _SESSION = {
     "application_name": "{schema}",
     "search_path": "{schema}",
     "synchronous_commit": "on",
+    **PLANNING,
 }
 _MUST_BE_ON = ("fsync", "full_page_writes")
 

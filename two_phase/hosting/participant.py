@@ -110,7 +110,7 @@ def participant_service(
     def conserved() -> Conserved:
         with engine.connect() as connection:
             # Looks at every row, which may take longer than a request may.
-            connection.execute(text("SET LOCAL statement_timeout = '10min'"))
+            connection.execute(text("SET LOCAL statement_timeout = '10min'; SET LOCAL enable_seqscan = on"))
             return conservation(connection)
 
     return Service(

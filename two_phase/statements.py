@@ -1,0 +1,62 @@
+"""Statements that PostgreSQL plans once per connection: the few that every order needs, whose planning takes longer than their work.
+
+They travel as PREPARE and EXECUTE, straight through the driver: on the way through SQLAlchemy each would cost as much again.
+A plan is kept for as long as its connection, so that it must not depend on how large the tables were when it was made: a
+connection needs ``PLANNING``.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import count
+from typing import Any
+
+from psycopg2 import Error as DriverError
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+#: What makes plans last: one for all parameters, by index even where the table is still small, and none worth compiling.
+PLANNING = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "jit": "off"}
+
+_PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
+_NUMBERS = count(1)
+
+
+class Planned:
+    """An SQL statement whose parameters are written ``:name``, each of a type that can be told from its place or its CAST.
+
+    See https://www.postgresql.org/docs/current/sql-prepare.html.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        names = list(dict.fromkeys(_PARAMETER.findall(text)))
+        numbered = _PARAMETER.sub(lambda parameter: f"${names.index(parameter[1]) + 1}", text)
+        name = f"planned_{next(_NUMBERS)}"
+        #: What is sent first on each connection, and what is sent each time, in the driver's own writing.
+        self.prepare = f"PREPARE {name} AS {numbered}"
+        self.call = f"EXECUTE {name} ({', '.join(f'%({each})s' for each in names)})"
+
+    def rows(self, connection: Connection, parameters: Mapping[str, Any]) -> Sequence[tuple[Any, ...]]:
+        """Execute it in the transaction of ``connection``, and return its rows; raises what SQLAlchemy would raise."""
+        cursor = connection.connection.cursor()
+        planned = connection.info.setdefault(Planned, set())
+        try:
+            if self not in planned:
+                cursor.execute(self.prepare)
+                planned.add(self)
+            cursor.execute(self.call, parameters)
+            return cursor.fetchall() if cursor.description else ()
+        except DriverError as error:
+            raise _reported(connection, error, self.text, parameters) from error
+
+
+def _reported(connection: Connection, error: DriverError, statement: str, parameters: Mapping[str, Any]) -> Exception:
+    """Return the error as SQLAlchemy reports it; when the server has gone, no connection of the pool is used again."""
+    dialect = connection.dialect
+    gone = dialect.is_disconnect(error, connection.connection, None)
+    if gone:
+        connection.invalidate(error)
+        connection.engine.dispose()
+    reported = DBAPIError.instance(statement, parameters, error, DriverError, connection_invalidated=gone, dialect=dialect)
+    assert isinstance(reported, Exception)
+    return reported
