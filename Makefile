@@ -13,7 +13,7 @@ help: ## list the targets
 
 .venv/installed: requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed (PYTHON=... names one)"; exit 1; }
-	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "python3-venv is needed: apt-get install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv --clear .venv || { rm -rf .venv; echo "python3-venv is needed: apt-get install python3-venv"; exit 1; }
 	@echo "installing the pinned packages into .venv"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-deps -r requirements-dev.lock
 	@$(BIN)/pip check --disable-pip-version-check

@@ -2,35 +2,39 @@
 
 import logging
 import sys
+from typing import Any
 
-import structlog
 from fastapi import APIRouter
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from pythonjsonlogger.core import BaseJsonFormatter
+from pythonjsonlogger.json import JsonFormatter
 
 _QUIET = ("uvicorn.access", "alembic.runtime.plugins")
+_NAMES = {"message": "event", "levelname": "level", "exc_info": "exception"}
+
+
+class _ConsoleFormatter(BaseJsonFormatter):
+    """The same fields on a line for people: time, level, sentence, and the others by name."""
+
+    def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
+        """Return the line, with a traceback below it if there is one."""
+        sentence, level, when = (log_data.pop(name) for name in ("event", "level", "timestamp"))
+        traceback = log_data.pop("exception", None)
+        fields = "".join(f" {name}={value}" for name, value in log_data.items())
+        line = f"{when:%Y-%m-%dT%H:%M:%S.%fZ} [{level:<8}] {sentence}{fields}"
+        return f"{line}\n{traceback}" if traceback else line
 
 
 def configure_logging(service: str, level: str, layout: str) -> None:
     """Send all logs of this process to standard output, as ``json`` or for a ``console``."""
-
-    def name_service(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-        return {"service": service, **event}
-
-    shared: list[structlog.typing.Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.ExtraAdder(),
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-        name_service,
-    ]
-    last = structlog.dev.ConsoleRenderer(colors=False) if layout == "console" else structlog.processors.JSONRenderer()
+    formatter = _ConsoleFormatter if layout == "console" else JsonFormatter
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last]
-        )
+        formatter(["message", "levelname"], rename_fields=_NAMES, static_fields={"service": service}, timestamp=True)
     )
+    for name, number in logging.getLevelNamesMapping().items():
+        logging.addLevelName(number, name.lower())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
