@@ -114,7 +114,7 @@ class Branch:
     def vote(self) -> Vote:
         """Return the recorded answer to this branch's prepare: the same however often it is asked."""
         if self.state is not State.ABORTED:
-            return Vote.model_construct(transaction_id=self.transaction_id, prepared=True, facts=dict(self.facts))
+            return Vote(transaction_id=self.transaction_id, prepared=True, facts=dict(self.facts))
         return Vote(
             transaction_id=self.transaction_id,
             prepared=False,

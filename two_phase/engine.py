@@ -270,8 +270,7 @@ class Engine:
 
 def _prepare(transaction: Transaction, lane: Lane) -> Prepare:
     memo: dict[str, Any] = {"memo": dict(transaction.memo)} if transaction.memo is not None and lane.counts else {}
-    # The participant checks what it receives. To check our own words as well, thrice per order, cost a fifth of our time.
-    return Prepare.model_construct(
+    return Prepare(
         transaction_id=transaction.transaction_id,
         payload=dict(transaction.payloads[lane.name]),
         instead_of=list(transaction.instead_of),

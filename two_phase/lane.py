@@ -108,7 +108,7 @@ class Lane:
         if not decisions and not prepares:
             return Ballot()
         counting: dict[str, Any] = {"log_counter": mark.counter, "counter_heard": self.heard} if self.counts else {}
-        message = Round.model_construct(
+        message = Round(
             generation=mark.generation,
             aborts=[each for each, decision in decisions if decision is Decision.CANCELLED],
             commits=[each for each, decision in decisions if decision is Decision.CONFIRMED],

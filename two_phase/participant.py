@@ -84,7 +84,7 @@ class _Answer:
 
     def ballot(self) -> Ballot:
         counters = self.counters
-        return Ballot.model_construct(
+        return Ballot(
             counter=counters.counter if counters else None,
             log_seen=counters.log_seen if counters else 0,
             votes=self.votes,
@@ -179,7 +179,7 @@ class Participant(Generic[C, P]):
                 # Not even counted: else another coordinator, that has heard less of us, would find us where it expects us.
                 log.error("our database was restored from an older backup", extra=asdict(fallen.counters))  # noqa: TRY400
                 counters = fallen.counters
-                return Ballot.model_construct(counter=counters.counter - 1, log_seen=counters.log_seen)
+                return Ballot(counter=counters.counter - 1, log_seen=counters.log_seen)
             except Collision as collision:
                 metrics.COLLISIONS.inc()
                 log.info("a round is repeated", extra={"why": str(collision)})
