@@ -69,9 +69,8 @@ def test_a_line_for_people_begins_with_its_time_and_says_all_the_same(capsys: py
 
 def test_a_service_does_not_load_what_only_commands_need() -> None:
     """Each would take some megabytes of every service process."""
-    program = (
-        "import sys, payment_service.main, order_service.main; print({'rich', 'httpx', 'alembic', 'typer'} & {*sys.modules})"
-    )
+    program = "import payment_service.main, order_service.main, sys; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
-    assert loaded.stdout.strip() == "set()"
+    assert not {"alembic", "httpx", "rich", "structlog", "typer"}.intersection(loaded.stdout.split())
+    assert "two_phase" in loaded.stdout.split()
