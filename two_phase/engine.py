@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 #: What the log says of each transaction that it was asked to write.
 Records = Mapping[TransactionId, Recorded]
+
 #: Inserts of one batch that may wait for the log at a time: the first one, and its repetition.
 ATTEMPTS_UNDER_WAY_MAX = 2
 TOO_MANY = "too many orders are under way"
