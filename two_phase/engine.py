@@ -10,15 +10,15 @@ concurrent ones share one forced write per participant and one in the log. The o
 
 import asyncio
 import logging
-from collections import Counter, deque
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from two_phase import faults, metrics
 from two_phase.coordinator import Transaction, Verdict, judge
 from two_phase.decision_log import DecisionLog, Recorded
+from two_phase.gathering import Gathering
 from two_phase.lane import Lane
 from two_phase.protocol import ROUND_PREPARES_MAX, Decision, Mark, Prepare, TransactionId, Unavailable, Vote
 from two_phase.restores import Restores
@@ -31,8 +31,6 @@ Records = Mapping[TransactionId, Recorded]
 #: Inserts of one batch that may wait for the log at a time: the first one, and its repetition.
 ATTEMPTS_UNDER_WAY_MAX = 2
 TOO_MANY = "too many orders are under way"
-#: A request takes three turns of the event loop from its socket to the queue; the others leave its sender time to send it.
-QUIET_TURNS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +88,10 @@ class Engine:
         self._lanes = {lane.name: lane for lane in lanes}
         self._log = decision_log
         self._limits = limits
-        self._queue: deque[Ticket] = deque()
-        self._arrival = asyncio.Event()
+        self._queue: Gathering[Ticket] = Gathering(limits.expected_seconds)
+        #: Lets the next batch wait for what follows the block: an order whose key is claimed first.
+        self.expecting = self._queue.expecting
         self._background: set[asyncio.Task[None]] = set()
-        self._expected: set[asyncio.Future[None]] = set()
         self._unsure = 0
         self._restores = Restores(lanes, decision_log, greeting_seconds=limits.greeting_seconds)
         self.is_open = self._restores.is_open
@@ -104,20 +102,8 @@ class Engine:
         assert transaction.payloads.keys() == self._lanes.keys()
         loop = asyncio.get_running_loop()
         ticket = Ticket(transaction, loop.time(), loop.create_future())
-        self._queue.append(ticket)
-        self._arrival.set()
+        self._queue.put(ticket)
         return ticket
-
-    @contextmanager
-    def expecting(self) -> Iterator[None]:
-        """Let the next batch wait for what follows the block: an order whose key is claimed first would always miss its batch."""
-        coming = asyncio.get_running_loop().create_future()
-        self._expected.add(coming)
-        try:
-            yield
-        finally:
-            self._expected.discard(coming)
-            coming.set_result(None)
 
     def check_room(self) -> None:
         """Raise Unavailable if the engine can bear no more, or nothing at all for now, as ``submit`` would."""
@@ -131,28 +117,14 @@ class Engine:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._restores.watch())
             for lane in self._lanes.values():
-                group.create_task(lane.deliver(self._restores.mark))
+                group.create_task(lane.deliver(self._restores.mark, self._queue.is_under_way))
             while True:
-                await self._arrival.wait()
-                await self._all_here()
+                await self._queue.all_here(self._limits.batch)
                 await self._one_batch(self._take())
-
-    async def _all_here(self) -> None:
-        """Return when whoever is at the door has come in: no timer, only turns of the event loop that bring nobody new.
-
-        Callers that were answered together come again together, and the first of them would otherwise leave alone.
-        """
-        if self._expected:
-            await asyncio.wait(set(self._expected), timeout=self._limits.expected_seconds)
-        quiet_turns = 0
-        while quiet_turns < QUIET_TURNS and len(self._queue) < self._limits.batch:
-            before = len(self._queue)
-            await asyncio.sleep(0)
-            quiet_turns = quiet_turns + 1 if len(self._queue) == before else 0
 
     async def drain(self) -> None:
         """Return when everything that was submitted is decided and told, as far as the participants can be reached."""
-        while self._queue or self._background or any(lane.unheard for lane in self._lanes.values()):  # noqa: ASYNC110 - many things may keep us
+        while len(self._queue) or self._background or any(lane.unheard for lane in self._lanes.values()):  # noqa: ASYNC110 - many things may keep us
             await asyncio.sleep(0.01)
 
     def _take(self) -> list[Ticket]:
@@ -161,14 +133,12 @@ class Engine:
         most = min(ROUND_PREPARES_MAX, max(self._limits.batch, len(self._queue) // 2))
         patience_ends = asyncio.get_running_loop().time() - self._limits.patience_seconds
         batch: list[Ticket] = []
-        while self._queue and len(batch) < most:
-            ticket = self._queue.popleft()
+        while len(batch) < most and (ticket := self._queue.take()):
             if ticket.submitted < patience_ends:
                 _fail(ticket, Unavailable("the order waited too long for its turn"))
             elif not ticket.abandoned:
                 batch.append(ticket)
-        if not self._queue:
-            self._arrival.clear()
+        if not self._queue.is_under_way():
             metrics.QUEUE.set(0)
         return batch
 

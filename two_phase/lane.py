@@ -1,6 +1,6 @@
 """One lane per participant: what it still has to hear, and the rounds that tell it.
 
-Decisions ride on the next round of prepares; when none comes within ``linger_seconds`` they leave on a round of their own.
+Decisions ride on the next round of prepares; when none gathers within ``linger_seconds`` they leave on a round of their own.
 A decision stays on the list until the participant has acknowledged it (rule 8), so a lost round costs a repetition. The list
 is bounded: what falls off its end is learnt by the participant's own sweep.
 """
@@ -90,12 +90,14 @@ class Lane:
         asked = {prepare.transaction_id for prepare in prepares}
         return {vote.transaction_id: vote for vote in ballot.votes if vote.transaction_id in asked}
 
-    async def deliver(self, mark: Callable[[], Mark]) -> None:
-        """Tell what no round of prepares has carried, for as long as the process lives."""
+    async def deliver(self, mark: Callable[[], Mark], prepares_are_near: Callable[[], bool]) -> None:
+        """Tell what no round of prepares has carried, or will soon, for as long as the process lives."""
         pause_seconds = self._linger_seconds
         while True:
             await self._something_to_tell.wait()
             await asyncio.sleep(pause_seconds)
+            if prepares_are_near():
+                continue
             try:
                 await self._exchange(mark(), ())
                 pause_seconds = self._linger_seconds

@@ -19,6 +19,7 @@ PARTICIPANTS = ("payment", "stock", "delivery")
 LIMITS = Limits(
     batch=2, queue=4, unsure=2, prepare_seconds=30, decision_seconds=30, patience_seconds=30, expected_seconds=30
 )
+LINGER_SECONDS = 0.001
 #: For those who wait for what never comes.
 IMPATIENT = replace(LIMITS, prepare_seconds=0.05, decision_seconds=0.05, expected_seconds=0.05)
 
@@ -144,7 +145,7 @@ class Shop:
         self.events: list[str] = []
         self.participants = {name: Participant(self.events, name) for name in PARTICIPANTS}
         self.log = Log(self.events)
-        lanes = [Lane(name, participant, linger_seconds=0.001) for name, participant in self.participants.items()]
+        lanes = [Lane(name, participant, linger_seconds=LINGER_SECONDS) for name, participant in self.participants.items()]
         self.engine = Engine(lanes, self.log, limits)
 
     @asynccontextmanager
@@ -296,6 +297,46 @@ async def test_a_batch_waits_for_what_is_expected_and_for_who_is_at_the_door() -
         await asyncio.gather(slower, faster.outcome)
 
     assert len(shop.log.calls) == 1
+
+
+async def test_a_batch_waits_for_what_is_expected_while_it_gathers() -> None:
+    """Customers that were answered together come again together, and with them the keys that must be claimed first."""
+    shop = Shop()
+    async with shop.running() as engine:
+        faster = engine.submit(transaction(1))
+        await asyncio.sleep(0)
+        with engine.expecting():
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert not shop.participants["payment"].rounds
+        slower = engine.submit(transaction(2))
+        await asyncio.gather(faster.outcome, slower.outcome)
+
+    assert len(shop.log.calls) == 1
+
+
+async def test_a_full_batch_waits_for_nothing() -> None:
+    """Whoever is expected has the next one for company."""
+    shop = Shop(replace(LIMITS, batch=1))
+    async with shop.running() as engine:
+        with engine.expecting():
+            settled = await asyncio.wait_for(engine.submit(transaction(1)).outcome, LIMITS.expected_seconds / 2)
+
+    assert settled.decision is Decision.CONFIRMED
+
+
+async def test_decisions_wait_for_the_round_of_a_batch_that_gathers() -> None:
+    """A round of their own would cost every participant as much as the one that is about to leave."""
+    shop = Shop()
+    async with shop.running() as engine:
+        await engine.submit(transaction(1)).outcome
+        with engine.expecting():
+            ticket = engine.submit(transaction(2))
+            await asyncio.sleep(20 * LINGER_SECONDS)
+        await ticket.outcome
+        await engine.drain()
+
+    assert [len(each.prepares) for each in shop.participants["payment"].rounds if each.commits] == [1, 0]
 
 
 async def test_what_is_expected_for_too_long_is_not_waited_for() -> None:

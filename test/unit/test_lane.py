@@ -47,7 +47,7 @@ class Participant:
 @asynccontextmanager
 async def delivering(lane: Lane) -> AsyncIterator[None]:
     """Let the lane deliver what no round of prepares carries."""
-    task = asyncio.create_task(lane.deliver(lambda: MARK))
+    task = asyncio.create_task(lane.deliver(lambda: MARK, lambda: False))
     yield
     task.cancel()
     with suppress(asyncio.CancelledError):

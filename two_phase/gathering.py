@@ -1,0 +1,73 @@
+"""The queue in front of a batch: what waits for the next one, and for whom the next one waits. There is no timer in it.
+
+Callers that were answered together come again together. The first of them would otherwise leave alone, and who must claim a key
+first would always miss the batch of the others.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+#: A request takes three turns of the event loop from its socket to the queue; the others leave its sender time to send it.
+QUIET_TURNS = 12
+
+
+class Gathering(Generic[T]):
+    """Items that leave together; ``expected_seconds`` is how long they wait for those that are announced."""
+
+    def __init__(self, expected_seconds: float) -> None:
+        self._expected_seconds = expected_seconds
+        self._waiting: deque[T] = deque()
+        self._expected: set[asyncio.Future[None]] = set()
+        self._arrival = asyncio.Event()
+
+    def __len__(self) -> int:
+        """Return how many wait."""
+        return len(self._waiting)
+
+    def is_under_way(self) -> bool:
+        """Return whether anything waits, so that a batch will leave soon."""
+        return self._arrival.is_set()
+
+    def put(self, item: T) -> None:
+        """Let ``item`` wait for the next batch."""
+        self._waiting.append(item)
+        self._arrival.set()
+
+    @contextmanager
+    def expecting(self) -> Iterator[None]:
+        """Announce what is put right after the block, so that the next batch waits for it."""
+        coming = asyncio.get_running_loop().create_future()
+        self._expected.add(coming)
+        try:
+            yield
+        finally:
+            self._expected.discard(coming)
+            coming.set_result(None)
+
+    async def all_here(self, enough: int) -> None:
+        """Return when there are ``enough``, or some and nobody is at the door: turns of the event loop that bring nobody new."""
+        await self._arrival.wait()
+        loop = asyncio.get_running_loop()
+        patience_ends = loop.time() + self._expected_seconds
+        quiet_turns = 0
+        while len(self._waiting) < enough:
+            before = len(self._waiting)
+            if quiet_turns < QUIET_TURNS:
+                await asyncio.sleep(0)
+            elif self._expected and (patience_seconds := patience_ends - loop.time()) > 0:
+                await asyncio.wait(set(self._expected), timeout=patience_seconds)
+            else:
+                break
+            quiet_turns = quiet_turns + 1 if len(self._waiting) == before else 0
+
+    def take(self) -> T | None:
+        """Return who has waited longest, or None."""
+        item = self._waiting.popleft() if self._waiting else None
+        if not self._waiting:
+            self._arrival.clear()
+        return item
