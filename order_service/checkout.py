@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from order_service.claims import Answered, Busy, Claimed, Claims, Reused, Wanted, digest_of
-from order_service.record import OrderRecord, is_repeated, memo_of, payloads_of, refusals_of
+from order_service.record import OrderItem, OrderRecord, is_repeated, memo_of, payloads_of, refusals_of
 from two_phase.coordinator import Transaction
 from two_phase.engine import Engine, Settled, Ticket
 from two_phase.protocol import Decision, TransactionId, Unavailable, new_transaction_id
@@ -116,13 +116,14 @@ class Checkout:
 
     async def place(self, wish: Wish) -> Answer:
         """Return what became of the order. Raises NotTaken, Unavailable or KeyReused: then nothing was bought by this call."""
-        self.check_room()
         deadline = asyncio.get_running_loop().time() + self._deadline_seconds
         transaction_id = self._new_id()
         if wish.key is None:
             answer = await self._attempts(wish, None, transaction_id, (), deadline)
             assert answer is not None, "without a key there is nobody to lose to"
             return answer
+        # Before a key is claimed for nothing.
+        self.check_room()
         return await self._alone(wish, Wanted(wish.user_id, wish.key, _digest(wish), transaction_id), deadline)
 
     async def _alone(self, wish: Wish, wanted: Wanted, deadline: float) -> Answer:
@@ -210,17 +211,16 @@ class Checkout:
 
     async def _settled(self, ticket: Ticket, deadline: float) -> Settled | None:
         """Return the durable decision, or None when the deadline has passed and only the log knows."""
-        remaining = deadline - asyncio.get_running_loop().time()
-        try:
-            return await asyncio.wait_for(asyncio.shield(ticket.outcome), remaining)
-        except TimeoutError:
-            if ticket.give_up():
-                raise NotTaken("the order was not decided in time", ticket.transaction.transaction_id) from None
-            return None
+        await asyncio.wait([ticket.outcome], timeout=deadline - asyncio.get_running_loop().time())
+        if ticket.outcome.done():
+            return ticket.outcome.result()
+        if ticket.give_up():
+            raise NotTaken("the order was not decided in time", ticket.transaction.transaction_id)
+        return None
 
     def _record(self, wish: Wish, wanted: Wanted | None, *, may_be_repeated: bool) -> OrderRecord:
         items = tuple(
-            {"product_id": product_id, "quantity": quantity, "price": self._prices.get(product_id)}
+            OrderItem(product_id=product_id, quantity=quantity, price=self._prices.get(product_id))
             for product_id, quantity in wish.items.items()
         )
         return OrderRecord(

@@ -48,7 +48,7 @@ _DECIDE = Planned("""
                             idempotency_key, request_digest)
         SELECT transaction_id, status, decision.generation, user_id, slot_id, items, total, courier, coalesce(refusals, '[]'),
                idempotency_key, request_digest
-        FROM level, json_to_recordset(CAST(:rows AS json)) AS decision (
+        FROM level, jsonb_to_recordset(CAST(:rows AS jsonb)) AS decision (
             transaction_id uuid, status text, generation bigint, user_id bigint, slot_id bigint, items jsonb, total numeric,
             courier text, refusals jsonb, idempotency_key text, request_digest text
         )

@@ -2,19 +2,27 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from two_phase.coordinator import Verdict
 from two_phase.protocol import Decision
 
 
+class OrderItem(TypedDict):
+    """So many of one product, at a price that may not be known yet."""
+
+    product_id: int
+    quantity: int
+    price: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class OrderRecord:
-    """What the log keeps of an order beside its decision; ``items`` are dicts of product_id, quantity and price."""
+    """What the log keeps of an order beside its decision."""
 
     user_id: int
     slot_id: int
-    items: tuple[dict[str, int | None], ...]
+    items: tuple[OrderItem, ...]
     key: str | None = None
     digest: str | None = None
     #: Another attempt follows where only a stale price or undecided orders stood in the way.
@@ -23,12 +31,12 @@ class OrderRecord:
     @property
     def total(self) -> int | None:
         """The price of everything, or None while a price is unknown."""
-        amounts = [None if price is None else price * quantity for price, quantity in self.priced()]
-        return None if None in amounts else sum(amount for amount in amounts if amount is not None)
-
-    def priced(self) -> list[tuple[int | None, int]]:
-        """Return the price, if it is known, and the quantity of each item."""
-        return [(item["price"], item["quantity"] or 0) for item in self.items]
+        total = 0
+        for item in self.items:
+            if item["price"] is None:
+                return None
+            total += item["price"] * item["quantity"]
+        return total
 
 
 def payloads_of(record: OrderRecord) -> dict[str, dict[str, Any]]:

@@ -58,9 +58,9 @@ _SETTLE = Planned("""
 """)
 _ADD = Planned("""
     INSERT INTO branches (transaction_id, state, generation, payload, facts, reason, detail, contended, memo, settled_at)
-    SELECT transaction_id, state, generation, payload, facts, reason, detail, contended, memo,
+    SELECT transaction_id, state, generation, payload, coalesce(facts, '{}'), reason, detail, coalesce(contended, false), memo,
            CASE WHEN state <> 'prepared' THEN clock_timestamp() END
-    FROM json_to_recordset(CAST(:rows AS json)) AS branch (
+    FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS branch (
         transaction_id uuid, state text, generation bigint, payload jsonb, facts jsonb, reason text, detail text,
         contended boolean, memo jsonb
     )
@@ -263,7 +263,11 @@ def _as_json(branch: Branch) -> str:
         "detail": branch.detail,
         "contended": branch.contended,
     }
-    return f'{json.dumps(columns)[:-1]}, "payload": {branch.payload or "null"}, "memo": {branch.memo or "null"}}}'
+    # PostgreSQL takes longer to read a member than to write its column: what has its default is left out.
+    short = json.dumps({name: value for name, value in columns.items() if value})
+    payload = f', "payload": {branch.payload}' if branch.payload else ""
+    memo = f', "memo": {branch.memo}' if branch.memo else ""
+    return f"{short[:-1]}{payload}{memo}}}"
 
 
 def _meaning(error: DBAPIError | PoolTimeoutError) -> Exception:

@@ -57,10 +57,10 @@ class Restores:
             return "the service is starting"
         if self._log_is_behind:
             return "the decision log was restored from an older backup; orders wait for its reconciliation"
-        if restored := " and ".join(lane.name for lane in self._lanes if lane.restored):
-            return f"{restored} was restored from an older backup; orders wait for its reconciliation"
-        if silent := " and ".join(lane.name for lane in self._lanes if not lane.greeted):
-            return f"no answer from {silent} since the service started"
+        if restored := [lane.name for lane in self._lanes if lane.restored]:
+            return f"{' and '.join(restored)} was restored from an older backup; orders wait for its reconciliation"
+        if silent := [lane.name for lane in self._lanes if not lane.greeted]:
+            return f"no answer from {' and '.join(silent)} since the service started"
         return None if self._opened else "the service is starting"
 
     def is_open(self) -> bool:

@@ -15,6 +15,7 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 ARROWS = {
     "protocol": set(),
     "faults": set(),
+    "gathering": set(),
     "group": set(),
     "metrics": {"protocol"},
     "coordinator": {"protocol"},
@@ -25,7 +26,7 @@ ARROWS = {
     "client": {"protocol"},
     "lane": {"protocol", "faults", "metrics"},
     "restores": {"protocol", "decision_log", "lane", "metrics"},
-    "engine": {"protocol", "coordinator", "decision_log", "lane", "restores", "faults", "metrics"},
+    "engine": {"protocol", "coordinator", "decision_log", "gathering", "lane", "restores", "faults", "metrics"},
     "recording": {"protocol", "branches"},
     "participant": {"protocol", "branches", "counters", "recording", "faults", "metrics"},
     "sweep": {"protocol", "branches", "counters", "participant", "faults", "metrics"},

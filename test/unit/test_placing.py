@@ -36,6 +36,27 @@ async def test_a_caller_who_hangs_up_in_the_middle_of_a_body_is_no_failure_of_ou
         await read_json(request)
 
 
+def _posting(body: bytes) -> Request:
+    async def whole() -> Any:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    headers = [(b"content-type", b"application/json")]
+    return Request({"type": "http", "method": "POST", "path": "/orders", "headers": headers}, whole)
+
+
+async def test_json_is_utf_8_with_or_without_a_byte_order_mark() -> None:
+    """RFC 8259, section 8.1: some editors write the mark, and a reader may pass over it."""
+    assert await read_json(_posting('{"name": "Иван"}'.encode())) == {"name": "Иван"}
+    assert await read_json(_posting('{"name": "Иван"}'.encode("utf-8-sig"))) == {"name": "Иван"}
+
+
+@pytest.mark.parametrize("body", ['{"name": "Иван"}'.encode("utf-16"), b'{"name": "\xed\xa0\x80"}'])
+async def test_json_in_another_encoding_is_malformed(body: bytes) -> None:
+    """Nor is half a surrogate pair a character."""
+    with pytest.raises(Problem, match="not valid JSON"):
+        await read_json(_posting(body))
+
+
 async def test_who_is_sent_away_is_sent_away_before_the_body_is_read() -> None:
     """Rule 13: at once, and at the least cost to those who are being served."""
     checkout: Any = FullCheckout()

@@ -26,7 +26,7 @@ async def read_json(request: Request) -> Any:
         raise Problem(415, "the body must be application/json")
     body = await read_body(request, BODY_BYTES_MAX)
     try:
-        return json.loads(body, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+        return _DECODER.decode(body.decode("utf-8-sig"))
     except _DuplicateKey as error:
         raise Invalid(str(error), "stands twice in the same object") from None
     except (ValueError, RecursionError):
@@ -64,3 +64,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+#: UTF-8 alone, with or without a byte order mark (RFC 8259, section 8.1).
+_DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
