@@ -50,19 +50,19 @@ class Gathering(Generic[T]):
             coming.set_result(None)
 
     async def all_here(self, enough: int) -> None:
-        """Return when there are ``enough``, or some and nobody is at the door: turns of the event loop that bring nobody new."""
+        """Return when there are ``enough``, or some, nobody is at the door, and those who were announced by then have come."""
         await self._arrival.wait()
-        loop = asyncio.get_running_loop()
-        patience_ends = loop.time() + self._expected_seconds
+        await self._nobody_at_the_door(enough)
+        if self._expected and len(self._waiting) < enough:
+            # Not for those who are announced meanwhile: where everybody claims a key, somebody always is.
+            await asyncio.wait(set(self._expected), timeout=self._expected_seconds)
+            await self._nobody_at_the_door(enough)
+
+    async def _nobody_at_the_door(self, enough: int) -> None:
         quiet_turns = 0
-        while len(self._waiting) < enough:
+        while quiet_turns < QUIET_TURNS and len(self._waiting) < enough:
             before = len(self._waiting)
-            if quiet_turns < QUIET_TURNS:
-                await asyncio.sleep(0)
-            elif self._expected and (patience_seconds := patience_ends - loop.time()) > 0:
-                await asyncio.wait(set(self._expected), timeout=patience_seconds)
-            else:
-                break
+            await asyncio.sleep(0)
             quiet_turns = quiet_turns + 1 if len(self._waiting) == before else 0
 
     def take(self) -> T | None:

@@ -315,6 +315,29 @@ async def test_a_batch_waits_for_what_is_expected_while_it_gathers() -> None:
     assert len(shop.log.calls) == 1
 
 
+async def test_a_batch_does_not_wait_for_what_is_announced_while_it_waits() -> None:
+    """Where every order has a key, one is always being claimed: each would wait for those behind it."""
+    shop = Shop()
+    claimed = asyncio.Event()
+
+    async def with_a_key() -> None:
+        with engine.expecting():
+            await claimed.wait()
+
+    async with shop.running() as engine:
+        first = engine.submit(transaction(1))
+        with engine.expecting():
+            for _ in range(100):
+                await asyncio.sleep(0)
+            later = asyncio.create_task(with_a_key())
+            await asyncio.sleep(0)
+        settled = await asyncio.wait_for(first.outcome, LIMITS.expected_seconds / 10)
+        claimed.set()
+        await later
+
+    assert settled.decision is Decision.CONFIRMED
+
+
 async def test_a_full_batch_waits_for_nothing() -> None:
     """Whoever is expected has the next one for company."""
     shop = Shop(replace(LIMITS, batch=1))
