@@ -1,4 +1,4 @@
-"""The queue in front of a batch: what waits for the next one, and for whom the next one waits. There is no timer in it.
+"""The queue in front of a batch: what waits for the next one, and for whom the next one waits. No timer makes it wait.
 
 Callers that were answered together come again together. The first of them would otherwise leave alone, and who must claim a key
 first would always miss the batch of the others.

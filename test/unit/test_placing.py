@@ -6,13 +6,14 @@ import pytest
 from fastapi import Request
 
 from order_service.api import Counter, placing
+from order_service.checkout import Checkout, Wish
 from two_phase.hosting.json_body import read_json
 from two_phase.hosting.problems import Problem
 from two_phase.protocol import Unavailable
 
 
-class FullCheckout:
-    """Has no room for another order."""
+class Full:
+    """An engine, or a checkout: it has no room for another order."""
 
     def check_room(self) -> NoReturn:
         """Say so."""
@@ -59,8 +60,17 @@ async def test_json_in_another_encoding_is_malformed(body: bytes) -> None:
 
 async def test_who_is_sent_away_is_sent_away_before_the_body_is_read() -> None:
     """Rule 13: at once, and at the least cost to those who are being served."""
-    checkout: Any = FullCheckout()
+    checkout: Any = Full()
     request = Request({"type": "http", "method": "POST", "path": "/orders", "headers": []}, _unread)
 
     with pytest.raises(Unavailable):
         await placing(Counter(checkout, checkout))(request)
+
+
+async def test_no_key_is_claimed_for_an_order_that_is_sent_away() -> None:
+    """The claim would be a forced write, and its release another."""
+    engine: Any = Full()
+    no_claims: Any = None
+
+    with pytest.raises(Unavailable):
+        await Checkout(engine, no_claims, deadline_seconds=5).place(Wish(1, {1: 1}, 1, "key"))
