@@ -1,6 +1,5 @@
 """The public endpoints of order_service: place an order, and look at orders."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -9,6 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic import Field, field_validator
+from pydantic_core import to_json
 
 from order_service import orders
 from order_service.checkout import (
@@ -24,10 +24,11 @@ from order_service.checkout import (
 )
 from order_service.decision_log import SqlDecisionLog
 from two_phase.hosting.fields import Identifier, Quantity, StrictModel, idempotency_key
+from two_phase.hosting.http_protocol import Endpoint
 from two_phase.hosting.json_body import read_json
 from two_phase.hosting.paging import Page, decode_cursor, next_cursor
 from two_phase.hosting.problems import MEDIA_TYPE, Invalid, NotFound, problem, unavailable_problem
-from two_phase.hosting.web import Endpoint, StrictRoute
+from two_phase.hosting.web import StrictRoute
 from two_phase.protocol import MAX_INTEGER, Unavailable
 
 ITEMS_MAX = 100
@@ -191,7 +192,7 @@ async def _told(counter: Counter, answer: Answer) -> Response:
 
 
 def _answered(body: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(json.dumps(body), status, headers, media_type="application/json")
+    return Response(to_json(body), status, headers, media_type="application/json")
 
 
 def _placed(body: dict[str, Any]) -> Response:

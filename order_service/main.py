@@ -14,9 +14,9 @@ from order_service.settings import OrderSettings
 from two_phase.client import HttpTransport, Peer
 from two_phase.engine import TOO_MANY, Engine
 from two_phase.hosting.database import connect
-from two_phase.hosting.http_protocol import Door
+from two_phase.hosting.http_protocol import Express
 from two_phase.hosting.server import Service, Status
-from two_phase.hosting.web import Shortcut, internal_app, public_app
+from two_phase.hosting.web import internal_app, public_app
 from two_phase.lane import Lane
 from two_phase.protocol import TransactionId, Unavailable
 from two_phase.router import coordinator_routes
@@ -48,14 +48,14 @@ def create_service(settings: OrderSettings) -> Service:
         return engine.is_open() and status.is_ready()
 
     # More than a full queue and a batch under way would be refused by the engine in any case.
-    door = Door("POST", "/orders", settings.queue_limit + settings.batch_limit, Unavailable(TOO_MANY))
+    room = settings.queue_limit + settings.batch_limit
     keys = [settings.payment_key, settings.stock_key, settings.delivery_key]
     return Service(
         name=NAME,
         status=status,
-        public=Shortcut(public_app(NAME, DESCRIPTION, "", routes(counter), is_ready), "POST", "/orders", placing(counter)),
+        public=public_app(NAME, DESCRIPTION, "", routes(counter), is_ready),
+        public_express=Express("/orders", placing(counter), room, Unavailable(TOO_MANY)),
         internal=internal_app(coordinator_routes(decision_log, decisions, SqlReconciliation(decision_log)), keys),
-        door=door,
         background=[engine.run],
         drain=engine.drain,
         close=close,

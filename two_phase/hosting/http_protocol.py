@@ -1,75 +1,138 @@
-"""What is answered by the HTTP parser itself: what it cannot parse, and who comes when there is no room.
+"""What is answered past the framework: the one request that most are, who comes when there is no room, and what cannot be parsed.
 
-Under overload most of what a service does is to say no, and a no that has become a request first costs a third of an order. Those
-turned away would then take the time of those who are served.
+Most of what a framework does for a request costs more than an order shares of its round, and under overload most of what a
+service does is to say no, which as a request would take a third of the time of those who are served.
 """
 
+import asyncio
 import http
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from prometheus_client import Counter
+from starlette.requests import Request
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from two_phase.hosting.problems import problem, unavailable_problem
+from two_phase.hosting import problems
+from two_phase.hosting.json_body import WholeRequest
 from two_phase.protocol import Unavailable
 
 TURNED_AWAY = Counter("http_requests_turned_away", "Requests answered with 503 because too many were under way")
 
+Endpoint = Callable[[Request], Awaitable[Response]]
+
 
 @dataclass
-class Door:
-    """How many requests may be under way before further ones to one endpoint are turned away with ``answer``.
+class Express:
+    """The POST to ``path`` that most requests are: answered by ``endpoint`` itself, if it is plain and arrives in one piece.
 
-    Requests are counted when they arrive, so that many which do so together do not all find the same room. The limit is a relief
-    and no promise: requests that need more care than one write are let through, and the application has a limit of its own.
+    The same endpoint is a route of the application, which answers whatever needs more care, and documents it.
+
+    When ``room`` requests are under way, further plain ones are turned away with ``full``. Requests are counted when they arrive,
+    so that many which do so together do not all find the same room. It is a relief and no promise: the application has a limit
+    of its own.
     """
 
-    method: str
     path: str
-    limit: int
-    answer: Unavailable
+    endpoint: Endpoint
+    room: float = float("inf")
+    full: Unavailable = Unavailable("too many requests are under way")  # noqa: RUF009 - never changed
     #: Requests that have begun and are not all there: they take nobody's room, however long their callers keep them.
     arriving: int = 0
 
     @cached_property
-    def written(self) -> bytes:
-        """The answer as it goes over the wire."""
-        return _written(unavailable_problem(self.answer))
+    def no_room(self) -> bytes:
+        """The answer to whoever is turned away, as it goes over the wire."""
+        return _written(problems.unavailable_problem(self.full))
+
+
+class _Exchange:
+    """A request that is answered here: what uvicorn's protocol looks at of a request that is under way."""
+
+    message_event = asyncio.Event()
+
+    def __init__(self) -> None:
+        self.response_complete = False
+        self.keep_alive = True
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's protocol for one connection, with a door, and with problems for what it cannot parse."""
+    """uvicorn's protocol for one connection, with an express way, and with problems for what it cannot parse."""
 
-    def __init__(self, *args: Any, door: Door | None = None, **options: Any) -> None:
+    def __init__(self, *args: Any, express: Express | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._door = door
+        self._express = express
         self._turned_away = False
+        #: The parts of the body, while a request arrives that may be answered here.
+        self._parts: list[bytes] | None = None
         self._arriving = False
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what has arrived; a request that is not all there by then is the application's."""
+        super().data_received(data)
+        parts, self._parts = self._parts, None
+        if parts is not None and not self.transport.is_closing():
+            self._hand_on()
+            for part in parts:
+                super().on_body(part)
 
     def on_headers_complete(self) -> None:
         """Begin a request, unless it is turned away."""
-        self._turned_away = self._is_to_be_turned_away()
-        if not self._turned_away:
-            self._arrives(begun=True)
-            super().on_headers_complete()
+        express = self._express
+        self._turned_away = False
+        if express is None or self.url != express.path.encode() or not self._is_plain():
+            self._hand_on()
+        elif len(self.tasks) - express.arriving < express.room:
+            self._parts = []
+        else:
+            self._turned_away = True
+
+    def _hand_on(self) -> None:
+        self._arrives(begun=True)
+        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Take in a part of the body; that of a request which is turned away is of no interest."""
-        if not self._turned_away:
+        if self._parts is not None:
+            self._parts.append(body)
+        elif not self._turned_away:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """End a request, or turn it away."""
-        if not self._turned_away:
+        """End a request: it is turned away, answered, or left to the application."""
+        express, parts = self._express, self._parts
+        if express and parts is not None:
+            self._parts = None
+            request = WholeRequest({"type": "http", "headers": self.headers}, b"".join(parts))
+            exchange = _Exchange()
+            self.cycle = exchange  # type: ignore[assignment] # all of it that is looked at
+            task = self.loop.create_task(self._answer(exchange, express.endpoint(request)))
+            task.add_done_callback(self.tasks.discard)
+            self.tasks.add(task)
+        elif express and self._turned_away:
+            TURNED_AWAY.inc()
+            self.transport.write(express.no_room)
+            self.on_response_complete()
+        else:
             self._arrives(begun=False)
             super().on_message_complete()
+
+    async def _answer(self, exchange: _Exchange, answering: Awaitable[Response]) -> None:
+        try:
+            response = await answering
+        except Exception as error:  # noqa: BLE001 - every failure is a problem, as in the framework's own handlers
+            response = problems.answer(error)
+        exchange.response_complete = True
+        if self.transport.is_closing():
             return
-        assert self._door
-        TURNED_AWAY.inc()
-        self.transport.write(self._door.written)
+        if not exchange.keep_alive:
+            response.headers["Connection"] = "close"
+        self.transport.write(_written(response))
+        if not exchange.keep_alive:
+            self.transport.close()
         self.on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -78,32 +141,26 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _arrives(self, *, begun: bool) -> None:
-        if self._door and begun != self._arriving:
+        if self._express and begun != self._arriving:
             self._arriving = begun
-            self._door.arriving += 1 if begun else -1
+            self._express.arriving += 1 if begun else -1
 
-    def _is_to_be_turned_away(self) -> bool:
-        door = self._door
+    def _is_plain(self) -> bool:
+        """Return whether it is a POST that one write answers, on a connection that goes on."""
+        cycle: RequestResponseCycle | None = self.cycle
         return (
-            door is not None
-            and len(self.tasks) - door.arriving >= door.limit
-            and self.url == door.path.encode()
-            and self.parser.get_method() == door.method.encode()
-            # Whatever needs more than one write, and a connection that goes on, is left to the application.
-            and not self._is_answering()
+            self.parser.get_method() == b"POST"
+            and (cycle is None or cycle.response_complete)
             and self.parser.get_http_version() == "1.1"
             and self.parser.should_keep_alive()
+            and not self.parser.should_upgrade()
             and not self.expect_100_continue
             and not self.flow.write_paused
         )
 
-    def _is_answering(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle
-        return cycle is not None and not cycle.response_complete
-
     def send_400_response(self, msg: str) -> None:
         """Answer, and close the connection, since nobody knows where the next request would begin."""
-        self.transport.write(_written(problem(400, "malformed", msg, headers={"Connection": "close"})))
+        self.transport.write(_written(problems.problem(400, "malformed", msg, headers={"Connection": "close"})))
         self.transport.close()
 
 

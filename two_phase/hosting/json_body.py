@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from codecs import BOM_UTF8
+from collections.abc import AsyncGenerator, MutableMapping
 from typing import Any
 
 from fastapi import Request
@@ -15,6 +17,18 @@ _DRAINED_BYTES_MAX = 8 * 1024 * 1024
 _BODY_SECONDS = 10
 
 
+class WholeRequest(Request):
+    """A request that has arrived to its end."""
+
+    def __init__(self, scope: MutableMapping[str, Any], body: bytes) -> None:
+        super().__init__(scope)
+        self.whole = body
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """Yield the body."""
+        yield self.whole
+
+
 class _DuplicateKey(ValueError):
     pass
 
@@ -26,7 +40,7 @@ async def read_json(request: Request) -> Any:
         raise Problem(415, "the body must be application/json")
     body = await read_body(request, BODY_BYTES_MAX)
     try:
-        return _DECODER.decode(body.decode("utf-8-sig"))
+        return _DECODER.decode(body.removeprefix(BOM_UTF8).decode())
     except _DuplicateKey as error:
         raise Invalid(str(error), "stands twice in the same object") from None
     except (ValueError, RecursionError):
@@ -35,6 +49,16 @@ async def read_json(request: Request) -> Any:
 
 async def read_body(request: Request, limit: int) -> bytes:
     """Return the body if it has at most ``limit`` bytes; raises Problem 413 or 408."""
+    if isinstance(request, WholeRequest):
+        parts, size = [request.whole], len(request.whole)
+    else:
+        parts, size = await _arrived(request, limit)
+    if size > limit:
+        raise Problem(413, f"the body must not be larger than {limit} bytes")
+    return b"".join(parts)
+
+
+async def _arrived(request: Request, limit: int) -> tuple[list[bytes], int]:
     parts: list[bytes] = []
     size = 0
     try:
@@ -49,9 +73,7 @@ async def read_body(request: Request, limit: int) -> bytes:
         raise Problem(408, f"the body did not arrive within {_BODY_SECONDS} seconds", kind="timeout") from None
     except ClientDisconnect:
         raise Problem(400, "the caller hung up before the body was whole") from None
-    if size > limit:
-        raise Problem(413, f"the body must not be larger than {limit} bytes")
-    return b"".join(parts)
+    return parts, size
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

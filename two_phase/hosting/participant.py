@@ -17,9 +17,10 @@ from sqlalchemy import Connection, Engine, text
 from two_phase.branches import SqlBranchStore, touching
 from two_phase.client import ROUND_PATH, HttpCoordinator, Peer
 from two_phase.hosting.database import connect
+from two_phase.hosting.http_protocol import Express
 from two_phase.hosting.server import Service, Status
 from two_phase.hosting.settings import ParticipantSettings
-from two_phase.hosting.web import internal_app, public_app
+from two_phase.hosting.web import KeyHolders, internal_app, public_app
 from two_phase.metrics import watch_in_doubt
 from two_phase.participant import GiveBack, Participant, Take
 from two_phase.protocol import InDoubt, Unavailable
@@ -117,11 +118,8 @@ def participant_service(
         name=name,
         status=status,
         public=public_app(name, description, prefix, routes(Desk(engine, sweep)), status.is_ready),
-        internal=internal_app(
-            participant_routes(participant, store.records, conserved),
-            [settings.order_key],
-            (ROUND_PATH, rounds(participant)),
-        ),
+        internal=internal_app(participant_routes(participant, store.records, conserved), [settings.order_key]),
+        internal_express=Express(ROUND_PATH, KeyHolders([settings.order_key]).only(rounds(participant))),
         background=[sweep.run],
         close=peer.close,
     )

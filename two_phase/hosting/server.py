@@ -23,7 +23,7 @@ from starlette.types import ASGIApp
 
 from two_phase.hosting import migrations
 from two_phase.hosting.database import UnsafeDatabase, is_reachable, wait_for_schema
-from two_phase.hosting.http_protocol import Door, HttpProtocol
+from two_phase.hosting.http_protocol import Express, HttpProtocol
 from two_phase.hosting.observability import configure_logging
 from two_phase.hosting.settings import ServiceSettings
 
@@ -62,8 +62,9 @@ class Service:
     status: Status
     public: ASGIApp
     internal: ASGIApp
-    #: Who is turned away from the public listener when there is no room, if anybody is.
-    door: Door | None = None
+    #: What most requests to either listener are, if one kind is.
+    public_express: Express | None = None
+    internal_express: Express | None = None
     #: Work that never ends while the service runs; if it does end, the process does too, and is started again.
     background: Sequence[Callable[[], Awaitable[Any]]] = ()
     #: Returns when all that was accepted is done.
@@ -104,8 +105,9 @@ async def _run(settings: S, create: Callable[[S], Service]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     working = asyncio.create_task(_work(service, settings))
-    async with _listening(service.internal, settings.host, settings.internal_port, INTERNAL_SECONDS):
-        async with _listening(service.public, settings.host, settings.public_port, PUBLIC_SECONDS, service.door):
+    host = settings.host
+    async with _listening(service.internal, service.internal_express, host, settings.internal_port, INTERNAL_SECONDS):
+        async with _listening(service.public, service.public_express, host, settings.public_port, PUBLIC_SECONDS):
             await _until_stopped(service, settings, stop, working)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(service.drain(), DRAIN_SECONDS)
@@ -161,13 +163,13 @@ async def _endless(work: Callable[[], Awaitable[Any]]) -> None:
 
 @contextlib.asynccontextmanager
 async def _listening(
-    app: ASGIApp, host: str, port: int, graceful_seconds: int, door: Door | None = None
+    app: ASGIApp, express: Express | None, host: str, port: int, graceful_seconds: int
 ) -> AsyncIterator[None]:
     """Serve ``app`` inside the block; on leaving, requests under way are finished first."""
     listener = _Listener(
         uvicorn.Config(
             app,
-            http=partial(HttpProtocol, door=door),  # type: ignore[arg-type] # called as a type would be
+            http=partial(HttpProtocol, express=express),  # type: ignore[arg-type] # called as a type would be
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -1,16 +1,17 @@
 """The public and the internal web application of a service, alike in all of them."""
 
 import hmac
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import SecretStr
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from two_phase.hosting import problems
+from two_phase.hosting.http_protocol import Endpoint
 from two_phase.hosting.json_body import read_json
 from two_phase.hosting.observability import metrics_routes
 
@@ -42,33 +43,6 @@ class StrictRoute(APIRoute):
             return await handler(parsed)
 
         return strict
-
-
-Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-class Shortcut:
-    """The application with one busy request answered ahead of the framework, which would cost more than the answer.
-
-    The endpoint is a route of ``app`` as well, so that it is documented there.
-    """
-
-    def __init__(self, app: FastAPI, method: str, path: str, endpoint: Endpoint) -> None:
-        self._app = app
-        self._method = method
-        self._path = path
-        self._endpoint = endpoint
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the one request, or hand any other on."""
-        if scope["type"] != "http" or scope["path"] != self._path or scope["method"] != self._method:
-            await self._app(scope, receive, send)
-            return
-        try:
-            response = await self._endpoint(Request(scope, receive))
-        except Exception as error:  # noqa: BLE001 - every failure is a problem, as in the framework's own handlers
-            response = problems.answer(error)
-        await response(scope, receive, send)
 
 
 def public_app(title: str, description: str, prefix: str, routes: APIRouter, is_ready: Callable[[], bool]) -> FastAPI:
@@ -109,29 +83,33 @@ def _health_routes(prefix: str, is_ready: Callable[[], bool]) -> APIRouter:
     return router
 
 
-def internal_app(routes: APIRouter, keys: Sequence[SecretStr], busy: tuple[str, Endpoint] | None = None) -> ASGIApp:
-    """Return the application on the internal port: the protocol, for those who have one of ``keys``, and the metrics.
+class KeyHolders:
+    """Those who have one of ``keys``: the only ones who are let in on the internal port."""
 
-    ``busy`` is the path of the busiest POST of ``routes``, and its endpoint.
-    """
-    accepted = [f"Bearer {key.get_secret_value()}".encode() for key in keys]
+    def __init__(self, keys: Sequence[SecretStr]) -> None:
+        self._accepted = [f"Bearer {key.get_secret_value()}".encode() for key in keys]
 
-    def authenticate(request: Request) -> None:
+    def check(self, request: Request) -> None:
+        """Raise Problem 401 unless the caller is one of them."""
         given = request.headers.get("authorization", "").encode()
         # All are compared, and each in constant time: nothing can be learnt by measuring.
-        if not sum(hmac.compare_digest(given, each) for each in accepted):
+        if not sum(hmac.compare_digest(given, each) for each in self._accepted):
             raise problems.Problem(401, "the pair's shared key is needed", headers={"WWW-Authenticate": "Bearer"})
 
+    def only(self, endpoint: Endpoint) -> Endpoint:
+        """Return ``endpoint`` for them alone."""
+
+        async def checked(request: Request) -> Response:
+            self.check(request)
+            return await endpoint(request)
+
+        return checked
+
+
+def internal_app(routes: APIRouter, keys: Sequence[SecretStr]) -> ASGIApp:
+    """Return the application on the internal port: the protocol, for those who have one of ``keys``, and the metrics."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     problems.install(app)
     app.include_router(metrics_routes())
-    app.include_router(routes, dependencies=[Depends(authenticate)])
-    if busy is None:
-        return app
-    path, endpoint = busy
-
-    async def authenticated(request: Request) -> Response:
-        authenticate(request)
-        return await endpoint(request)
-
-    return Shortcut(app, "POST", path, authenticated)
+    app.include_router(routes, dependencies=[Depends(KeyHolders(keys).check)])
+    return app
