@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic_core import to_json
 from sqlalchemy import Connection, text
 
 from order_service.decision_log import SqlDecisionLog
@@ -122,12 +123,12 @@ class Claims:
         await self._log.run(lambda connection: connection.execute(_RELEASE, parameters))
 
     def _claimed(self, connection: Connection, wanted: Sequence[Wanted]) -> list[Standing]:
-        rows = json.dumps([_row(each) for each in wanted])
+        rows = to_json([_row(each) for each in wanted]).decode()
         ours = {row[0] for row in _CLAIM.rows(connection, {"rows": rows, "patience_seconds": self._patience_seconds})}
         others = [each for each in wanted if each.transaction_id not in ours]
         found = {}
         if others:
-            asked = {"rows": json.dumps([_row(each) for each in others]), "patience_seconds": self._patience_seconds}
+            asked = {"rows": to_json([_row(each) for each in others]).decode(), "patience_seconds": self._patience_seconds}
             looked = connection.execute(_LOOK, asked)
             found = {row.wanted: row for row in looked}
         return [

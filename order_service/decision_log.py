@@ -9,13 +9,13 @@ nothing (rule 12). The counter is the sum over sixteen rows, for the reasons tha
 """
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from threading import Lock
 from typing import Any, TypeVar
 
+from pydantic_core import to_json
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
@@ -143,7 +143,7 @@ class SqlDecisionLog:
         """Write the verdicts, first writer wins; see DecisionLog."""
         rows = [row_of(verdict, generation) for verdict in verdicts]
         forced = any(row["status"] == Decision.CONFIRMED or row["idempotency_key"] for row in rows)
-        return await self.run(lambda connection: self._decided(connection, rows, json.dumps(heard), forced=forced))
+        return await self.run(lambda connection: self._decided(connection, rows, to_json(heard).decode(), forced=forced))
 
     async def outcomes(self, transactions: Sequence[InDoubt], log_seen: int = 0) -> Outcomes:
         """Return the decisions on ``transactions``; one that is unknown is cancelled first, durably."""
@@ -233,7 +233,7 @@ class SqlDecisionLog:
         lock_timeout: str,
     ) -> dict[TransactionId, Decision]:
         parameters = {
-            "rows": json.dumps(rows),
+            "rows": to_json(rows).decode(),
             "known": self._known,
             "heard": heard,
             "level": "on" if forced else "off",

@@ -79,11 +79,11 @@ def row_of(verdict: Verdict, generation: int) -> dict[str, Any]:
     """Return the row that a verdict wants to write into the log."""
     transaction_id, record = verdict.transaction.transaction_id, verdict.transaction.record
     bare = {"transaction_id": transaction_id, "generation": generation}
-    if is_repeated(verdict):
+    confirmed = verdict.decision is Decision.CONFIRMED
+    if not confirmed and is_repeated(verdict):
         # The customer hears of the next attempt alone, so this one leaves no order to look at.
         return tombstone(bare)
-    confirmed = verdict.decision is Decision.CONFIRMED
-    refusals = refusals_of(verdict)
+    refusals = [] if confirmed else refusals_of(verdict)
     final = confirmed or bool(refusals)
     return bare | {
         "status": verdict.decision,

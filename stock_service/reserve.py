@@ -60,7 +60,8 @@ def take(connection: Connection, asked: Sequence[tuple[TransactionId, Reservatio
     for _, reservation in asked:
         refusal = _refusal(reservation, products, taken)
         if refusal is None:
-            taken.update({item.product_id: item.quantity for item in reservation.items})
+            for item in reservation.items:
+                taken[item.product_id] += item.quantity
         verdicts.append(refusal or Taken())
     _move(connection, taken)
     _mark_contended(connection, asked, verdicts, products)

@@ -4,12 +4,12 @@ A branch is a promise on disk: all that is needed to commit it or to give it bac
 order of their ids, so that any number of replicas work side by side; they are never deleted.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from pydantic_core import to_json
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -264,7 +264,7 @@ def _as_json(branch: Branch) -> str:
         "contended": branch.contended,
     }
     # PostgreSQL takes longer to read a member than to write its column: what has its default is left out.
-    short = json.dumps({name: value for name, value in columns.items() if value})
+    short = to_json({name: value for name, value in columns.items() if value}).decode()
     payload = f', "payload": {branch.payload}' if branch.payload else ""
     memo = f', "memo": {branch.memo}' if branch.memo else ""
     return f"{short[:-1]}{payload}{memo}}}"

@@ -1,6 +1,6 @@
 """What a participant writes down of a verdict: all that is needed to say it again, to commit it, or to give it back."""
 
-import json
+from pydantic_core import to_json
 
 from two_phase.branches import Branch
 from two_phase.protocol import Prepare, Refused, State, Taken
@@ -10,12 +10,12 @@ def branch_of(prepare: Prepare, generation: int, verdict: Taken | Refused) -> Br
     """Return the branch that a verdict on a prepare leaves."""
     if isinstance(verdict, Refused):
         return refusal_of(prepare, generation, verdict)
-    payload = json.dumps(prepare.payload)
+    payload = to_json(prepare.payload).decode()
     return Branch(prepare.transaction_id, State.PREPARED, generation, payload, verdict.facts, memo=_memo(prepare))
 
 
 def _memo(prepare: Prepare) -> str | None:
-    return None if prepare.memo is None else json.dumps(prepare.memo)
+    return None if prepare.memo is None else to_json(prepare.memo).decode()
 
 
 def refusal_of(prepare: Prepare, generation: int, refusal: Refused) -> Branch:
@@ -24,7 +24,7 @@ def refusal_of(prepare: Prepare, generation: int, refusal: Refused) -> Branch:
         prepare.transaction_id,
         State.ABORTED,
         generation,
-        json.dumps(prepare.payload),
+        to_json(prepare.payload).decode(),
         refusal.facts,
         refusal.reason,
         refusal.detail,

@@ -76,8 +76,8 @@ MUTANTS = {
     ),
     "the decision is not forced": Mutant(
         "order_service.decision_log",
-        "return await self.run(lambda connection: self._decided(connection, rows, json.dumps(heard), forced=forced))",
-        "return await self.run(lambda connection: self._decided(connection, rows, json.dumps(heard), forced=False))",
+        "return await self.run(lambda connection: self._decided(connection, rows, to_json(heard).decode(), forced=forced))",
+        "return await self.run(lambda connection: self._decided(connection, rows, to_json(heard).decode(), forced=False))",
     ),
     "a lost COMMIT counts as cancelled": Mutant(
         "two_phase.engine",
