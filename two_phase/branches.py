@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from two_phase.counters import ROUND_COUNTERS_DDL, Counters, counted, lifted, read_counters
+from two_phase.counters import ROUND_COUNTERS_DDL, Counters, lifted, read_counters
 from two_phase.protocol import InDoubt, State, TransactionId, Unavailable, Vote
 from two_phase.statements import Planned
 
@@ -56,14 +56,24 @@ _SETTLE = Planned("""
     WHERE transaction_id = id
     RETURNING transaction_id::text
 """)
+# The counter is written when all branches are in, because every round wants it.
 _ADD = Planned("""
-    INSERT INTO branches (transaction_id, state, generation, payload, facts, reason, detail, contended, memo, settled_at)
-    SELECT transaction_id, state, generation, payload, coalesce(facts, '{}'), reason, detail, coalesce(contended, false), memo,
-           CASE WHEN state <> 'prepared' THEN clock_timestamp() END
-    FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS branch (
-        transaction_id uuid, state text, generation bigint, payload jsonb, facts jsonb, reason text, detail text,
-        contended boolean, memo jsonb
+    WITH added AS (
+        INSERT INTO branches (transaction_id, state, generation, payload, facts, reason, detail, contended, memo, settled_at)
+        SELECT transaction_id, state, generation, payload, coalesce(facts, '{}'), reason, detail, coalesce(contended, false),
+               memo, CASE WHEN state <> 'prepared' THEN clock_timestamp() END
+        FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS branch (
+            transaction_id uuid, state text, generation bigint, payload jsonb, facts jsonb, reason text, detail text,
+            contended boolean, memo jsonb
+        )
+        RETURNING 1
+    ), before AS MATERIALIZED (
+        SELECT CAST(sum(forced) AS bigint) AS forced, max(log_seen) AS log_seen FROM round_counters
     )
+    UPDATE round_counters
+    SET forced = round_counters.forced + :forced, log_seen = greatest(round_counters.log_seen, :log_counter)
+    FROM before WHERE slot = (SELECT CAST(floor(random() * 16) AS smallint)) AND (SELECT count(*) FROM added) >= 0
+    RETURNING before.forced + :forced, greatest(before.log_seen, :log_counter)
 """)
 # What was recorded in the future is old too: the clock has jumped back, and nobody must wait until it has caught up.
 _IN_DOUBT = text("""
@@ -147,15 +157,11 @@ class BranchStore(Protocol[C]):
         """Move what is prepared among ``ids`` to ``state``; return which those were."""
         ...
 
-    def add(self, connection: C, branches: Sequence[Branch]) -> None:
-        """Insert new branches."""
-        ...
+    def add(self, connection: C, branches: Sequence[Branch], *, forced: bool, log_counter: int) -> Counters:
+        """Insert new branches, count this local transaction if it is ``forced``, and remember how far the log has come.
 
-    def count(self, connection: C, *, forced: bool, log_counter: int) -> Counters:
-        """Count this local transaction if it is ``forced``, and remember how far the log has come; return the counters.
-
-        It comes last, because what it locks is wanted by every round; and it is a write, so that all that a forced transaction
-        has read is durable when it ends.
+        Returns the counters. It comes last, because what it locks is wanted by every round; and it is a write even without
+        branches, so that all that a forced transaction has read is durable when it ends.
         """
         ...
 
@@ -209,13 +215,10 @@ class SqlBranchStore:
         """Move what is prepared among ``ids`` to ``state``; return which those were."""
         return [row[0] for row in _SETTLE.rows(connection, {"ids": id_array(ids), "state": state.value})]
 
-    def add(self, connection: Connection, branches: Sequence[Branch]) -> None:
-        """Insert new branches, all of them in one statement."""
-        _ADD.rows(connection, {"rows": "[" + ",".join(map(_as_json, branches)) + "]"})
-
-    def count(self, connection: Connection, *, forced: bool, log_counter: int) -> Counters:
-        """Count this local transaction, as its last statement; see BranchStore."""
-        return counted(connection, forced=forced, log_counter=log_counter)
+    def add(self, connection: Connection, branches: Sequence[Branch], *, forced: bool, log_counter: int) -> Counters:
+        """Insert new branches and count, in one statement; see BranchStore."""
+        rows = "[" + ",".join(map(_as_json, branches)) + "]"
+        return Counters(*_ADD.rows(connection, {"rows": rows, "forced": int(forced), "log_counter": log_counter})[0])
 
     def counters(self) -> Counters:
         """Return the counters as they are."""

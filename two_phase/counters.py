@@ -1,7 +1,7 @@
 """How far a participant has come, counted in its own database: a database that was restored from an older backup has fallen back.
 
-The counter is the sum over sixteen rows. Every forced local transaction adds one to one of them, chosen by lot, as its last
-statement. A sequence would not do: it is logged ahead, so that a restored one may come back too high. Nor would a single row: all
+The counter is the sum over sixteen rows. Every forced local transaction adds one to one of them, chosen by lot, as the last
+thing it does. A sequence would not do: it is logged ahead, so that a restored one may come back too high. Nor would a single row: all
 replicas would wait for each other's flush at its lock.
 
 What a statement reads of others' rows is what they have committed, so that the sum is exact and never falls: who begins after
@@ -11,8 +11,6 @@ another has ended gets a higher one. Two that overlap may get the same.
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
-
-from two_phase.statements import Planned
 
 ROUND_COUNTERS_DDL = """
 CREATE TABLE round_counters (
@@ -25,15 +23,6 @@ INSERT INTO round_counters (slot) SELECT generate_series(0, 15);
 """
 
 _READ = text("SELECT CAST(sum(forced) AS bigint), max(log_seen) FROM round_counters")
-_COUNT = Planned("""
-    WITH before AS MATERIALIZED (
-        SELECT CAST(sum(forced) AS bigint) AS forced, max(log_seen) AS log_seen FROM round_counters
-    )
-    UPDATE round_counters
-    SET forced = round_counters.forced + :forced, log_seen = greatest(round_counters.log_seen, :log_counter)
-    FROM before WHERE slot = (SELECT CAST(floor(random() * 16) AS smallint))
-    RETURNING before.forced + :forced, greatest(before.log_seen, :log_counter)
-""")
 _LIFT = text("""
     UPDATE round_counters
     SET forced = forced + greatest(0, :counter - (SELECT CAST(sum(forced) AS bigint) FROM round_counters)) WHERE slot = 0
@@ -51,11 +40,6 @@ class Counters:
 def read_counters(connection: Connection) -> Counters:
     """Return the counters as they are."""
     return Counters(*connection.execute(_READ).one())
-
-
-def counted(connection: Connection, *, forced: bool, log_counter: int) -> Counters:
-    """Count this local transaction if it is ``forced``, remember how far the log has come, and return the counters."""
-    return Counters(*_COUNT.rows(connection, {"forced": int(forced), "log_counter": log_counter})[0])
 
 
 def lifted(connection: Connection, counter: int) -> Counters:

@@ -163,9 +163,7 @@ class Participant(Generic[C, P]):
             branch = replace(refusal_of(prepare, piece.generation, refusal), payload=None, memo=None)
             with self.store.begin(forced=True) as connection:
                 known = self.store.find(connection, [prepare.transaction_id])
-                if not known:
-                    self.store.add(connection, [branch])
-                self._count(connection, piece, answer, asked=False)
+                self._add(connection, piece, [] if known else [branch], answer, asked=False)
             answer.votes.append(known.get(prepare.transaction_id, branch).vote())
         return answer.ballot()
 
@@ -197,23 +195,19 @@ class Participant(Generic[C, P]):
         added = self._abort(connection, message, aborts, known, answer)
         self._commit(connection, message, committed, known, answer)
         added += self._prepare(connection, message, known, answer)
-        if added:
-            self.store.add(connection, added)
-        self._count(connection, message, answer, asked=not (aborts or message.commits or message.prepares))
+        self._add(connection, message, added, answer, asked=not (aborts or message.commits or message.prepares))
         return answer.ballot()
 
-    def _count(self, connection: C, message: Round, answer: _Answer, *, asked: bool) -> None:
-        """Count a forced round, last of all; a round with nothing in it asks whether we count.
+    def _add(self, connection: C, message: Round, branches: Sequence[Branch], answer: _Answer, *, asked: bool) -> None:
+        """Write new branches and count a forced round, last of all; a round with nothing in it asks whether we count.
 
         It is a write, so that a vote that was found, and not written, leaves after a flush as well (rule 4).
         """
-        told = message.log_counter is not None
-        if not (message.prepares or told or asked):
-            return
-        counters = self.store.count(connection, forced=bool(message.prepares), log_counter=message.log_counter or 0)
-        if message.prepares and counters.counter <= message.counter_heard:
+        forced = bool(message.prepares)
+        counters = self.store.add(connection, branches, forced=forced, log_counter=message.log_counter or 0)
+        if forced and counters.counter <= message.counter_heard:
             raise _FallenBackError(counters)
-        if told or asked:
+        if asked or message.log_counter is not None:
             answer.counters = counters
 
     def _abort(

@@ -19,7 +19,7 @@ def store(participant_engine: Engine) -> SqlBranchStore:
 
 def _count(store: SqlBranchStore, log_counter: int = 0, *, forced: bool = True) -> Counters:
     with store.begin(forced=forced) as connection:
-        return store.count(connection, forced=forced, log_counter=log_counter)
+        return store.add(connection, [], forced=forced, log_counter=log_counter)
 
 
 def test_who_begins_after_another_has_ended_gets_a_higher_counter(store: SqlBranchStore) -> None:
@@ -40,7 +40,7 @@ def test_a_round_that_is_rolled_back_is_not_counted(store: SqlBranchStore) -> No
 
     def fails() -> None:
         with store.begin(forced=True) as connection:
-            store.count(connection, forced=True, log_counter=7)
+            store.add(connection, [], forced=True, log_counter=7)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

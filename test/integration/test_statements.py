@@ -94,17 +94,17 @@ def test_an_error_is_that_of_sqlalchemy_and_undoes_the_transaction(
 
     def fails() -> None:
         with participant_engine.begin() as connection:
-            store.add(connection, [Branch(ID, State.ABORTED, 1)])
+            store.add(connection, [Branch(ID, State.ABORTED, 1)], forced=True, log_counter=0)
             _ONE_BY.rows(connection, {"divisor": 0})
 
     with pytest.raises(DataError):
         fails()
     with participant_engine.begin() as connection:
         assert store.find(connection, [ID]) == {}
-        store.add(connection, [Branch(ID, State.ABORTED, 1)])
+        store.add(connection, [Branch(ID, State.ABORTED, 1)], forced=True, log_counter=0)
 
     with pytest.raises(IntegrityError, match="branches_pkey"), participant_engine.begin() as connection:
-        store.add(connection, [Branch(ID, State.ABORTED, 1)])
+        store.add(connection, [Branch(ID, State.ABORTED, 1)], forced=True, log_counter=0)
 
 
 def test_when_the_server_has_gone_all_connections_are_made_anew(
@@ -120,7 +120,7 @@ def test_when_the_server_has_gone_all_connections_are_made_anew(
         assert len(connection.execute(text(terminate)).all()) >= len(waiting)
 
     with pytest.raises(Unavailable) as lost, store.begin(forced=True) as open_transaction:
-        store.add(open_transaction, [Branch(ID, State.ABORTED, 1)])
+        store.add(open_transaction, [Branch(ID, State.ABORTED, 1)], forced=True, log_counter=0)
     # What has happened, and not what came of it when the transaction was to be rolled back.
     assert "already closed" not in str(lost.value.__cause__)
 

@@ -156,9 +156,9 @@ def test_a_branch_is_in_doubt_alike_whatever_the_clock_does(participant_engine: 
     real = SqlBranchStore(participant_engine)
     branch = Branch(identity(1, "T"), State.PREPARED, 3, "{}")
     with memory.begin(forced=True) as transaction:
-        memory.add(transaction, [branch])
+        memory.add(transaction, [branch], forced=True, log_counter=0)
     with real.begin(forced=True) as connection:
-        real.add(connection, [branch])
+        real.add(connection, [branch], forced=True, log_counter=0)
 
     disk.clock_ahead_seconds = jump_seconds
     with participant_engine.begin() as connection:

@@ -47,8 +47,8 @@ MUTANTS = {
     ),
     "a repeated vote rests on a row that is not durable": Mutant(
         "two_phase.participant",
-        "self._count(connection, message, answer, asked=not (aborts",
-        "(added or not message.prepares) and self._count(connection, message, answer, asked=not (aborts",
+        "self._add(connection, message, added, answer, asked=not (aborts",
+        "(added or not message.prepares) and self._add(connection, message, added, answer, asked=not (aborts",
         quick=False,
     ),
     "outcomes answers and does not write": Mutant(
@@ -161,7 +161,7 @@ MUTANTS = {
     ),
     "a restored participant takes prepares": Mutant(
         "two_phase.participant",
-        "if message.prepares and counters.counter <= message.counter_heard:",
+        "if forced and counters.counter <= message.counter_heard:",
         "if False:",
         quick=False,
     ),

@@ -71,8 +71,8 @@ class MemoryBranchStore:
             connection.put("branches", each, replace(row, branch=replace(row.branch, state=state)))
         return prepared
 
-    def add(self, connection: LocalTransaction, branches: Sequence[Branch]) -> None:
-        """Insert new branches."""
+    def add(self, connection: LocalTransaction, branches: Sequence[Branch], *, forced: bool, log_counter: int) -> Counters:
+        """Insert new branches, and count this local transaction; see BranchStore."""
         for branch in branches:
             if branch.payload is not None and "\\u0000" in branch.payload:
                 raise Poison("the database cannot store this")
@@ -81,9 +81,6 @@ class MemoryBranchStore:
             assert branch.state is State.ABORTED or branch.payload is not None
             facts = json.loads(json.dumps(branch.facts)) if branch.facts else {}
             connection.put("branches", branch.transaction_id, Row(replace(branch, facts=facts), self._clock()))
-
-    def count(self, connection: LocalTransaction, *, forced: bool, log_counter: int) -> Counters:
-        """Count this local transaction; see BranchStore."""
         before = self._counters()
         counters = Counters(before.counter + forced, max(before.log_seen, log_counter))
         connection.put("counters", "only", counters)
