@@ -29,7 +29,8 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 class Express:
     """The POST to ``path`` that most requests are: answered by ``endpoint`` itself, if it is plain and arrives in one piece.
 
-    The same endpoint is a route of the application, which answers whatever needs more care, and documents it.
+    The same endpoint is a route of the application, which answers whatever needs more care, and documents it. The request that it
+    gets here has its headers and its body, and no more.
 
     When ``room`` requests are under way, further plain ones are turned away with ``full``. Requests are counted when they arrive,
     so that many which do so together do not all find the same room. It is a relief and no promise: the application has a limit
