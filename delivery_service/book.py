@@ -122,7 +122,7 @@ def _mark_contended(
     verdicts: Sequence[Taken | Refused],
     taken_now: set[int],
 ) -> None:
-    """Say of each refusal whether undecided orders hold a courier of its slot (rule 9)."""
+    """Say of each refusal whether undecided orders hold a courier of its slot (R9)."""
     short = [
         (booking.slot_id, verdict)
         for (_, booking), verdict in zip(asked, verdicts, strict=True)

@@ -1,4 +1,4 @@
-"""Idempotency keys: who may answer for a key, so that the same request gets the same answer (rule 11).
+"""Idempotency keys: who may answer for a key, so that the same request gets the same answer (R11).
 
 A claim is written, and flushed, before its order's first round leaves. Whoever finds the key claimed answers with the final
 order that holds it; or waits while its transaction is under way; or, when that transaction's patience is over, fences it by

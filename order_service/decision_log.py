@@ -2,10 +2,10 @@
 
 Every write is one autocommitted statement, so that a coordinator frozen at any point holds no transaction open. Its winner is
 read in a second statement, because in the same one it is invisible; that read is a forced write of its own, because a row
-found is not a row flushed (rule 4).
+found is not a row flushed (R4).
 
 The same statement counts, and compares: a log of another generation, or one that was further when somebody saw it, writes
-nothing (rule 12). The counter is the sum over sixteen rows, for the reasons that ``two_phase.counters`` gives.
+nothing (R12). The counter is the sum over sixteen rows, for the reasons that ``two_phase.counters`` gives.
 """
 
 import asyncio
@@ -169,7 +169,7 @@ class SqlDecisionLog:
         return _read(connection, _FOUND, id_array([each.transaction_id for each in transactions]))
 
     async def peek(self, transactions: Sequence[InDoubt], log_seen: int = 0) -> Outcomes:
-        """Return the decisions recorded by now; only where there are any is a flush worth its while (rule 4)."""
+        """Return the decisions recorded by now; only where there are any is a flush worth its while (R4)."""
         self.heed(log_seen)
 
         def peeked(connection: Connection) -> dict[TransactionId, Decision]:

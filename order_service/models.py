@@ -75,7 +75,7 @@ class Claim(Base):
 
 
 class LogState(Base):
-    """The one row that says which generation of the log this is (rule 12)."""
+    """The one row that says which generation of the log this is (R12)."""
 
     __tablename__ = "log_state"
     __table_args__ = (CheckConstraint("only_row", name="log_has_one_state"),)
@@ -85,7 +85,7 @@ class LogState(Base):
 
 
 class LogCounter(Base):
-    """A part of the log's counter, by which a restored log is noticed, and what it has heard of its participants' (rule 12)."""
+    """A part of the log's counter, by which a restored log is noticed, and what it has heard of its participants' (R12)."""
 
     __tablename__ = "log_counters"
     __table_args__ = (CheckConstraint("slot BETWEEN 0 AND 15", name="counter_has_sixteen_slots"),)

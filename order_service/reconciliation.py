@@ -1,4 +1,4 @@
-"""Writing lost orders into the log again, from what the three participants have kept of them (rule 12).
+"""Writing lost orders into the log again, from what the three participants have kept of them (R12).
 
 The amount and the user stand in payment's branch, the items with their prices in stock's, the slot and the courier in delivery's,
 the Idempotency-Key in the memo of each. A row that is rebuilt is the row that was lost; the law of the log stays: insert only,

@@ -57,7 +57,7 @@ def memo_of(record: OrderRecord) -> dict[str, Any] | None:
 
 
 def is_repeatable(verdict: Verdict) -> bool:
-    """Return whether nothing but a stale price or undecided orders stood in this order's way (rules 9 and 11)."""
+    """Return whether nothing but a stale price or undecided orders stood in this order's way (R9 and R11)."""
     refusals = verdict.refusals.values()
     stale_price = any(vote.reason == "price_changed" for vote in refusals)
     return bool(refusals) and (stale_price or all(vote.contended for vote in refusals))

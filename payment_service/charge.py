@@ -84,7 +84,7 @@ def _mark_contended(
     verdicts: Sequence[Taken | Refused],
     available: dict[int, int],
 ) -> None:
-    """Say of each refusal whether the money is there and only undecided orders hold it (rule 9)."""
+    """Say of each refusal whether the money is there and only undecided orders hold it (R9)."""
     short = [
         (charge, verdict)
         for (_, charge), verdict in zip(asked, verdicts, strict=True)

@@ -101,7 +101,7 @@ def contents(file: Path, tools: Path) -> Archive:
 def restore(database: URL, tools: Path, archive: Archive, services: Collection[str], say: Callable[[str], None]) -> None:
     """Replace the schemas of ``services`` by those in the backup, all in one transaction; raises CannotRun.
 
-    A log that comes back alone gets a new generation (rule 12 of the protocol): it has forgotten decisions, so nobody may take an
+    A log that comes back alone gets a new generation (R12): it has forgotten decisions, so nobody may take an
     order that it does not know for a cancelled one.
     """
     missing = sorted(set(services) - archive.services)

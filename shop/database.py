@@ -88,7 +88,7 @@ class ShopDatabase:
             # An administrator who is no superuser can give a schema only to a role that it is a member of.
             connection.execute(text(f"GRANT {role} TO CURRENT_USER"))
         connection.execute(text(f"ALTER ROLE {role} PASSWORD :password"), {"password": self.passwords[service]})
-        # A client that freezes inside a transaction must not keep a row locked for ever (rule 1 of the protocol).
+        # A client that freezes inside a transaction must not keep a row locked for ever (R1).
         connection.execute(text(f"ALTER ROLE {role} SET idle_in_transaction_session_timeout = '2s'"))
         connection.execute(text(f"GRANT CONNECT ON DATABASE {self.name} TO {role}"))
 

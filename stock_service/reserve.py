@@ -121,7 +121,7 @@ def _mark_contended(
     verdicts: Sequence[Taken | Refused],
     products: Mapping[int, _Product],
 ) -> None:
-    """Say of each refusal whether the goods are there and only undecided orders hold them (rule 9)."""
+    """Say of each refusal whether the goods are there and only undecided orders hold them (R9)."""
     short = [
         (reservation, verdict)
         for (_, reservation), verdict in zip(asked, verdicts, strict=True)

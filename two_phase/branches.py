@@ -37,7 +37,7 @@ CREATE TABLE branches (
 CREATE INDEX branches_in_doubt ON branches (transaction_id) WHERE state = 'prepared';
 """
 
-# What a log that was lost needs to know again (rule 12).
+# What a log that was lost needs to know again (R12).
 BRANCHES_DDL_2 = f"""
 ALTER TABLE branches ADD COLUMN memo jsonb;
 {ROUND_COUNTERS_DDL}

@@ -1,6 +1,6 @@
 """The HTTP side of the protocol: how a round, a question and their answers travel, and what counts as an answer.
 
-Only a 200 with a well-formed body of this version counts (rule 6); everything else, from a refused connection to a foreign
+Only a 200 with a well-formed body of this version counts (R6); everything else, from a refused connection to a foreign
 body, is Unavailable: no answer. Several base URLs are the replicas of one service: the next one is tried when a connection
 could not be made at all, and only then, so that nothing is asked twice.
 """

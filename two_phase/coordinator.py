@@ -1,7 +1,7 @@
 """The coordinator's rule, as a function: votes and silences in, a verdict out. No clock, no socket, no database.
 
 every participant voted prepared  ->  confirmed
-anybody refused, or was silent    ->  cancelled, and every participant hears of it (rule 7)
+anybody refused, or was silent    ->  cancelled, and every participant hears of it (R7)
 """
 
 from collections.abc import Mapping

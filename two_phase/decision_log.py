@@ -47,7 +47,7 @@ class DecisionLog(Protocol):
 
     @property
     def known(self) -> int:
-        """How far the log had come, as far as this process knows: it writes nothing if it is behind that (rule 12)."""
+        """How far the log had come, as far as this process knows: it writes nothing if it is behind that (R12)."""
         ...
 
     def heed(self, log_seen: int) -> None:

@@ -35,7 +35,7 @@ TOO_MANY = "too many orders are under way"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """A limit on everything the engine does (rule 13)."""
+    """A limit on everything the engine does (R13)."""
 
     batch: int = 128
     queue: int = 512
@@ -191,7 +191,7 @@ class Engine:
     async def _learn(
         self, batch: Sequence[Ticket], verdicts: Sequence[Verdict], generation: int, asking: "asyncio.Future[Records]"
     ) -> None:
-        """Repeat the same insert until the log tells what became of the first one (rule 3).
+        """Repeat the same insert until the log tells what became of the first one (R3).
 
         The first one may hang for ever on a broken connection, so a second one is sent while it is still under way.
         """

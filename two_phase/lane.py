@@ -1,7 +1,7 @@
 """One lane per participant: what it still has to hear, and the rounds that tell it.
 
 Decisions ride on the next round of prepares; when none gathers within ``linger_seconds`` they leave on a round of their own.
-A decision stays on the list until the participant has acknowledged it (rule 8), so a lost round costs a repetition. The list
+A decision stays on the list until the participant has acknowledged it (R8), so a lost round costs a repetition. The list
 is bounded: what falls off its end is learnt by the participant's own sweep.
 """
 

@@ -123,7 +123,7 @@ class Participant(Generic[C, P]):
         return ballot
 
     def _piece_by_piece(self, message: Round) -> Ballot:
-        """Apply what can be applied: one poisonous branch must not take the others down (rule 8)."""
+        """Apply what can be applied: one poisonous branch must not take the others down (R8)."""
         pieces = [
             *(message.model_copy(update={"aborts": [each], "commits": [], "prepares": []}) for each in message.aborts),
             *(message.model_copy(update={"aborts": [], "commits": [each], "prepares": []}) for each in message.commits),
@@ -201,7 +201,7 @@ class Participant(Generic[C, P]):
     def _add(self, connection: C, message: Round, branches: Sequence[Branch], answer: _Answer, *, asked: bool) -> None:
         """Write new branches and count a forced round, last of all; a round with nothing in it asks whether we count.
 
-        It is a write, so that a vote that was found, and not written, leaves after a flush as well (rule 4).
+        It is a write, so that a vote that was found, and not written, leaves after a flush as well (R4).
         """
         forced = bool(message.prepares)
         counters = self.store.add(connection, branches, forced=forced, log_counter=message.log_counter or 0)

@@ -1,4 +1,4 @@
-"""A participant's way out of doubt: it asks the coordinator, and never guesses (rules 2 and 10).
+"""A participant's way out of doubt: it asks the coordinator, and never guesses (R2 and R10).
 
 The sweep asks ``outcomes`` for branches that are in doubt for too long; the coordinator then decides what was undecided. A
 read that meets a younger branch in doubt asks by ``peek``, which never decides. Both apply what they hear by the same code as

@@ -22,7 +22,7 @@ def _until_final(client: httpx.Client, body: dict[str, Any]) -> int:
 
 
 def test_two_hundred_orders_race_for_a_hundred_units_and_a_hundred_win(shop: Shop, given: Given) -> None:
-    """Laws 5 and 7: exactly as many orders are confirmed as there are units, and the last refusal is out_of_stock."""
+    """L5 and L7: exactly as many orders are confirmed as there are units, and the last refusal is out_of_stock."""
     body = given.order_body(balance=10_000, price=10, stock=100, couriers=200)
     limits = httpx.Limits(max_connections=50)
 
@@ -40,7 +40,7 @@ def test_two_hundred_orders_race_for_a_hundred_units_and_a_hundred_win(shop: Sho
 
 
 def test_orders_race_for_the_last_cent_and_none_is_paid_by_money_that_is_not_there(shop: Shop, given: Given) -> None:
-    """Law 5: an account pays for as many orders as it can, and is never overdrawn."""
+    """L5: an account pays for as many orders as it can, and is never overdrawn."""
     body = given.order_body(balance=95, price=10, stock=100, couriers=50)
 
     with httpx.Client(base_url=f"http://{shop.address}", timeout=30) as client, ThreadPoolExecutor(20) as pool:

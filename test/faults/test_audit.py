@@ -78,7 +78,7 @@ def test_an_audit_of_a_sound_shop_finds_nothing(audited: tuple[Services, Given, 
 
 @pytest.mark.parametrize("what", PLANTED)
 def test_an_audit_names_the_order_with(audited: tuple[Services, Given, Engine], what: str) -> None:
-    """Laws 1, 6 and 7, each broken by hand."""
+    """L1, L6 and L7, each broken by hand."""
     services, given, admin = audited
     statement, complaint = PLANTED[what]
     order_id = _order(given)

@@ -1,4 +1,4 @@
-"""Faults, row 15: the clock of one service, or PostgreSQL's, jumps by a month and back, under load, and while branches are in doubt.
+"""F15: the clock of one service, or PostgreSQL's, jumps by a month and back, under load, and while branches are in doubt.
 
 Clocks decide how long to wait, never what is true. libfaketime moves them; FAKETIME_LIBRARY says where it is, if it is not where
 Debian has it.

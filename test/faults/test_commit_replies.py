@@ -1,4 +1,4 @@
-"""Faults, row 10: the reply to a COMMIT is lost, so that nobody knows whether the row is there, and it is.
+"""F10: the reply to a COMMIT is lost, so that nobody knows whether the row is there, and it is.
 
 PostgreSQL waits for a standby that does not exist: a COMMIT is flushed and never answered. Then its backend is terminated, or the
 process that waits for it is killed. Where it lands must be found out by asking the log, and nobody is told anything before.
@@ -139,7 +139,7 @@ def _assert_sold_once(crashing: Crashing, body: dict[str, Any], fault: str) -> R
 def test_a_decision_whose_reply_is_lost_is_told_by_the_log_alone(
     crashing: Crashing, tell: Callable[[Row], None], how: str
 ) -> None:
-    """Rule 3: until the log has told, the customer hears 202 or nothing, and no participant hears anything."""
+    """R3: until the log has told, the customer hears 202 or nothing, and no participant hears anything."""
     crashing.rest()
     body, key = _body_of_known_price(crashing), str(uuid4())
     with ThreadPoolExecutor(1) as pool:
@@ -167,7 +167,7 @@ def test_a_decision_whose_reply_is_lost_is_told_by_the_log_alone(
 
 @pytest.mark.parametrize("how", HOW)
 def test_a_prepare_whose_reply_is_lost_is_no_vote(crashing: Crashing, tell: Callable[[Row], None], how: str) -> None:
-    """Rule 6: nobody knows what was held, so the order is cancelled, and what was held is given back when it shows."""
+    """R6: nobody knows what was held, so the order is cancelled, and what was held is given back when it shows."""
     crashing.rest()
     body, key = _body_of_known_price(crashing), str(uuid4())
     with ThreadPoolExecutor(1) as pool:

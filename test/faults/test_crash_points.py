@@ -48,7 +48,7 @@ def _marked(case: tuple[str, str, str]) -> Any:
 def test_laws_hold_after_a_crash_at(
     crashing: Crashing, tell: Callable[[Row], None], process: str, point: str, path: str
 ) -> None:
-    """Faults, rows 1 to 4: wherever a process dies, an order happens everywhere or nowhere, and its client learns which."""
+    """F1 to F4: wherever a process dies, an order happens everywhere or nowhere, and its client learns which."""
     crashing.rest()
     body = _order(crashing, process, path)
     before = crashing.given.state_of(body)

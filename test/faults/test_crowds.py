@@ -30,7 +30,7 @@ _DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_dat
 
 
 def test_past_the_limit_of_the_queue_the_answer_is_503_at_once(proxied: Proxied, tell: Callable[[Row], None]) -> None:
-    """Row 17, rule 13: nobody waits in vain, each 503 says when to come again, and those who are let in are served."""
+    """F17, R13: nobody waits in vain, each 503 says when to come again, and those who are let in are served."""
     market = Market.opened(proxied.given)
     proxied.links["order to payment"].suffer(delayed(0.3))
     early: list[httpx.Response] = []
@@ -56,7 +56,7 @@ def test_past_the_limit_of_the_queue_the_answer_is_503_at_once(proxied: Proxied,
 
 
 def test_fifty_equal_requests_at_two_replicas_are_one_order(doubled: Crashing, tell: Callable[[Row], None]) -> None:
-    """Row 19, rule 11: one order, and the same answer fifty times."""
+    """F19, R11: one order, and the same answer fifty times."""
     doubled.rest()
     market = Market.opened(doubled.given)
     body, key = market.bodies[0], str(uuid4())
@@ -102,7 +102,7 @@ def _poisonous(crashing: Crashing, user_id: int) -> Iterator[None]:
 def test_a_poisonous_order_is_refused_and_its_neighbours_are_confirmed(
     proxied: Proxied, tell: Callable[[Row], None]
 ) -> None:
-    """Row 14, rule 8: a branch that breaks its round is retried alone, and refused; who was in the same round goes ahead."""
+    """F14, R8: a branch that breaks its round is retried alone, and refused; who was in the same round goes ahead."""
     market = Market.opened(proxied.given)
     victim = {**market.bodies[0], "user_id": proxied.given.user()["user_id"]}
     neighbours = market.bodies[:4] * (NEIGHBOURS // 4)
@@ -155,7 +155,7 @@ def _deadlocks(crashing: Crashing) -> int:
 def test_rounds_that_race_at_two_replicas_end_without_a_deadlock(
     doubled: Crashing, tell: Callable[[Row], None], name: str
 ) -> None:
-    """Row 24, rule 9: prepares and aborts of the same branches, at once and in any order; each round gets its ballot."""
+    """F24, R9: prepares and aborts of the same branches, at once and in any order; each round gets its ballot."""
     doubled.rest()
     payloads, before = _payloads(doubled, name), _deadlocks(doubled)
 

@@ -1,4 +1,4 @@
-"""Faults, row 16: PostgreSQL's disk is full. Orders are answered 503 while it is, and all of it resolves when there is space again."""
+"""F16: PostgreSQL's disk is full. Orders are answered 503 while it is, and all of it resolves when there is space again."""
 
 import contextlib
 import subprocess

@@ -1,4 +1,4 @@
-"""Faults, row 5: whatever the network does to the messages between two services, no order is split, and all of it heals."""
+"""F5: whatever the network does to the messages between two services, no order is split, and all of it heals."""
 
 from collections.abc import Callable
 

@@ -20,7 +20,7 @@ PROCESSES = [f"{name}{suffix}" for name in ("order", "payment", "stock", "delive
 
 
 def test_a_coordinator_that_sleeps_past_the_sweep_cannot_overrule_it(doubled: Crashing) -> None:
-    """Faults, row 8: its insert loses, its client hears 503, and nothing is taken."""
+    """F8: its insert loses, its client hears 503, and nothing is taken."""
     doubled.rest()
     body = doubled.given.order_body()
     asleep = doubled.shop.pid("order")
@@ -45,7 +45,7 @@ def test_a_coordinator_that_sleeps_past_the_sweep_cannot_overrule_it(doubled: Cr
 
 @pytest.mark.slow
 def test_postgresql_may_fall_over_again_and_again_under_load(doubled: Crashing, tell: Callable[[Row], None]) -> None:
-    """Faults, row 11: clean 503s, recovery, and every customer was told the truth."""
+    """F11: clean 503s, recovery, and every customer was told the truth."""
     doubled.rest()
     market = Market.opened(doubled.given)
     with Load(doubled.shop.address, market.bodies) as load:
@@ -64,7 +64,7 @@ def test_postgresql_may_fall_over_again_and_again_under_load(doubled: Crashing, 
 
 @pytest.mark.slow
 def test_a_rolling_restart_under_load_fails_no_request(doubled: Crashing, tell: Callable[[Row], None]) -> None:
-    """Faults, row 20: each replica in turn is asked to stop, and customers hear clean answers only."""
+    """F20: each replica in turn is asked to stop, and customers hear clean answers only."""
     doubled.rest()
     market = Market.opened(doubled.given)
     with Load(doubled.shop.address, market.bodies) as load:
@@ -100,7 +100,7 @@ def test_killing_random_processes_all_the_time_splits_no_order(doubled: Crashing
 
 @pytest.mark.slow
 def test_a_client_that_goes_away_has_its_order_finished_all_the_same(doubled: Crashing) -> None:
-    """Faults, row 18: the order is confirmed once, and a later request with the same key hears of it."""
+    """F18: the order is confirmed once, and a later request with the same key hears of it."""
     doubled.rest()
     body = doubled.given.order_body(couriers=1)
     key = str(uuid4())

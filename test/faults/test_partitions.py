@@ -1,4 +1,4 @@
-"""Faults, row 13: any link between order_service and a participant is cut, one way or both, at each moment of an order: 27 cases.
+"""F13: any link between order_service and a participant is cut, one way or both, at each moment of an order: 27 cases.
 
 Real processes in network namespaces of their own, whose packets are lost. What is cut heals by itself once packets pass again.
 """

@@ -109,7 +109,7 @@ def _metric(restoring: Crashing, database: str) -> float:
 def test_a_restored_participant_is_noticed_and_gets_back_what_it_has_lost(
     restoring: Crashing, tell: Callable[[Row], None], name: str, schema: str
 ) -> None:
-    """Faults, row 21: its counter went back; the auditor names the orders; reconcile replays what the log knows."""
+    """F21: its counter went back; the auditor names the orders; reconcile replays what the log knows."""
     body = restoring.given.order_body(couriers=9)
     before = _order(restoring, body)
     _at_rest(restoring)
@@ -141,7 +141,7 @@ def test_a_restored_participant_is_noticed_and_gets_back_what_it_has_lost(
 
 
 def test_what_a_participant_refuses_to_take_back_is_left_to_a_human(restoring: Crashing) -> None:
-    """Faults, row 21: an order of a customer whom the backup does not know is named, and forced on nobody."""
+    """F21: an order of a customer whom the backup does not know is named, and forced on nobody."""
     back_up(restoring.admin, "payment_service")
     body = restoring.given.order_body(couriers=9)
     order_id = _order(restoring, body)
@@ -162,7 +162,7 @@ def test_what_a_participant_refuses_to_take_back_is_left_to_a_human(restoring: C
 def test_a_restored_log_presumes_nothing_and_gets_back_what_its_participants_know(
     restoring: Crashing, tell: Callable[[Row], None]
 ) -> None:
-    """Faults, row 22: a new generation, nothing presumed cancelled, a human called; keys, orders and answers are as they were."""
+    """F22: a new generation, nothing presumed cancelled, a human called; keys, orders and answers are as they were."""
     given = restoring.given
     body, poor = given.order_body(couriers=9), given.order_body(balance=1)
     keys = {name: str(uuid4()) for name in ("before", "confirmed", "refused", "in doubt")}

@@ -1,4 +1,4 @@
-"""Faults, row 12: one participant is sick or dead, for as long as it likes. It costs clean 503s, and nothing else.
+"""F12: one participant is sick or dead, for as long as it likes. It costs clean 503s, and nothing else.
 
 Not one leaked hold (the others give back while it is still sick), no order that waits past its deadline, no queue that stands still.
 """
@@ -71,7 +71,7 @@ def _told(crashing: Crashing, market: Market, answers: list[httpx.Response], fau
 def test_a_sick_participant_costs_clean_503s_and_no_hold(
     proxied: Proxied, tell: Callable[[Row], None], name: str, how: str
 ) -> None:
-    """Rules 6, 7 and 13: only a positive answer counts, and silence is a no within the deadline."""
+    """R6, R7 and R13: only a positive answer counts, and silence is a no within the deadline."""
     market = Market.opened(proxied.given)
     link = proxied.links[f"order to {name}"]
 
@@ -88,7 +88,7 @@ def test_a_sick_participant_costs_clean_503s_and_no_hold(
     "how", [pytest.param(each, marks=[] if each == "dripping" else [pytest.mark.slow]) for each in SICK]
 )
 def test_a_sick_coordinator_is_asked_until_it_is_well(proxied: Proxied, tell: Callable[[Row], None], how: str) -> None:
-    """Rule 2: whatever it answers that is no outcome leaves the branches held, and the next sweep asks again."""
+    """R2: whatever it answers that is no outcome leaves the branches held, and the next sweep asks again."""
     market = Market.opened(proxied.given)
     proxied.links["order to stock"].suffer(decisions_lost)
     link = proxied.links["stock to order"]

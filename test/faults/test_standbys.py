@@ -1,4 +1,4 @@
-"""Faults, row 23: a standby is promoted in place of its primary. What it had not received is lost, and nobody inside can know it.
+"""F23: a standby is promoted in place of its primary. What it had not received is lost, and nobody inside can know it.
 
 The asynchronous one is the negative control of every other row: orders are really lost, and the oracles must say so.
 """

@@ -1,4 +1,4 @@
-"""What counts as an answer from a peer (rule 6), tried with servers that answer anything but a ballot."""
+"""What counts as an answer from a peer (R6), tried with servers that answer anything but a ballot."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -97,7 +97,7 @@ async def test_a_well_formed_ballot_is_an_answer_and_the_key_travels_with_the_qu
     ],
 )
 async def test_anything_else_is_no_answer(answer: bytes) -> None:
-    """Rule 6: a vote is read from a positive, well-formed body or not at all."""
+    """R6: a vote is read from a positive, well-formed body or not at all."""
     async with Server(answer).running() as server:
         with pytest.raises(Unavailable):
             await ask(server.url)
@@ -106,7 +106,7 @@ async def test_anything_else_is_no_answer(answer: bytes) -> None:
 
 
 async def test_an_endless_answer_is_given_up() -> None:
-    """Rule 13: a limit on everything, also on what a peer may say."""
+    """R13: a limit on everything, also on what a peer may say."""
     async with Server(reply(b" " * (ROUND_BYTES_MAX + 1) + BALLOT)).running() as server:
         with pytest.raises(Unavailable, match="more than"):
             await ask(server.url)
@@ -124,7 +124,7 @@ async def test_a_redirect_is_not_followed() -> None:
 
 
 async def test_silence_ends_at_the_time_limit() -> None:
-    """Rule 7: who waits for ever holds up everybody."""
+    """R7: who waits for ever holds up everybody."""
     async with Server(None).running() as server:
         with pytest.raises(Unavailable):
             await ask(server.url, timeout_seconds=0.1)

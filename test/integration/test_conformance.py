@@ -107,7 +107,7 @@ def test_a_wrong_capacity_is_a_rule_not_tried() -> None:
 
 @pytest.mark.parametrize("rule", ["one_hold", "instead_of", "too_large_rounds", "list_of_branches"])
 def test_an_interrupted_trial_leaves_nothing_prepared(rule: str) -> None:
-    """Law 4: the kit is the only coordinator that these branches have."""
+    """L4: the kit is the only coordinator that these branches have."""
     participant = MemoryParticipant()
 
     def interrupt(finding: Finding) -> None:
@@ -216,7 +216,7 @@ def running(postgres: Postgres, admin: Engine, tmp_path_factory: pytest.TempPath
 
 @pytest.mark.parametrize("name", OWN)
 def test_our_participants_hold_every_rule(name: str, running: dict[str, Running], admin: Engine) -> None:
-    """Rules 4 to 9 from outside, on the real service, killed by SIGKILL between prepare and decision."""
+    """P1 to P15 from outside, on the real service, killed by SIGKILL between prepare and decision."""
     own, process = OWN[name], running[name]
     # Other tests of this folder leave branches in doubt in the same schema.
     prepared_before = _prepared(admin, name)
@@ -289,7 +289,7 @@ def test_a_participant_in_another_language_holds_every_rule(start_theatre: Calla
 def test_a_participant_in_another_language_asks_about_what_is_in_doubt(
     start_theatre: Callable[..., Restartable], port: int
 ) -> None:
-    """Law 4, rule 2: it asks, believes the answer and nothing else, and leaves alone what has none."""
+    """L4, R2: it asks, believes the answer and nothing else, and leaves alone what has none."""
     confirmed, cancelled, undecided = sorted(new_transaction_id() for _ in range(3))
     asked: list[InDoubt] = []
 

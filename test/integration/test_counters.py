@@ -23,7 +23,7 @@ def _count(store: SqlBranchStore, log_counter: int = 0, *, forced: bool = True) 
 
 
 def test_who_begins_after_another_has_ended_gets_a_higher_counter(store: SqlBranchStore) -> None:
-    """Rule 12: a counter that is not higher than one heard before can only come from an older backup."""
+    """R12: a counter that is not higher than one heard before can only come from an older backup."""
     heard = 0
     with ThreadPoolExecutor(4) as pool:
         # Each begins after all of the group before have ended, and overlaps with the three of its own group.
@@ -50,7 +50,7 @@ def test_a_round_that_is_rolled_back_is_not_counted(store: SqlBranchStore) -> No
 
 
 def test_what_was_seen_of_the_log_never_falls(store: SqlBranchStore) -> None:
-    """Rule 12: whoever has heard least, the highest counter of the log stands; and only forced rounds are counted."""
+    """R12: whoever has heard least, the highest counter of the log stands; and only forced rounds are counted."""
     seen = [_count(store, log_counter, forced=False) for log_counter in (5, 3, 9, 0)]
 
     assert seen == [Counters(0, 5), Counters(0, 5), Counters(0, 9), Counters(0, 9)]

@@ -48,7 +48,7 @@ def a_key(name: str) -> OrderRecord:
 
 
 async def test_the_first_decision_wins_and_the_second_obeys(decision_log: SqlDecisionLog) -> None:
-    """Rule 1: a coordinator that comes late cannot overrule what was decided meanwhile."""
+    """R1: a coordinator that comes late cannot overrule what was decided meanwhile."""
     late = verdict()
     transaction_id = late.transaction.transaction_id
 
@@ -60,7 +60,7 @@ async def test_the_first_decision_wins_and_the_second_obeys(decision_log: SqlDec
 
 
 async def test_the_same_insert_repeated_tells_what_became_of_the_first(decision_log: SqlDecisionLog) -> None:
-    """Rule 3: after a lost reply the insert is repeated; the row is found, and is the truth."""
+    """R3: after a lost reply the insert is repeated; the row is found, and is the truth."""
     batch = [verdict(), verdict(refused="insufficient_funds")]
     ids = [each.transaction.transaction_id for each in batch]
 
@@ -72,7 +72,7 @@ async def test_the_same_insert_repeated_tells_what_became_of_the_first(decision_
 
 
 async def test_a_decision_cannot_be_changed_even_by_hand(decision_log: SqlDecisionLog, order_engine: Engine) -> None:
-    """Law 2 stands in the schema too."""
+    """L2 stands in the schema too."""
     decided = verdict()
     await decision_log.decide([decided], 1, {})
 
@@ -84,7 +84,7 @@ async def test_a_decision_cannot_be_changed_even_by_hand(decision_log: SqlDecisi
 
 
 async def test_peek_never_decides(decision_log: SqlDecisionLog) -> None:
-    """Rule 2: a GET that asks cannot cancel an order under way."""
+    """R2: a GET that asks cannot cancel an order under way."""
     undecided = verdict()
     question = in_doubt(undecided.transaction.transaction_id)
 
@@ -98,7 +98,7 @@ async def test_peek_never_decides(decision_log: SqlDecisionLog) -> None:
 
 
 async def test_a_log_of_another_generation_writes_nothing(decision_log: SqlDecisionLog) -> None:
-    """Rule 12: what another generation began is not this log's to decide, neither by a decision nor by a question."""
+    """R12: what another generation began is not this log's to decide, neither by a decision nor by a question."""
     foreign = verdict()
     question = in_doubt(foreign.transaction.transaction_id, generation=2)
 
@@ -110,7 +110,7 @@ async def test_a_log_of_another_generation_writes_nothing(decision_log: SqlDecis
 
 
 async def test_one_hung_insert_does_not_keep_the_others_waiting(decision_log: SqlDecisionLog, admin: Engine) -> None:
-    """Rule 1: a coordinator frozen between INSERT and COMMIT holds up its own transaction alone."""
+    """R1: a coordinator frozen between INSERT and COMMIT holds up its own transaction alone."""
     hung, free = new_transaction_id(), new_transaction_id()
     frozen = admin.connect()
     frozen.execute(
@@ -132,7 +132,7 @@ async def test_one_hung_insert_does_not_keep_the_others_waiting(decision_log: Sq
 async def test_asking_waits_for_the_insert_in_flight_and_tells_its_result(
     decision_log: SqlDecisionLog, admin: Engine
 ) -> None:
-    """Rule 3: a COMMIT whose client died may still land, so asking is an insert and no plain read."""
+    """R3: a COMMIT whose client died may still land, so asking is an insert and no plain read."""
     flying = new_transaction_id()
     other = admin.connect()
     other.execute(
@@ -154,7 +154,7 @@ async def test_asking_waits_for_the_insert_in_flight_and_tells_its_result(
 
 
 async def test_two_transactions_with_one_key_have_one_winner(decision_log: SqlDecisionLog) -> None:
-    """Rule 1: who loses the key writes `cancelled` for its own id."""
+    """R1: who loses the key writes `cancelled` for its own id."""
     record = a_key("two")
     first, second = verdict(record=record), verdict(record=record)
 
@@ -167,7 +167,7 @@ async def test_two_transactions_with_one_key_have_one_winner(decision_log: SqlDe
 
 
 async def test_many_replicas_that_decide_and_ask_at_once_agree(decision_log: SqlDecisionLog) -> None:
-    """Faults, row 9: whoever is first, everybody tells the same, and nobody deadlocks."""
+    """F9: whoever is first, everybody tells the same, and nobody deadlocks."""
     batch = [verdict() for _ in range(20)]
     ids = [each.transaction.transaction_id for each in batch]
 
@@ -190,7 +190,7 @@ def wanted(record: OrderRecord, **changes: Any) -> Wanted:
 
 
 async def test_a_claimed_key_is_busy_until_it_is_answered(decision_log: SqlDecisionLog) -> None:
-    """Rule 11: the second request waits, and then gets the first one's answer."""
+    """R11: the second request waits, and then gets the first one's answer."""
     claims = Claims(decision_log, patience_seconds=30)
     record = a_key("busy")
     first, second = wanted(record), wanted(record)
@@ -205,7 +205,7 @@ async def test_a_claimed_key_is_busy_until_it_is_answered(decision_log: SqlDecis
 
 
 async def test_who_takes_a_claim_over_fences_its_holder_first(decision_log: SqlDecisionLog) -> None:
-    """Rule 11: after the take-over the earlier transaction can only be cancelled, and is aborted by the later one's prepares."""
+    """R11: after the take-over the earlier transaction can only be cancelled, and is aborted by the later one's prepares."""
     claims = Claims(decision_log, patience_seconds=0)
     record = a_key("fence")
     slow, quick = wanted(record), wanted(record)
@@ -219,7 +219,7 @@ async def test_who_takes_a_claim_over_fences_its_holder_first(decision_log: SqlD
 
 
 async def test_a_released_claim_is_taken_over_at_once(decision_log: SqlDecisionLog) -> None:
-    """Rule 11: a 503 does not hold the key."""
+    """R11: a 503 does not hold the key."""
     claims = Claims(decision_log, patience_seconds=30)
     record = a_key("release")
     sent_away, again = wanted(record), wanted(record)
@@ -246,7 +246,7 @@ async def test_a_claim_from_before_the_clock_went_back_is_taken_over(
 
 
 async def test_a_claim_that_was_taken_over_cannot_be_moved(decision_log: SqlDecisionLog) -> None:
-    """Rule 11: a second attempt begins only for who still has the claim."""
+    """R11: a second attempt begins only for who still has the claim."""
     claims = Claims(decision_log, patience_seconds=0)
     record = a_key("move")
     slow, quick = wanted(record), wanted(record)
@@ -258,7 +258,7 @@ async def test_a_claim_that_was_taken_over_cannot_be_moved(decision_log: SqlDeci
 
 
 async def test_forced_writes_are_counted_and_the_highest_counters_heard_are_kept(decision_log: SqlDecisionLog) -> None:
-    """Rule 12: the counter of a log is exact, and says nothing of what a crash may take back."""
+    """R12: the counter of a log is exact, and says nothing of what a crash may take back."""
     before = await decision_log.standing()
 
     await decision_log.decide([verdict(), verdict()], before.generation, {"bakery": 7, "cellar": 3})
@@ -274,7 +274,7 @@ async def test_forced_writes_are_counted_and_the_highest_counters_heard_are_kept
 
 
 async def test_a_log_that_was_seen_further_writes_nothing(log_engine: Engine) -> None:
-    """Rule 12: a restored log neither decides nor cancels what it has forgotten, and a read is not told that it is undecided."""
+    """R12: a restored log neither decides nor cancels what it has forgotten, and a read is not told that it is undecided."""
     with ThreadPoolExecutor(1) as executor:
         restored = SqlDecisionLog(log_engine, executor)
         known = verdict()
@@ -296,7 +296,7 @@ async def test_a_log_that_was_seen_further_writes_nothing(log_engine: Engine) ->
 async def test_a_log_that_has_fallen_back_writes_nothing_however_far_it_comes(
     decision_log: SqlDecisionLog, order_engine: Engine
 ) -> None:
-    """Rule 12: others, who have seen less of it, may have written meanwhile; what it has forgotten it still does not know."""
+    """R12: others, who have seen less of it, may have written meanwhile; what it has forgotten it still does not know."""
     written = (await decision_log.standing()).written
     await decision_log.note_restored(LOG, written)
     before = await decision_log.standing()
@@ -319,7 +319,7 @@ async def test_a_log_that_has_fallen_back_writes_nothing_however_far_it_comes(
 
 
 async def test_a_log_that_is_not_open_yet_tells_what_it_knows_and_decides_nothing(log_engine: Engine) -> None:
-    """Rule 12: until the participants were heard, somebody may have seen more than this log remembers."""
+    """R12: until the participants were heard, somebody may have seen more than this log remembers."""
     with ThreadPoolExecutor(1) as executor:
         starting = SqlDecisionLog(log_engine, executor, opened=False)
         known, unknown = verdict(), new_transaction_id()
@@ -337,7 +337,7 @@ async def test_a_log_that_is_not_open_yet_tells_what_it_knows_and_decides_nothin
 async def test_that_a_participant_was_restored_is_known_to_all_replicas(
     decision_log: SqlDecisionLog, order_engine: Engine
 ) -> None:
-    """Rule 12: whichever replica notices it, all stop asking for its votes."""
+    """R12: whichever replica notices it, all stop asking for its votes."""
     try:
         await decision_log.note_restored("stock")
         await decision_log.note_restored("stock")

@@ -112,7 +112,7 @@ def test_the_messages_of_the_page_are_messages() -> None:
 
 
 async def test_the_participant_of_the_page_answers_as_the_page_says(wrapping: Wrapping) -> None:
-    """Law 7: what is taken, given back and left adds up after every round; the ballots are those of the page."""
+    """L7: what is taken, given back and left adds up after every round; the ballots are those of the page."""
     rounds, ballots = _blocks("json round"), _blocks("json ballot")
     left = [0, 0, 0]
     states = [
@@ -130,7 +130,7 @@ async def test_the_participant_of_the_page_answers_as_the_page_says(wrapping: Wr
 
 
 async def test_every_round_of_the_page_may_come_twice(wrapping: Wrapping) -> None:
-    """Law 3: a repeated round finds the record; nothing is taken or given back again."""
+    """L3: a repeated round finds the record; nothing is taken or given back again."""
     for sent in _blocks("json round"):
         first = await wrapping.post(sent)
         before = wrapping.sheets(), wrapping.states()
@@ -141,7 +141,7 @@ async def test_every_round_of_the_page_may_come_twice(wrapping: Wrapping) -> Non
 
 
 async def test_the_participant_of_the_page_asks_about_what_is_in_doubt(wrapping: Wrapping, log: Log) -> None:
-    """Law 4: a branch whose decision got lost is asked about as the page says, and its paper comes back."""
+    """L4: a branch whose decision got lost is asked about as the page says, and its paper comes back."""
     for sent in _blocks("json round"):
         await wrapping.post(sent)
     assert isinstance(wrapping.sweep, Sweep)
@@ -158,7 +158,7 @@ async def test_the_participant_of_the_page_asks_about_what_is_in_doubt(wrapping:
 
 
 async def test_a_payload_that_is_not_understood_is_refused_alone(wrapping: Wrapping) -> None:
-    """Rule 10 of the page: negative paper is no paper, and the neighbour in the round goes ahead."""
+    """P10: negative paper is no paper, and the neighbour in the round goes ahead."""
     sent = Round.model_validate_json(_blocks("json round")[0])
     negative = sent.prepares[0].model_copy(update={"payload": {"sheets": -5}})
 
@@ -179,7 +179,7 @@ async def test_a_payload_that_is_not_understood_is_refused_alone(wrapping: Wrapp
     ],
 )
 async def test_what_is_not_a_round_of_ours_is_not_touched(wrapping: Wrapping, body: str, key: str, status: int) -> None:
-    """Rule 25 of the page: only a well-formed message of a known version, from somebody with the key."""
+    """P25: only a well-formed message of a known version, from somebody with the key."""
     answer = await wrapping.post(body, key)
 
     assert (answer.status_code, wrapping.states()) == (status, [])

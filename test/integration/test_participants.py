@@ -50,7 +50,7 @@ def balance_of(engine: Engine, user_id: int) -> dict[str, Any]:
 
 
 def test_an_order_that_does_not_fit_does_not_block_a_smaller_one_behind_it(payment_engine: Engine) -> None:
-    """Rule 9: 110 available, asked for 100, 20 and 5: yes, no, yes."""
+    """R9: 110 available, asked for 100, 20 and 5: yes, no, yes."""
     user_id = opened(payment_engine, 110)
 
     ballot = payment(payment_engine).round(
@@ -62,7 +62,7 @@ def test_an_order_that_does_not_fit_does_not_block_a_smaller_one_behind_it(payme
 
 
 def test_a_refusal_due_to_undecided_orders_alone_is_contended(payment_engine: Engine) -> None:
-    """Rule 9: what an undecided order holds may come back; what is not there at all does not."""
+    """R9: what an undecided order holds may come back; what is not there at all does not."""
     user_id = opened(payment_engine, 100)
     participant = payment(payment_engine)
     participant.round(Round(generation=1, prepares=prepares({"user_id": user_id, "amount": 60})))
@@ -76,7 +76,7 @@ def test_a_refusal_due_to_undecided_orders_alone_is_contended(payment_engine: En
 
 
 def test_every_message_sent_twice_changes_nothing(payment_engine: Engine) -> None:
-    """Rule 5: a prepare repeats its vote, a commit and an abort are applied once."""
+    """R5: a prepare repeats its vote, a commit and an abort are applied once."""
     user_id = opened(payment_engine, 100)
     participant = payment(payment_engine)
     first, second = prepares({"user_id": user_id, "amount": 30}, {"user_id": user_id, "amount": 20})
@@ -99,7 +99,7 @@ def test_every_message_sent_twice_changes_nothing(payment_engine: Engine) -> Non
 
 
 def test_abort_that_overtakes_prepare_makes_it_refuse(payment_engine: Engine) -> None:
-    """Rule 5: an abort of an unknown transaction leaves a row, so that a late prepare takes nothing."""
+    """R5: an abort of an unknown transaction leaves a row, so that a late prepare takes nothing."""
     user_id = opened(payment_engine, 100)
     participant = payment(payment_engine)
     (late,) = prepares({"user_id": user_id, "amount": 30})
@@ -114,7 +114,7 @@ def test_abort_that_overtakes_prepare_makes_it_refuse(payment_engine: Engine) ->
 
 @pytest.mark.parametrize("known", [False, True], ids=["unknown", "aborted"])
 def test_commit_of_an_unknown_or_aborted_branch_is_a_violation(payment_engine: Engine, *, known: bool) -> None:
-    """Rule 5: never "not found, so done"."""
+    """R5: never "not found, so done"."""
     participant = payment(payment_engine)
     transaction_id = new_transaction_id()
     if known:
@@ -127,7 +127,7 @@ def test_commit_of_an_unknown_or_aborted_branch_is_a_violation(payment_engine: E
 
 
 def test_abort_of_a_committed_branch_is_a_violation(payment_engine: Engine) -> None:
-    """Law 2: a decision never changes, so a committed branch is not given back."""
+    """L2: a decision never changes, so a committed branch is not given back."""
     user_id = opened(payment_engine, 100)
     participant = payment(payment_engine)
     (prepare,) = prepares({"user_id": user_id, "amount": 30})
@@ -141,7 +141,7 @@ def test_abort_of_a_committed_branch_is_a_violation(payment_engine: Engine) -> N
 
 
 def test_prepare_of_a_known_transaction_with_another_body_is_a_violation(payment_engine: Engine) -> None:
-    """Rule 5: a vote belongs to what was asked."""
+    """R5: a vote belongs to what was asked."""
     user_id = opened(payment_engine, 100)
     participant = payment(payment_engine)
     (prepare,) = prepares({"user_id": user_id, "amount": 30})
@@ -155,7 +155,7 @@ def test_prepare_of_a_known_transaction_with_another_body_is_a_violation(payment
 
 
 def test_the_second_attempt_does_not_compete_with_the_first(payment_engine: Engine) -> None:
-    """Rule 11: the participant aborts ``instead_of`` before it takes anything."""
+    """R11: the participant aborts ``instead_of`` before it takes anything."""
     user_id = opened(payment_engine, 100)
     participant = payment(payment_engine)
     (first,) = prepares({"user_id": user_id, "amount": 80})
@@ -173,7 +173,7 @@ def test_the_second_attempt_does_not_compete_with_the_first(payment_engine: Engi
 
 
 def test_a_poisonous_branch_is_refused_alone(payment_engine: Engine) -> None:
-    """Rule 8: what the database cannot store spoils its own order only."""
+    """R8: what the database cannot store spoils its own order only."""
     user_id = opened(payment_engine, 100)
     good, poison, also_good = prepares(
         {"user_id": user_id, "amount": 10}, {"user_id": 10**30, "amount": 1}, {"user_id": user_id, "amount": 20}
@@ -189,7 +189,7 @@ def test_a_poisonous_branch_is_refused_alone(payment_engine: Engine) -> None:
 
 
 def test_an_amount_beyond_every_balance_is_refused_as_any_other(payment_engine: Engine) -> None:
-    """Law 5: a total may overflow a BIGINT; the answer is a vote."""
+    """L5: a total may overflow a BIGINT; the answer is a vote."""
     user_id = opened(payment_engine, 2**53 - 1)
 
     ballot = payment(payment_engine).round(Round(generation=1, prepares=prepares({"user_id": user_id, "amount": 10**40})))
@@ -212,7 +212,7 @@ def test_stock_refuses_a_stale_price_and_tells_the_new_one(stock_engine: Engine)
 
 
 def test_a_courier_brings_one_order(delivery_engine: Engine) -> None:
-    """Law 5: couriers are booked in their order, and nobody twice."""
+    """L5: couriers are booked in their order, and nobody twice."""
     with delivery_engine.begin() as connection:
         slot_id = slots.opened(connection, TOMORROW, ["Olga", "Petr"])["slot_id"]
     participant = Participant(SqlBranchStore(delivery_engine), book.Booking, book.take, book.give_back)
@@ -278,7 +278,7 @@ KINDS = {
 def test_votes_are_greedy_and_everything_is_conserved(
     name: str, request: pytest.FixtureRequest, admin: Engine, units: int, batches: list[list[int]], data: st.DataObject
 ) -> None:
-    """Rule 9 and law 7, against a model of three lines: in order of arrival, what fits is taken."""
+    """R9 and L7, against a model of three lines: in order of arrival, what fits is taken."""
     kind = KINDS[name]
     engine: Engine = request.getfixturevalue(kind.engine)
     participant = kind.build(engine)
@@ -303,7 +303,7 @@ def test_votes_are_greedy_and_everything_is_conserved(
 
 
 def test_rounds_of_many_replicas_at_once_end_without_deadlock(payment_engine: Engine) -> None:
-    """Faults, row 24: locks are taken in key order, and a deadlock that happens all the same is retried."""
+    """F24: locks are taken in key order, and a deadlock that happens all the same is retried."""
     from concurrent.futures import ThreadPoolExecutor
 
     users = [opened(payment_engine, 1000) for _ in range(4)]

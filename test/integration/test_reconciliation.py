@@ -99,7 +99,7 @@ VERDICTS = {
 async def test_a_row_that_is_rebuilt_is_the_row_that_was_lost(
     decision_log: SqlDecisionLog, reconciliation: SqlReconciliation, order_engine: Engine, admin: Engine, kind: str
 ) -> None:
-    """Rule 12: amounts, items, slot, courier, refusals and key stand in the branches; and it is written once."""
+    """R12: amounts, items, slot, courier, refusals and key stand in the branches; and it is written once."""
     verdict = VERDICTS[kind]()
     transaction_id = verdict.transaction.transaction_id
     await decision_log.decide([verdict], 1, {})
@@ -118,7 +118,7 @@ async def test_a_row_that_is_rebuilt_is_the_row_that_was_lost(
 
 
 async def test_a_rebuilt_key_has_its_answer(decision_log: SqlDecisionLog, reconciliation: SqlReconciliation) -> None:
-    """Rule 11: the same request gets the same order after the log was lost, and another one with this key is refused."""
+    """R11: the same request gets the same order after the log was lost, and another one with this key is refused."""
     verdict = _verdict(_with_key())
     key = verdict.transaction.record.key
     await reconciliation.rebuild([_lost(verdict)])
@@ -135,7 +135,7 @@ async def test_a_rebuilt_key_has_its_answer(decision_log: SqlDecisionLog, reconc
 async def test_a_decision_that_is_there_is_not_rebuilt(
     decision_log: SqlDecisionLog, reconciliation: SqlReconciliation
 ) -> None:
-    """Law 2: first writer wins, an operator's tool like anybody else."""
+    """L2: first writer wins, an operator's tool like anybody else."""
     verdict = _verdict(RECORD)
     await decision_log.outcomes([InDoubt(transaction_id=verdict.transaction.transaction_id, generation=1)])
 
@@ -146,7 +146,7 @@ async def test_a_decision_that_is_there_is_not_rebuilt(
 
 @pytest.mark.parametrize("what", ["missing", "aborted", "another amount"])
 async def test_what_the_branches_do_not_prove_is_not_confirmed(reconciliation: SqlReconciliation, what: str) -> None:
-    """Law 1: no confirmed order without three branches that promise it, of the same order."""
+    """L1: no confirmed order without three branches that promise it, of the same order."""
     verdict = _verdict(RECORD)
     lost = _lost(verdict)
     if what == "missing":
@@ -164,7 +164,7 @@ async def test_what_the_branches_do_not_prove_is_not_confirmed(reconciliation: S
 async def test_a_log_goes_on_once_in_a_new_generation(
     decision_log: SqlDecisionLog, reconciliation: SqlReconciliation
 ) -> None:
-    """Rule 12: it is lifted above what was seen of it; said again, it changes nothing; and what was begun before is not its own."""
+    """R12: it is lifted above what was seen of it; said again, it changes nothing; and what was begun before is not its own."""
     before = await decision_log.standing()
     await reconciliation.hold(["stock", "payment"])
 

@@ -164,7 +164,7 @@ async def _crowded(engine: Engine, room: int = 2) -> AsyncIterator[tuple[_Crowd,
 
 @pytest.mark.usefixtures("quiet")
 async def test_who_comes_to_a_full_service_is_turned_away_at_its_door(payment_engine: Engine) -> None:
-    """Rule 13: the problem of any other 503, at once, on a connection that can be used again; others are not concerned."""
+    """R13: the problem of any other 503, at once, on a connection that can be used again; others are not concerned."""
     before = TURNED_AWAY._value.get()
     async with _crowded(payment_engine) as (crowd, client):
         answers = [await client.post("/orders", content=b"{}") for _ in range(3)]

@@ -117,7 +117,7 @@ def standing(branches: Sequence[Branch]) -> Any:
 def test_every_sequence_of_messages_is_answered_alike(
     participant_engine: Engine, length: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The simulated store and the simulated account are PostgreSQL's, for all that can be said to them (laws 2, 3 and 7)."""
+    """The simulated store and the simulated account are PostgreSQL's, for all that can be said to them (L2, L3 and L7)."""
     # Thousands of the sequences contain violations, and all of them are compared.
     monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
     accounts = len(MESSAGES) ** length
@@ -148,7 +148,7 @@ def test_every_sequence_of_messages_is_answered_alike(
 
 @pytest.mark.parametrize("jump_seconds", [0, 4, 5, 6, 30 * 86_400, -1, -30 * 86_400])
 def test_a_branch_is_in_doubt_alike_whatever_the_clock_does(participant_engine: Engine, jump_seconds: float) -> None:
-    """Law 4: a clock that jumps costs an early question at most, and never lets a branch wait until it has caught up."""
+    """L4: a clock that jumps costs an early question at most, and never lets a branch wait until it has caught up."""
     with participant_engine.begin() as connection:
         connection.execute(text(BRANCHES_DDL_1 + BRANCHES_DDL_2))
     disk = Disk("payment", ("branches", "counters"))
@@ -282,7 +282,7 @@ async def _counted(sessions: Any, executor: Any) -> list[Any]:
 
 
 async def test_the_log_counts_alike(order_engine: Engine, log_engine: Engine) -> None:
-    """The simulated log counts, compares and keeps what it has heard as PostgreSQL does (rule 12)."""
+    """The simulated log counts, compares and keeps what it has heard as PostgreSQL does (R12)."""
     simulated: list[Any] = []
 
     async def simulation() -> None:
@@ -306,7 +306,7 @@ async def test_the_log_counts_alike(order_engine: Engine, log_engine: Engine) ->
 
 
 async def test_every_sequence_of_calls_to_the_log_is_answered_alike(order_engine: Engine, log_engine: Engine) -> None:
-    """The simulated log and the simulated claims are PostgreSQL's, whoever decides, asks, claims and takes over (law 2)."""
+    """The simulated log and the simulated claims are PostgreSQL's, whoever decides, asks, claims and takes over (L2)."""
     length = 3
     simulated: list[Any] = []
 

@@ -124,7 +124,7 @@ byte flight[T], cargo[T];             /* where that insert is, and what it says 
 #else
 #define LOSES_KEY(t)  KEY_HELD(t)
 #endif
-#ifdef OFF_GENERATION_ON_DECISION     /* rule 12 with its comparison in the sweep alone */
+#ifdef OFF_GENERATION_ON_DECISION     /* R12 with its comparison in the sweep alone */
 #define MAY_DECIDE(t) true
 #else
 #define MAY_DECIDE(t) (!FOREIGN(t))
@@ -157,7 +157,7 @@ byte flight[T], cargo[T];             /* where that insert is, and what it says 
 #else
 #define ASK_FORCED FORCED
 #endif
-#ifdef OFF_FOUND_FORCED               /* rule 4: a row found is not a row flushed */
+#ifdef OFF_FOUND_FORCED               /* R4: a row found is not a row flushed */
 #define FLUSH_FOUND   skip
 #else
 #define FLUSH_FOUND   FLUSH_LOG
@@ -323,7 +323,7 @@ inline begin(t) {
 #ifdef OFF_NEW_ORDERS_WAIT
 #define OPEN_FOR_ORDERS true
 #else
-#define OPEN_FOR_ORDERS (generation == 0 || !KEYED)    /* rule 12: after a restore keys are answered by nobody until `reconcile` */
+#define OPEN_FOR_ORDERS (generation == 0 || !KEYED)    /* R12: after a restore keys are answered by nobody until `reconcile` */
 #endif
 
 proctype Coordinator(byte t) {
@@ -332,7 +332,7 @@ proctype Coordinator(byte t) {
     :: IDLES
     :: atomic { asleep[t] = !asleep[t] }
 #endif
-    /* ---- begin: an order with a key first claims the key, forced, before its round leaves (rule 11) */
+    /* ---- begin: an order with a key first claims the key, forced, before its round leaves (R11) */
 #ifndef KEY
     :: atomic { pc[t] == IDLE && AWAKE(t) -> begin(t) }
 #else
@@ -362,7 +362,7 @@ proctype Coordinator(byte t) {
             fi; laws() }
 #endif
 
-    /* ---- rule 1: all votes are in and the client has not been sent away: decide by compare-and-set, forced */
+    /* ---- R1: all votes are in and the client has not been sent away: decide by compare-and-set, forced */
 #ifdef OFF_ALL_VOTES
     :: atomic { pc[t] == VOTING && AWAKE(t) && yes[t] != 0 && !gave_up[t] ->
 #elif defined(OFF_GIVE_UP)
@@ -381,7 +381,7 @@ proctype Coordinator(byte t) {
             fi; laws() }
 
 #ifndef PATIENT
-    /* ---- rule 7: silence is a no.  Nobody else could ever confirm t, so this row need not be forced */
+    /* ---- R7: silence is a no.  Nobody else could ever confirm t, so this row need not be forced */
     :: atomic { pc[t] == VOTING && AWAKE(t) && (MAY_DECIDE(t) || row[t] != NONE) -> insert(t, CANCELLED, UNFORCED); pc[t] = KNOWS(row[t]);
 #ifdef OFF_ABORT_TO_ALL
             heard[t] = yes[t];
@@ -435,7 +435,7 @@ proctype Coordinator(byte t) {
 #endif
 #endif
 
-    /* ---- rule 3: a lost reply means unknown.  Repeat the same insert, as the code does, or ask by an insert of `cancelled`;
+    /* ---- R3: a lost reply means unknown.  Repeat the same insert, as the code does, or ask by an insert of `cancelled`;
      *      both wait for the one in flight.  Its reply may be lost as well */
 #ifdef OFF_ASK_BY_INSERT
     :: atomic { pc[t] == UNSURE -> pc[t] = (row[t] == NONE -> KNOWS(CANCELLED) : KNOWS(row[t])) }
@@ -532,7 +532,7 @@ inline abort_instead(p, t, u) {
 
 proctype Branch(byte p; byte t) {
     do
-    /* ---- the coordinator's lane to p: decisions stay on its list until acknowledged (rule 8), and go to all (rule 7) */
+    /* ---- the coordinator's lane to p: decisions stay on its list until acknowledged (R8), and go to all (R7) */
     :: atomic { pc[t] == VOTING && AWAKE(t) && !HAS(prepare[t], p) -> ADD(prepare[t], p) }
     :: atomic { pc[t] == KNOWS(CONFIRMED) && AWAKE(t) && !HAS(commit[t], p) && !HAS(acknowledged[t], p) -> ADD(commit[t], p); ACT(t, CONFIRMED);
 #ifdef OFF_UNTIL_ACKNOWLEDGED
@@ -580,7 +580,7 @@ proctype Branch(byte p; byte t) {
             :: free[p] == 0 -> B(p, t) = ABORTED; ADD(no[t], p)                      /* another order holds it */
 #endif
             fi; laws() }
-    /*      repeated: the recorded vote, and not before it is safe (rule 4) */
+    /*      repeated: the recorded vote, and not before it is safe (R4) */
     :: atomic { HAS(prepare[t], p) && HOLDS(p, t) && !HAS(yes[t], p) -> ADD(yes[t], p);
 #ifndef OFF_VOTE_FORCED
             FLUSH(p)
@@ -623,7 +623,7 @@ proctype Branch(byte p; byte t) {
     :: atomic { B(p, t) == PREPARED -> B(p, t) = ABORTED; free[p]++; laws() }
 #endif
 
-    /* ---- rule 2: p asks, perhaps too early.  `outcomes`, on any replica, waits for an insert in flight, cancels an unknown id
+    /* ---- R2: p asks, perhaps too early.  `outcomes`, on any replica, waits for an insert in flight, cancels an unknown id
      *      by a forced row, and only then answers; the answer may be late or lost, and p asks again */
 #if (!defined(OFF_SWEEP) && !defined(HEALTHY)) || defined(OFF_READ_WITHOUT_WRITING)
 #ifdef OFF_SWEEP_GOES_PAST            /* asks about the oldest branches alone, however long those cannot be answered */
@@ -644,7 +644,7 @@ proctype Branch(byte p; byte t) {
 #endif
             fi; laws() }
 #endif
-    /*      a GET peeks: it writes no decision, and what it finds recorded it applies.  Found, so flushed first (rule 4): with
+    /*      a GET peeks: it writes no decision, and what it finds recorded it applies.  Found, so flushed first (R4): with
      *      that it adds nothing to what `outcomes` may do with a row found, and is left out */
 #ifdef OFF_PEEK_FORCED
     :: atomic { B(p, t) == PREPARED && !HAS(commit[t], p) && !HAS(abort[t], p) && row[t] != NONE ->
@@ -682,7 +682,7 @@ proctype Database(byte p) {
 
 #ifndef LIVENESS
 /* When nothing is left to happen, no branch is prepared, and what was promised is done.  Every cycle-free run ends here, so
- * with the proof that there is no cycle (check.sh: "every run ends") this is the liveness of law 4, for every schedule.   */
+ * with the proof that there is no cycle (check.sh: "every run ends") this is the liveness of L4, for every schedule.   */
 proctype Quiet() {
     byte p = 0, t = 0;
     end: timeout -> atomic {

@@ -42,7 +42,7 @@ def payload(world: "World", service: str, transaction_id: str) -> Any:
 
 
 def is_forgotten(world: "World", branch: Branch) -> bool:
-    """Return whether a log that was restored, and not reconciled yet, has no row for a branch: it waits for a human (rule 12)."""
+    """Return whether a log that was restored, and not reconciled yet, has no row for a branch: it waits for a human (R12)."""
     return "order" in world.laws.restored and branch.transaction_id not in world.disks["order"].tables["orders"]
 
 

@@ -166,7 +166,7 @@ async def _answered(world: "World", ask: Callable[[Any, int], Awaitable[Outcomes
 
 
 async def _shown(world: "World", service: str, store: MemoryBranchStore, sweep: Sweep) -> dict[str, Any]:
-    """Return every branch as a GET would show it (rule 10)."""
+    """Return every branch as a GET would show it (R10)."""
     disk = world.disks[service]
     deaths = disk.deaths
     question = store.touching()

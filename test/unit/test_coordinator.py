@@ -17,7 +17,7 @@ NO = Vote(transaction_id=ID, prepared=False, reason="out_of_stock", detail="too 
 
 @pytest.mark.parametrize("votes", list(itertools.product((YES, NO, None), repeat=3)))
 def test_only_three_yes_votes_confirm(votes: tuple[Vote | None, ...]) -> None:
-    """Law 1: no confirmation without every vote; rule 7: a participant that is silent has not voted yes."""
+    """L1: no confirmation without every vote; R7: a participant that is silent has not voted yes."""
     heard = {name: vote for name, vote in zip(PARTICIPANTS, votes, strict=True) if vote is not None}
 
     verdict = judge(TRANSACTION, heard)
@@ -28,12 +28,12 @@ def test_only_three_yes_votes_confirm(votes: tuple[Vote | None, ...]) -> None:
 
 
 def test_a_vote_on_another_transaction_is_no_vote() -> None:
-    """Rule 6: a vote counts for the transaction asked about alone."""
+    """R6: a vote counts for the transaction asked about alone."""
     with pytest.raises(AssertionError):
         judge(TRANSACTION, {"payment": Vote(transaction_id=OTHER, prepared=True)})
 
 
 def test_a_vote_of_somebody_who_was_not_asked_is_no_vote() -> None:
-    """Rule 6: who was not asked cannot make up for somebody who is silent."""
+    """R6: who was not asked cannot make up for somebody who is silent."""
     with pytest.raises(AssertionError):
         judge(TRANSACTION, {"somebody": YES})

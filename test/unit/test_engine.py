@@ -177,7 +177,7 @@ async def test_all_votes_in_the_decision_is_written_and_then_everybody_hears_of_
 
 
 async def test_a_refusal_cancels_and_every_participant_hears_of_it() -> None:
-    """Rule 7: a cancellation goes to everybody, whatever he voted."""
+    """R7: a cancellation goes to everybody, whatever he voted."""
     shop = Shop()
     shop.participants["stock"].refuses = True
     async with shop.running() as engine:
@@ -191,7 +191,7 @@ async def test_a_refusal_cancels_and_every_participant_hears_of_it() -> None:
 
 
 async def test_silence_is_a_no_and_the_silent_one_hears_of_it_above_all() -> None:
-    """Rule 7: past the deadline the order is cancelled, and the others are not kept waiting."""
+    """R7: past the deadline the order is cancelled, and the others are not kept waiting."""
     shop = Shop(IMPATIENT)
     async with shop.running() as engine:
         shop.participants["delivery"].silent = True
@@ -226,7 +226,7 @@ async def test_of_a_crowd_half_travels_at_once() -> None:
 
 
 async def test_the_gauge_of_the_queue_shows_it_at_its_fullest() -> None:
-    """Rule 13: an operator is warned by it before customers are sent away."""
+    """R13: an operator is warned by it before customers are sent away."""
     shop = Shop()
     async with shop.running() as engine:
         for number in range(4):
@@ -242,7 +242,7 @@ async def test_the_gauge_of_the_queue_shows_it_at_its_fullest() -> None:
 
 
 async def test_too_much_is_refused_at_once() -> None:
-    """Rule 13: past a limit the client hears it immediately."""
+    """R13: past a limit the client hears it immediately."""
     shop = Shop()
     with pytest.raises(Unavailable, match="starting"):
         shop.engine.submit(transaction(1))
@@ -254,7 +254,7 @@ async def test_too_much_is_refused_at_once() -> None:
 
 
 async def test_an_order_that_waited_too_long_is_not_begun() -> None:
-    """Rule 13: nobody asks the participants for an order that no client waits for."""
+    """R13: nobody asks the participants for an order that no client waits for."""
     shop = Shop(replace(LIMITS, patience_seconds=-1.0))
     async with shop.running() as engine:
         with pytest.raises(Unavailable, match="too long"):
@@ -387,7 +387,7 @@ async def test_who_gives_up_before_the_decision_can_only_be_cancelled() -> None:
 
 
 async def test_who_gives_up_after_the_insert_has_left_learns_that_only_the_log_knows() -> None:
-    """Rule 3: from then on nobody may say that the order is cancelled."""
+    """R3: from then on nobody may say that the order is cancelled."""
     shop = Shop()
     shop.log.faults = ["hangs"]
     async with shop.running() as engine:
@@ -411,7 +411,7 @@ async def test_who_gives_up_after_the_insert_has_left_learns_that_only_the_log_k
     ],
 )
 async def test_an_insert_without_an_answer_is_repeated_until_the_log_tells(faults: list[str], *, found: bool) -> None:
-    """Rule 3: a lost reply means unknown, and nobody is told anything before the log has told it."""
+    """R3: a lost reply means unknown, and nobody is told anything before the log has told it."""
     shop = Shop(IMPATIENT)
     shop.log.faults = list(faults)
     async with shop.running() as engine:
@@ -428,7 +428,7 @@ async def test_an_insert_without_an_answer_is_repeated_until_the_log_tells(fault
 
 
 async def test_no_more_than_two_inserts_of_a_batch_wait_for_the_log() -> None:
-    """Rule 13: a log that hangs is not asked without end, and new work is refused when too much is unsure."""
+    """R13: a log that hangs is not asked without end, and new work is refused when too much is unsure."""
     shop = Shop(IMPATIENT)
     shop.log.faults = ["hangs"] * 4
     async with shop.running() as engine:
@@ -458,7 +458,7 @@ async def test_a_failure_that_comes_after_the_answer_disturbs_nobody() -> None:
 
 
 async def test_the_row_found_is_obeyed() -> None:
-    """Rule 1: a coordinator that was paused cannot overrule what was decided meanwhile."""
+    """R1: a coordinator that was paused cannot overrule what was decided meanwhile."""
     shop = Shop()
     late = transaction(1)
     await shop.log.outcomes([InDoubt(transaction_id=late.transaction_id, generation=1)])
@@ -472,7 +472,7 @@ async def test_the_row_found_is_obeyed() -> None:
 
 
 async def test_a_log_of_another_generation_decides_nothing() -> None:
-    """Rule 12: after a restore nobody is told anything about orders of before, and the participants keep their branches."""
+    """R12: after a restore nobody is told anything about orders of before, and the participants keep their branches."""
     shop = Shop()
     async with shop.running() as engine:
         shop.log.stands = replace(shop.log.stands, generation=2)
@@ -511,7 +511,7 @@ async def test_who_has_gone_away_from_the_queue_is_not_told_either() -> None:
 
 
 async def test_a_transaction_for_others_is_a_bug() -> None:
-    """Law 1 counts the votes of exactly those who are asked."""
+    """L1 counts the votes of exactly those who are asked."""
     shop = Shop()
     async with shop.running() as engine:
         with pytest.raises(AssertionError):
@@ -535,7 +535,7 @@ async def _until_welcome(engine: Engine) -> None:
 
 @pytest.mark.usefixtures("_often")
 async def test_a_restored_participant_gets_no_orders_until_it_is_reconciled() -> None:
-    """Rule 12: its votes are no answer, nobody is asked to prepare any more, and all replicas learn of it by the log."""
+    """R12: its votes are no answer, nobody is asked to prepare any more, and all replicas learn of it by the log."""
     shop = Shop()
     payment, stock = shop.participants["payment"], shop.participants["stock"]
     payment.counter = 10
@@ -560,7 +560,7 @@ async def test_a_restored_participant_gets_no_orders_until_it_is_reconciled() ->
 
 @pytest.mark.usefixtures("_often")
 async def test_what_another_replica_has_heard_is_believed() -> None:
-    """Rule 12: a replica that was idle finds a restored participant by what the log has kept."""
+    """R12: a replica that was idle finds a restored participant by what the log has kept."""
     shop = Shop()
     shop.participants["stock"].counter = 10
     shop.log.stands = replace(shop.log.stands, heard={"stock": 12})
@@ -571,7 +571,7 @@ async def test_what_another_replica_has_heard_is_believed() -> None:
 
 @pytest.mark.usefixtures("_often")
 async def test_a_log_that_somebody_has_seen_further_decides_nothing_until_it_is_reconciled() -> None:
-    """Rule 12: new orders are refused at once, instead of leaving more branches in doubt."""
+    """R12: new orders are refused at once, instead of leaving more branches in doubt."""
     shop = Shop()
     shop.participants["delivery"].counter = 3
     async with shop.running() as engine:
@@ -598,7 +598,7 @@ async def test_a_log_that_somebody_has_seen_further_decides_nothing_until_it_is_
 
 @pytest.mark.usefixtures("_often")
 async def test_who_was_not_heard_since_the_start_may_have_seen_more() -> None:
-    """Rule 12: a replica that starts asks everybody how far the log was, and is patient with a silent one for a while only."""
+    """R12: a replica that starts asks everybody how far the log was, and is patient with a silent one for a while only."""
     shop = Shop(replace(LIMITS, greeting_seconds=0.2))
     shop.participants["stock"].silent = True
     async with shop.running() as engine:

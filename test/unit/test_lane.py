@@ -93,7 +93,7 @@ async def test_a_decision_without_a_round_leaves_on_one_of_its_own() -> None:
 
 
 async def test_a_decision_stays_on_the_list_until_it_is_acknowledged() -> None:
-    """Rule 8: a lost round, and one whose answer leaves it out, cost a repetition and never the decision."""
+    """R8: a lost round, and one whose answer leaves it out, cost a repetition and never the decision."""
     participant = Participant()
     participant.answers = [None, None, Ballot()]
     lane = Lane("payment", participant, linger_seconds=0.001)
@@ -166,7 +166,7 @@ async def test_a_violation_is_not_repeated() -> None:
 
 
 async def test_a_vote_on_what_was_not_asked_is_not_heard() -> None:
-    """Rule 6: an answer about another transaction is no answer."""
+    """R6: an answer about another transaction is no answer."""
     participant = Participant()
     participant.answers = [Ballot(votes=[Vote(transaction_id=FIRST, prepared=True)])]
 
@@ -174,7 +174,7 @@ async def test_a_vote_on_what_was_not_asked_is_not_heard() -> None:
 
 
 async def test_the_list_has_an_end_and_the_oldest_fall_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rule 13: a participant that is away for long learns the oldest decisions by its own sweep."""
+    """R13: a participant that is away for long learns the oldest decisions by its own sweep."""
     monkeypatch.setattr(lane_module, "UNHEARD_MAX", 2)
     participant = Participant()
     lane = Lane("payment", participant)
@@ -186,7 +186,7 @@ async def test_the_list_has_an_end_and_the_oldest_fall_off(monkeypatch: pytest.M
 
 
 async def test_a_round_has_a_limit_and_the_rest_follows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rule 13: what does not fit into one round leaves with the next one, without waiting for anything."""
+    """R13: what does not fit into one round leaves with the next one, without waiting for anything."""
     monkeypatch.setattr(lane_module, "ROUND_DECISIONS_MAX", 2)
     participant = Participant()
     lane = Lane("payment", participant, linger_seconds=0.001)
@@ -207,7 +207,7 @@ async def test_nothing_to_say_is_not_said() -> None:
 
 
 async def test_a_counter_that_has_not_risen_is_a_restored_participant() -> None:
-    """Rule 12: what a database from an older backup votes is no answer, and what it acknowledges still is."""
+    """R12: what a database from an older backup votes is no answer, and what it acknowledges still is."""
     participant = Participant()
     vote = Vote(transaction_id=SECOND, prepared=True)
     participant.answers = [Ballot(counter=5), Ballot(counter=6, votes=[vote]), Ballot(counter=6, acknowledged=[FIRST])]

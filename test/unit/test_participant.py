@@ -97,7 +97,7 @@ def votes(ballot: Any) -> dict[TransactionId, bool]:
 
 
 def test_votes_are_greedy_in_the_order_of_arrival(place: Place) -> None:
-    """Rule 9: an order that does not fit does not block a smaller one behind it."""
+    """R9: an order that does not fit does not block a smaller one behind it."""
     ballot = place.say(prepares=[prepare(1, 8), prepare(2, 3), prepare(3, 2)])
 
     assert votes(ballot) == {identity(1): True, identity(2): False, identity(3): True}
@@ -107,7 +107,7 @@ def test_votes_are_greedy_in_the_order_of_arrival(place: Place) -> None:
 
 
 def test_a_repeated_prepare_finds_its_vote(place: Place) -> None:
-    """Rule 5: asked twice, taken once; within one round too."""
+    """R5: asked twice, taken once; within one round too."""
     first = place.say(prepares=[prepare(1, 4), prepare(1, 4), prepare(2, 7)])
     second = place.say(prepares=[prepare(1, 4), prepare(2, 7)])
 
@@ -116,7 +116,7 @@ def test_a_repeated_prepare_finds_its_vote(place: Place) -> None:
 
 
 def test_a_prepare_with_another_body_is_a_violation(place: Place) -> None:
-    """Rule 5: a known id stands for one request."""
+    """R5: a known id stands for one request."""
     place.say(prepares=[prepare(1, 4)])
 
     ballot = place.say(prepares=[prepare(1, 5)])
@@ -127,7 +127,7 @@ def test_a_prepare_with_another_body_is_a_violation(place: Place) -> None:
 
 
 def test_a_decision_is_applied_once(place: Place) -> None:
-    """Rule 5: commit and abort are compare-and-set, and what is given back is given back once."""
+    """R5: commit and abort are compare-and-set, and what is given back is given back once."""
     place.say(prepares=[prepare(1, 4), prepare(2, 5)])
 
     ballots = [place.say(commits=[identity(1)] * 2, aborts=[identity(2)] * 2) for _ in range(2)]
@@ -138,7 +138,7 @@ def test_a_decision_is_applied_once(place: Place) -> None:
 
 
 def test_abort_that_overtakes_prepare_makes_it_refuse(place: Place) -> None:
-    """Rule 5: an abort of an unknown transaction leaves a row."""
+    """R5: an abort of an unknown transaction leaves a row."""
     place.say(aborts=[identity(1)])
 
     assert votes(place.say(prepares=[prepare(1)])) == {identity(1): False}
@@ -147,7 +147,7 @@ def test_abort_that_overtakes_prepare_makes_it_refuse(place: Place) -> None:
 
 @pytest.mark.parametrize("known", [False, True])
 def test_commit_of_an_unknown_or_aborted_branch_is_a_violation(place: Place, *, known: bool) -> None:
-    """Rule 5: never "not found, so done"."""
+    """R5: never "not found, so done"."""
     if known:
         place.say(aborts=[identity(1)])
 
@@ -158,7 +158,7 @@ def test_commit_of_an_unknown_or_aborted_branch_is_a_violation(place: Place, *, 
 
 
 def test_a_prepare_that_comes_again_with_its_own_commit_finds_the_vote(place: Place) -> None:
-    """Rule 5: whatever a round repeats, in whatever company, it changes nothing."""
+    """R5: whatever a round repeats, in whatever company, it changes nothing."""
     place.say(prepares=[prepare(1, 4)])
 
     ballot = place.say(commits=[identity(1)], prepares=[prepare(1, 4)])
@@ -169,7 +169,7 @@ def test_a_prepare_that_comes_again_with_its_own_commit_finds_the_vote(place: Pl
 
 
 def test_abort_of_a_committed_branch_is_a_violation(place: Place) -> None:
-    """Law 2: a decision never changes."""
+    """L2: a decision never changes."""
     place.say(prepares=[prepare(1)])
     place.say(commits=[identity(1)])
 
@@ -181,7 +181,7 @@ def test_abort_of_a_committed_branch_is_a_violation(place: Place) -> None:
 
 
 def test_an_earlier_attempt_is_aborted_first(place: Place) -> None:
-    """Rule 11: two attempts at one order never compete for the same units."""
+    """R11: two attempts at one order never compete for the same units."""
     place.say(prepares=[prepare(1, 10)])
 
     assert votes(place.say(prepares=[prepare(2, 10, 1, 3)])) == {identity(2): True}
@@ -204,7 +204,7 @@ def test_a_payload_that_is_not_understood_is_refused(place: Place) -> None:
 
 
 def test_a_vote_is_durable_before_it_is_given(place: Place) -> None:
-    """Law 3: what was voted survives the death of the database."""
+    """L3: what was voted survives the death of the database."""
     place.say(prepares=[prepare(1, 4)])
 
     place.disk.die(0)
@@ -214,7 +214,7 @@ def test_a_vote_is_durable_before_it_is_given(place: Place) -> None:
 
 
 def test_a_vote_found_is_flushed_before_it_is_given(place: Place) -> None:
-    """Rule 4: a row found is not a row flushed."""
+    """R4: a row found is not a row flushed."""
     place.script.next = ["unflushed"]
     with pytest.raises(Unavailable):
         place.say(prepares=[prepare(1, 4)])
@@ -241,7 +241,7 @@ def test_a_commit_may_be_forgotten_and_is_applied_again(place: Place) -> None:
 
 
 def test_a_poisonous_branch_is_refused_alone(place: Place) -> None:
-    """Rule 8: the neighbours of a branch that breaks the transaction go ahead, and so do the decisions in the round."""
+    """R8: the neighbours of a branch that breaks the transaction go ahead, and so do the decisions in the round."""
     place.say(prepares=[prepare(1), prepare(2)])
     place.poison = {identity(4)}
 
@@ -254,7 +254,7 @@ def test_a_poisonous_branch_is_refused_alone(place: Place) -> None:
 
 
 def test_a_vote_found_after_a_failure_is_flushed_too(place: Place) -> None:
-    """Rule 4 holds on the way through poison: another replica's vote is repeated only when it is durable."""
+    """R4 holds on the way through poison: another replica's vote is repeated only when it is durable."""
     place.script.next = ["unflushed"]
     with pytest.raises(Unavailable):
         place.say(prepares=[prepare(1, 4)])
@@ -269,7 +269,7 @@ def test_a_vote_found_after_a_failure_is_flushed_too(place: Place) -> None:
 
 
 def test_a_decision_that_fails_alone_is_not_acknowledged(place: Place) -> None:
-    """Rule 8: it comes again until it can be applied."""
+    """R8: it comes again until it can be applied."""
     place.say(prepares=[prepare(1), prepare(2)])
     place.script.next = ["poison", "poison"]
 
@@ -280,7 +280,7 @@ def test_a_decision_that_fails_alone_is_not_acknowledged(place: Place) -> None:
 
 
 def test_a_round_that_lost_a_race_is_repeated(place: Place) -> None:
-    """Rule 9: a deadlock or a lost race costs a repetition, and leaves nothing behind."""
+    """R9: a deadlock or a lost race costs a repetition, and leaves nothing behind."""
     place.script.next = ["collision"] * 3
 
     assert votes(place.say(prepares=[prepare(1, 4)])) == {identity(1): True}
@@ -288,7 +288,7 @@ def test_a_round_that_lost_a_race_is_repeated(place: Place) -> None:
 
 
 def test_a_round_that_loses_every_race_has_no_answer(place: Place) -> None:
-    """Rule 13: repetitions have a limit; the coordinator hears nothing and tries again."""
+    """R13: repetitions have a limit; the coordinator hears nothing and tries again."""
     place.script.next = ["collision"] * participant_module.COLLISIONS_MAX
 
     with pytest.raises(Unavailable):
@@ -306,7 +306,7 @@ def test_a_round_that_loses_every_race_has_no_answer(place: Place) -> None:
     ],
 )
 def test_a_database_that_does_not_answer_gives_no_vote(place: Place, faults: list[str]) -> None:
-    """Rule 6: wherever the database goes away, there is no answer rather than a wrong one."""
+    """R6: wherever the database goes away, there is no answer rather than a wrong one."""
     place.script.next = list(faults)
 
     with pytest.raises(Unavailable):
@@ -322,7 +322,7 @@ def test_one_answer_for_each_question_is_a_law_for_the_trade(place: Place) -> No
 
 
 def test_a_participant_of_which_more_was_heard_takes_nothing_and_does_not_count(place: Place) -> None:
-    """Rule 12: what was restored from an older backup takes no prepares, whoever asks, until it is reconciled."""
+    """R12: what was restored from an older backup takes no prepares, whoever asks, until it is reconciled."""
     asked = {"log_counter": 9, "prepares": [prepare(1)]}
     place.say(prepares=[prepare(9)])
 
@@ -337,7 +337,7 @@ def test_a_participant_of_which_more_was_heard_takes_nothing_and_does_not_count(
 
 
 def test_a_commit_in_a_round_that_breaks_makes_nobody_look_restored(place: Place) -> None:
-    """Rule 12: pieces without a prepare are not counted, and say nothing of how far the round has come."""
+    """R12: pieces without a prepare are not counted, and say nothing of how far the round has come."""
     before = place.say(log_counter=0, prepares=[prepare(1), prepare(2)])
     place.poison = {identity(3)}
 
@@ -348,7 +348,7 @@ def test_a_commit_in_a_round_that_breaks_makes_nobody_look_restored(place: Place
 
 
 def test_a_poisonous_round_has_the_counter_of_its_first_piece(place: Place) -> None:
-    """Rule 12: a restored participant must not pass for another by counting the pieces of one round."""
+    """R12: a restored participant must not pass for another by counting the pieces of one round."""
     place.poison.add(identity(2))
 
     ballot = place.say(log_counter=0, prepares=[prepare(1), prepare(2), prepare(3)])

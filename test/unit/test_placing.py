@@ -59,7 +59,7 @@ async def test_json_in_another_encoding_is_malformed(body: bytes) -> None:
 
 
 async def test_who_is_sent_away_is_sent_away_before_the_body_is_read() -> None:
-    """Rule 13: at once, and at the least cost to those who are being served."""
+    """R13: at once, and at the least cost to those who are being served."""
     checkout: Any = Full()
     request = Request({"type": "http", "method": "POST", "path": "/orders", "headers": []}, _unread)
 

@@ -22,7 +22,7 @@ from two_phase.protocol import ProtocolViolation, Unavailable
     ids=lambda failure: type(failure).__name__,
 )
 def test_a_database_that_goes_away_is_a_clean_503(failure: Exception) -> None:
-    """Faults, row 11: never a 500, and always a word on when to come again."""
+    """F11: never a 500, and always a word on when to come again."""
     response = answer(failure)
 
     assert (response.status_code, response.headers["content-type"]) == (503, MEDIA_TYPE)

@@ -81,20 +81,20 @@ def test_a_message_survives_the_wire(message: BaseModel) -> None:
     ],
 )
 def test_a_round_that_is_not_well_formed_is_not_understood(change: dict[str, Any]) -> None:
-    """Rule 6 and 13: strict types, closed fields and limits on everything, or no message at all."""
+    """R6 and R13: strict types, closed fields and limits on everything, or no message at all."""
     with pytest.raises(ValidationError):
         Round.model_validate_json(json.dumps({"generation": 1} | change))
 
 
 @pytest.mark.parametrize("change", [{"prepared": "yes"}, {"prepared": 1}, {"transaction_id": "x"}, {"facts": [1]}])
 def test_a_vote_that_is_not_well_formed_is_no_vote(change: dict[str, Any]) -> None:
-    """Rule 6: only a positive, well-formed answer counts."""
+    """R6: only a positive, well-formed answer counts."""
     with pytest.raises(ValidationError):
         Vote.model_validate_json(json.dumps({"transaction_id": ID, "prepared": True} | change))
 
 
 def test_a_question_has_a_limit() -> None:
-    """Rule 13: nobody asks about everything at once."""
+    """R13: nobody asks about everything at once."""
     with pytest.raises(ValidationError):
         Question.model_validate({"transactions": [{"transaction_id": ID, "generation": 1}] * 4097})
 

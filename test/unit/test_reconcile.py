@@ -155,7 +155,7 @@ def lost_log() -> Services:
     ],
 )
 def test_what_the_branches_prove_is_written_again(states: tuple[str | None, ...], word: str) -> None:
-    """Rule 12: committed anywhere, it was confirmed; not promised by all, it cannot have been."""
+    """R12: committed anywhere, it was confirmed; not promised by all, it cannot have been."""
     services = lost_log()
     known = {name: state for name, state in zip(PARTICIPANTS, states, strict=True) if state}
     order_id = services.order(1, None, **known)
@@ -178,7 +178,7 @@ def test_what_the_branches_prove_is_written_again(states: tuple[str | None, ...]
     ],
 )
 def test_what_nobody_can_prove_a_human_has_to_say(wishes: dict[str, Any], word: str) -> None:
-    """Rule 12: the lost log may have confirmed it and told so; until a human has spoken no orders flow."""
+    """R12: the lost log may have confirmed it and told so; until a human has spoken no orders flow."""
     services = lost_log()
     order_id = services.order(1, None, payment="prepared", stock="prepared", delivery="prepared")
 
@@ -193,7 +193,7 @@ def test_what_nobody_can_prove_a_human_has_to_say(wishes: dict[str, Any], word: 
 
 
 def test_a_log_that_has_caught_up_since_somebody_noticed_is_reconciled_all_the_same() -> None:
-    """Rule 12: how far it has come by now does not bring back what it has forgotten."""
+    """R12: how far it has come by now does not bring back what it has forgotten."""
     services = Services()
     services.stands |= {"written": 9, "restored": [LOG], "heard": {**services.stands["heard"], LOG: 7}}
     order_id = services.order(1, None, payment="committed", stock="committed", delivery="prepared")
@@ -240,7 +240,7 @@ def test_a_branch_that_a_participant_has_lost_itself_proves_nothing() -> None:
 
 
 def test_a_restored_participant_gets_back_what_it_has_lost() -> None:
-    """Rule 12: what is missing is prepared and committed, what is prepared committed; nothing else is touched."""
+    """R12: what is missing is prepared and committed, what is prepared committed; nothing else is touched."""
     services = Services()
     services.counted["stock"]["counter"] = 3
     others = {"payment": "committed", "delivery": "committed"}

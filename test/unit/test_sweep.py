@@ -80,7 +80,7 @@ class Place:
 
 
 async def test_only_what_is_in_doubt_for_too_long_is_asked_about() -> None:
-    """Rule 2: a transaction under way is not disturbed."""
+    """R2: a transaction under way is not disturbed."""
     place = Place(1)
     place.now += 6
     place.prepare([1])
@@ -92,7 +92,7 @@ async def test_only_what_is_in_doubt_for_too_long_is_asked_about() -> None:
 
 
 async def test_what_is_heard_is_applied_and_what_is_not_stays_in_doubt() -> None:
-    """Rule 2: ask, never guess."""
+    """R2: ask, never guess."""
     place = Place(3)
     place.now += 6
     place.coordinator.confirmed, place.coordinator.cancelled = {identity(1)}, {identity(3)}
@@ -120,7 +120,7 @@ async def test_an_answer_without_a_decision_changes_nothing() -> None:
 
 
 async def test_many_are_asked_about_in_parts_past_what_has_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rule 13 and law 4: questions have a limit, and the undecided oldest ones do not hide the others."""
+    """R13 and L4: questions have a limit, and the undecided oldest ones do not hide the others."""
     monkeypatch.setattr(sweep_module, "QUESTION_MAX", 2)
     place = Place(5)
     place.now += 6
@@ -132,7 +132,7 @@ async def test_many_are_asked_about_in_parts_past_what_has_no_answer(monkeypatch
 
 
 async def test_a_sweep_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rule 13: what is left waits for the next sweep."""
+    """R13: what is left waits for the next sweep."""
     monkeypatch.setattr(sweep_module, "QUESTION_MAX", 1)
     monkeypatch.setattr(sweep_module, "QUESTIONS_PER_SWEEP", 2)
     place = Place(3)
@@ -154,7 +154,7 @@ async def test_the_last_full_question_is_followed_by_an_empty_one(monkeypatch: p
 
 
 async def test_a_coordinator_that_is_away_is_asked_again() -> None:
-    """Law 4: the branch is resolved once the coordinator can be reached, and until then it stays."""
+    """L4: the branch is resolved once the coordinator can be reached, and until then it stays."""
     place = Place(1)
     place.now += 6
     place.coordinator.cancelled = {identity(1)}
@@ -177,7 +177,7 @@ async def test_a_coordinator_that_is_away_is_asked_again() -> None:
 
 
 async def test_a_read_peeks_and_applies_what_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rule 10: a read shows what was told, in parts where there is much, and decides nothing."""
+    """R10: a read shows what was told, in parts where there is much, and decides nothing."""
     monkeypatch.setattr(sweep_module, "QUESTION_MAX", 2)
     place = Place(3)
     place.coordinator.confirmed = {identity(2)}
@@ -189,7 +189,7 @@ async def test_a_read_peeks_and_applies_what_is_recorded(monkeypatch: pytest.Mon
 
 
 async def test_a_read_that_cannot_ask_has_no_answer() -> None:
-    """Rule 10: 503, rather than something that may be untrue."""
+    """R10: 503, rather than something that may be untrue."""
     place = Place(1)
     place.coordinator.away = True
 
@@ -198,7 +198,7 @@ async def test_a_read_that_cannot_ask_has_no_answer() -> None:
 
 
 async def test_a_read_that_cannot_apply_what_was_told_has_no_answer() -> None:
-    """Rule 10: who was told that his order is confirmed is never shown it as undecided, even if the database refuses it now."""
+    """R10: who was told that his order is confirmed is never shown it as undecided, even if the database refuses it now."""
     place = Place(1)
     place.coordinator.confirmed = {identity(1)}
     place.faults.update({1: "poison", 2: "poison"})
@@ -209,7 +209,7 @@ async def test_a_read_that_cannot_apply_what_was_told_has_no_answer() -> None:
 
 @pytest.mark.parametrize("verb", ["outcomes", "peek"])
 async def test_a_question_says_how_far_the_log_was_seen(verb: str) -> None:
-    """Rule 12: a log that was restored must not decide, nor tell, what it has forgotten."""
+    """R12: a log that was restored must not decide, nor tell, what it has forgotten."""
     place = Place(1)
     place.participant.round(Round(generation=3, log_counter=17, aborts=[identity(9)]))
     place.now += 6

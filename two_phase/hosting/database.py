@@ -1,7 +1,7 @@
 """The connection to PostgreSQL: a pool per service, its own schema, and the checks without which no promise holds.
 
 A service works in the schema that has its name. Time limits are set per connection, because a frozen client must not keep a
-row locked for ever (rule 1) and a hung statement must not keep a thread.
+row locked for ever (R1) and a hung statement must not keep a thread.
 """
 
 import asyncio

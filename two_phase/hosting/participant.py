@@ -52,7 +52,7 @@ class Desk:
         return await asyncio.to_thread(committed)
 
     async def read(self, work: Callable[[Connection], T], touches: str, parameters: Mapping[str, Any]) -> T:
-        """Run ``work`` after every decision that was told has been applied to what it reads (rule 10).
+        """Run ``work`` after every decision that was told has been applied to what it reads (R10).
 
         ``touches`` is the SQL condition for branches that matter to it. Raises Unavailable when such a branch is in doubt and
         the coordinator cannot be asked.
