@@ -136,7 +136,7 @@ def _named(orders: set[str], violations: list[str], complaint: str) -> set[str]:
     "participant", ["payment", *(pytest.param(name, marks=pytest.mark.slow) for name in ("stock", "delivery"))]
 )
 def test_a_participant_that_comes_back_alone_is_named_order_by_order(backed_up: BackedUp, participant: str) -> None:
-    """The log has confirmed what the participant has forgotten: the command says so, and the auditor says which orders."""
+    """F21: the log has confirmed what the participant has forgotten: the command says so, and the auditor says which orders."""
     _done(backed_up.data, "restore", str(backed_up.at_last), "--yes")
 
     told = _done(backed_up.data, "restore", str(backed_up.file), "--only", participant, "--yes")
@@ -151,7 +151,7 @@ def test_a_participant_that_comes_back_alone_is_named_order_by_order(backed_up: 
 
 
 def test_a_log_that_comes_back_alone_gets_a_new_generation_and_its_lost_orders_are_named(backed_up: BackedUp) -> None:
-    """Nobody may take an order that the log has forgotten for a cancelled one; restored twice, it is a new log once more."""
+    """F22: an order that the log has forgotten is not a cancelled one; restored twice, it is a new log once more."""
     _done(backed_up.data, "restore", str(backed_up.at_last), "--yes")
 
     for _ in range(2):

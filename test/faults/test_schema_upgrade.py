@@ -1,4 +1,4 @@
-"""A schema is upgraded while customers order: old processes go on over the new schema, and are then replaced one by one.
+"""F20: a schema is upgraded while customers order: old processes go on over the new schema, and are then replaced one by one.
 
 Code runs before and after its own migration (docs/migrations.md), so that nobody hears of an upgrade, nor of a rollback.
 """

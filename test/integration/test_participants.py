@@ -114,7 +114,7 @@ def test_abort_that_overtakes_prepare_makes_it_refuse(payment_engine: Engine) ->
 
 @pytest.mark.parametrize("known", [False, True], ids=["unknown", "aborted"])
 def test_commit_of_an_unknown_or_aborted_branch_is_a_violation(payment_engine: Engine, *, known: bool) -> None:
-    """R5: never "not found, so done"."""
+    """F7, R5: never "not found, so done"."""
     participant = payment(payment_engine)
     transaction_id = new_transaction_id()
     if known:

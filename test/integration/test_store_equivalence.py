@@ -117,7 +117,7 @@ def standing(branches: Sequence[Branch]) -> Any:
 def test_every_sequence_of_messages_is_answered_alike(
     participant_engine: Engine, length: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The simulated store and the simulated account are PostgreSQL's, for all that can be said to them (L2, L3 and L7)."""
+    """The simulated store and the simulated account are PostgreSQL's, for all that can be said to them (L2, L3, L7, F6)."""
     # Thousands of the sequences contain violations, and all of them are compared.
     monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
     accounts = len(MESSAGES) ** length
