@@ -23,7 +23,7 @@ from order_service.checkout import (
     Wish,
 )
 from order_service.decision_log import SqlDecisionLog
-from two_phase.hosting.fields import Identifier, Quantity, StrictModel, idempotency_key
+from two_phase.hosting.fields import KEY_SCHEMA, Identifier, Quantity, StrictModel, idempotency_key
 from two_phase.hosting.http_protocol import Endpoint
 from two_phase.hosting.json_body import read_json
 from two_phase.hosting.paging import Page, decode_cursor, next_cursor
@@ -79,9 +79,7 @@ _DEFINITIONS = "#/paths/~1orders/post/requestBody/content/application~1json/sche
 _ORDER_SCHEMA = NewOrder.model_json_schema(ref_template=_DEFINITIONS)
 _ORDER_BODY = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": _ORDER_SCHEMA}}},
-    "parameters": [
-        {"name": "Idempotency-Key", "in": "header", "required": False, "schema": {"type": "string", "maxLength": 255}}
-    ],
+    "parameters": [{"name": "Idempotency-Key", "in": "header", "required": False, "schema": KEY_SCHEMA}],
 }
 _PLACED: dict[int | str, dict[str, Any]] = {
     202: {"description": "The decision is not known yet; Location tells where it will be"},
@@ -112,7 +110,7 @@ def placing(counter: Counter) -> Endpoint:
         # Before the body is read: whoever must be sent away costs the others as little as possible.
         counter.checkout.check_room()
         order = NewOrder.model_validate(await read_json(request))
-        key = idempotency_key(request.headers.get("idempotency-key"))
+        key = idempotency_key(request)
         wish = Wish(order.user_id, order.quantities(), order.slot_id, key)
         try:
             answer = await counter.checkout.place(wish)

@@ -21,6 +21,8 @@ from shop.program import ROOT, CannotRun, Program
 
 INGRESS = ROOT / "k8s" / "60-ingress.yaml"
 RETRY_AFTER_SECONDS = 1
+#: So long an unused connection to a service stays open, and one of a client: many clients and proxies keep theirs 90 s.
+IDLE_SECONDS, CLIENT_IDLE_SECONDS = 30, 110
 #: Requests under way have so long when the gateway stops.
 GRACE_SECONDS = 2
 
@@ -54,7 +56,7 @@ def configuration(table: Sequence[Route], replicas: Mapping[str, Sequence[str]],
         "protocols": ["h1"],
         "automatic_https": {"disable": True},
         "read_header_timeout": "10s",
-        "idle_timeout": "75s",
+        "idle_timeout": f"{CLIENT_IDLE_SECONDS}s",
         "routes": [_route(route, replicas[route.service]) for route in table],
     }
     return {
@@ -105,7 +107,7 @@ def _proxy(replicas: Sequence[str]) -> dict[str, Any]:
             "protocol": "http",
             "dial_timeout": "1s",
             "response_header_timeout": "30s",
-            "keep_alive": {"idle_timeout": "30s"},
+            "keep_alive": {"idle_timeout": f"{IDLE_SECONDS}s"},
         },
     }
     if len(replicas) > 1:

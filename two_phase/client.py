@@ -35,6 +35,9 @@ HOLD_PATH = "/two-phase/v1/hold"
 REBUILD_PATH = "/two-phase/v1/rebuild"
 RESUME_PATH = "/two-phase/v1/resume"
 
+#: So long a connection stays open unused: shorter than any listener keeps it, which must not close it under a request.
+IDLE_SECONDS = 30
+
 A = TypeVar("A", Ballot, Outcomes)
 
 
@@ -76,7 +79,7 @@ class Peer:
             self._client = aiohttp.ClientSession(
                 headers=self._headers,
                 timeout=self._timeout,
-                connector=aiohttp.TCPConnector(limit=8, keepalive_timeout=30),
+                connector=aiohttp.TCPConnector(limit=8, keepalive_timeout=IDLE_SECONDS),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._client

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ValidationError
 
@@ -48,6 +48,8 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
 async def _body(request: Request) -> bytes:
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise HTTPException(415, "the body must not be compressed or encoded", {"Accept-Encoding": "identity"})
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():

@@ -137,20 +137,20 @@ def test_unknown_path_is_not_found(client: httpx.Client, path: str) -> None:
 
 
 WRONG_METHODS = [
-    ("DELETE", "/orders", {"GET", "POST"}),
-    ("PUT", "/orders", {"GET", "POST"}),
-    ("POST", "/orders/01890000-0000-7000-8000-000000000000", {"GET"}),
+    ("DELETE", "/orders", {"GET", "HEAD", "POST"}),
+    ("PUT", "/orders", {"GET", "HEAD", "POST"}),
+    ("POST", "/orders/01890000-0000-7000-8000-000000000000", {"GET", "HEAD"}),
     ("GET", "/payment/users", {"POST"}),
-    ("DELETE", "/payment/users/1", {"GET"}),
+    ("DELETE", "/payment/users/1", {"GET", "HEAD"}),
     ("GET", "/payment/users/1/deposits", {"POST"}),
-    ("POST", "/payment/users/1/statement", {"GET"}),
-    ("PUT", "/stock/products/1", {"GET", "PATCH"}),
-    ("DELETE", "/stock/products", {"GET", "POST"}),
+    ("POST", "/payment/users/1/statement", {"GET", "HEAD"}),
+    ("PUT", "/stock/products/1", {"GET", "HEAD", "PATCH"}),
+    ("DELETE", "/stock/products", {"GET", "HEAD", "POST"}),
     ("GET", "/stock/products/1/restocks", {"POST"}),
-    ("PATCH", "/delivery/slots/1", {"GET"}),
-    ("OPTIONS", "/delivery/slots", {"GET", "POST"}),
-    ("POST", "/health/live", {"GET"}),
-    ("POST", "/delivery/health/ready", {"GET"}),
+    ("PATCH", "/delivery/slots/1", {"GET", "HEAD"}),
+    ("OPTIONS", "/delivery/slots", {"GET", "HEAD", "POST"}),
+    ("POST", "/health/live", {"GET", "HEAD"}),
+    ("POST", "/delivery/health/ready", {"GET", "HEAD"}),
 ]
 
 

@@ -1,19 +1,31 @@
 """The types of the fields that requests have in common, each with its rule."""
 
 import re
-import unicodedata
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import Depends, Header
+from fastapi import Depends, Header, Request
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from two_phase.hosting.problems import Invalid
 from two_phase.protocol import MAX_INTEGER
 
+#: The idempotency key: printable ASCII; HTTP takes blanks around a header's value away.
 KEY_LENGTH_MAX = 255
+KEY_PATTERN = r"^[!-~]([ -~]*[!-~])?$"
 NAME_LENGTH_MAX = 200
+#: What is on no paper: white space, format signs, and what Unicode calls default-ignorable, with fillers and braille's blank.
+_INVISIBLE = (
+    r"\s\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890-\u0891\u08e2\u115f\u1160\u17b4\u17b5\u180b-\u180f"
+    r"\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+_CONTROLS = r"\u0000-\u001f\u007f-\u009f"
+#: No control characters, and one character at least that can be seen. A regular expression of JSON Schema as well.
+NAME_PATTERN = f"^[^{_CONTROLS}]*[^{_CONTROLS}{_INVISIBLE}][^{_CONTROLS}]*$"
 _RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
+_CONTROL, _VISIBLE = re.compile(f"[{_CONTROLS}]"), re.compile(f"[^{_CONTROLS}{_INVISIBLE}]")
+_KEY = re.compile(KEY_PATTERN)
 _DIGITS = re.compile(r"-?[0-9]+")
 
 
@@ -23,9 +35,11 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-def _printable(name: str) -> str:
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+def _legible(name: str) -> str:
+    if _CONTROL.search(name):
         raise ValueError("must not contain control characters")
+    if not _VISIBLE.search(name):
+        raise ValueError("must have a character that can be seen")
     return name
 
 
@@ -58,14 +72,29 @@ Identifier = Annotated[int, Field(ge=1, le=MAX_INTEGER), BeforeValidator(plain_d
 Quantity = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
 #: The same, or nothing.
 QuantityOrZero = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
-Name = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH_MAX), AfterValidator(_printable)]
+Name = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH_MAX), AfterValidator(_legible)]
 
 
-def idempotency_key(value: Annotated[str | None, Header(alias="Idempotency-Key")] = None) -> str | None:
+def idempotency_key(request: Request) -> str | None:
     """Return the request's Idempotency-Key, if it has one; raises Invalid."""
-    if value is not None and not (1 <= len(value) <= KEY_LENGTH_MAX and value.isprintable()):
-        raise Invalid("Idempotency-Key", f"must have 1 to {KEY_LENGTH_MAX} printable characters")
-    return value
+    values = request.headers.getlist("idempotency-key")
+    if not values:
+        return None
+    if len(values) > 1:
+        raise Invalid("Idempotency-Key", "must not be given twice")
+    if len(values[0]) > KEY_LENGTH_MAX or not _KEY.fullmatch(values[0]):
+        raise Invalid("Idempotency-Key", f"must have 1 to {KEY_LENGTH_MAX} printable ASCII characters")
+    return values[0]
 
 
-IdempotencyKey = Annotated[str | None, Depends(idempotency_key)]
+#: The rule of keys as the documents say it.
+KEY_SCHEMA = {"type": "string", "minLength": 1, "maxLength": KEY_LENGTH_MAX, "pattern": KEY_PATTERN}
+
+
+def _documented_key(
+    request: Request, _key: Annotated[str | None, Header(alias="Idempotency-Key", json_schema_extra=dict(KEY_SCHEMA))] = None
+) -> str | None:
+    return idempotency_key(request)
+
+
+IdempotencyKey = Annotated[str | None, Depends(_documented_key)]

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from codecs import BOM_UTF8
-from collections.abc import AsyncGenerator, MutableMapping
+from collections.abc import AsyncGenerator, Callable, MutableMapping
 from typing import Any
 
 from fastapi import Request
@@ -15,6 +15,8 @@ BODY_BYTES_MAX = 65_536
 #: So much of a body that is too large is still read, so that its sender hears the answer and not a broken connection.
 _DRAINED_BYTES_MAX = 8 * 1024 * 1024
 _BODY_SECONDS = 10
+#: So many digits of an integer are enough to know that it is too large.
+_DIGITS_KEPT = 100
 
 
 class WholeRequest(Request):
@@ -33,6 +35,14 @@ class _DuplicateKey(ValueError):
     pass
 
 
+def check_identity(request: Request) -> None:
+    """Raise Problem 415 if the body is compressed, or encoded in another way."""
+    codings = request.headers.getlist("content-encoding")
+    if codings and any(coding.strip().lower() not in ("", "identity") for coding in ",".join(codings).split(",")):
+        headers = {"Accept-Encoding": "identity"}
+        raise Problem(415, "the body must not be compressed or encoded", headers=headers)
+
+
 async def read_json(request: Request) -> Any:
     """Return the parsed body; raises Problem: 400 malformed, 413 too large, 415 not JSON, 422 for a key that stands twice."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -40,15 +50,26 @@ async def read_json(request: Request) -> Any:
         raise Problem(415, "the body must be application/json")
     body = await read_body(request, BODY_BYTES_MAX)
     try:
-        return _DECODER.decode(body.removeprefix(BOM_UTF8).decode())
+        return _parsed(body.removeprefix(BOM_UTF8).decode())
     except _DuplicateKey as error:
         raise Invalid(str(error), "stands twice in the same object") from None
     except (ValueError, RecursionError):
         raise Problem(400, "the body is not valid JSON") from None
 
 
+def _parsed(text: str) -> Any:
+    try:
+        return _DECODER.decode(text)
+    except (json.JSONDecodeError, _DuplicateKey):
+        raise
+    except ValueError:
+        # Python reads no integer of more than 4,300 digits. It is JSON all the same, and too large for every field.
+        return _DECODER_OF_LONG_INTEGERS.decode(text)
+
+
 async def read_body(request: Request, limit: int) -> bytes:
-    """Return the body if it has at most ``limit`` bytes; raises Problem 413 or 408."""
+    """Return the body if it has at most ``limit`` bytes; raises Problem 413, 408, or 415 for one that is encoded."""
+    check_identity(request)
     if isinstance(request, WholeRequest):
         parts, size = [request.whole], len(request.whole)
     else:
@@ -88,5 +109,10 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+def _decoder(parse_int: Callable[[str], int]) -> json.JSONDecoder:
+    return json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_no_constant, parse_int=parse_int)
+
+
 #: UTF-8 alone, with or without a byte order mark (RFC 8259, section 8.1).
-_DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+_DECODER = _decoder(int)
+_DECODER_OF_LONG_INTEGERS = _decoder(lambda digits: int(digits[:_DIGITS_KEPT]))

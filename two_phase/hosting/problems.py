@@ -134,12 +134,12 @@ def install(app: FastAPI) -> None:
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    scopes = {method: {**request.scope, "method": method} for method in ("GET", "POST", "PATCH")}
-    return [
-        method
-        for method, scope in scopes.items()
-        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
-    ]
+    def has(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    methods = [method for method in ("GET", "POST", "PATCH") if has(method)]
+    return ["HEAD", *methods] if "GET" in methods else methods
 
 
 def answer(error: Exception) -> Response:  # noqa: PLR0911 - one line of a table each

@@ -31,9 +31,6 @@ log = logging.getLogger(__name__)
 
 #: When a service stops, so long have: requests under way, decisions that are not told yet, and questions of participants.
 PUBLIC_SECONDS, DRAIN_SECONDS, INTERNAL_SECONDS = 5, 3, 1
-#: Longer than any client of ours keeps an idle connection: it, and not we, closes first, so that no request gets lost.
-KEEP_ALIVE_SECONDS = 75
-
 S = TypeVar("S", bound=ServiceSettings)
 
 
@@ -105,9 +102,9 @@ async def _run(settings: S, create: Callable[[S], Service]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     working = asyncio.create_task(_work(service, settings))
-    host = settings.host
-    async with _listening(service.internal, service.internal_express, host, settings.internal_port, INTERNAL_SECONDS):
-        async with _listening(service.public, service.public_express, host, settings.public_port, PUBLIC_SECONDS):
+    listening = partial(_listening, host=settings.host, keep_alive_seconds=settings.keep_alive_seconds)
+    async with listening(service.internal, service.internal_express, settings.internal_port, INTERNAL_SECONDS):
+        async with listening(service.public, service.public_express, settings.public_port, PUBLIC_SECONDS):
             await _until_stopped(service, settings, stop, working)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(service.drain(), DRAIN_SECONDS)
@@ -163,7 +160,7 @@ async def _endless(work: Callable[[], Awaitable[Any]]) -> None:
 
 @contextlib.asynccontextmanager
 async def _listening(
-    app: ASGIApp, express: Express | None, host: str, port: int, graceful_seconds: int
+    app: ASGIApp, express: Express | None, port: int, graceful_seconds: int, *, host: str, keep_alive_seconds: int
 ) -> AsyncIterator[None]:
     """Serve ``app`` inside the block; on leaving, requests under way are finished first."""
     listener = _Listener(
@@ -176,7 +173,7 @@ async def _listening(
             server_header=False,
             date_header=False,
             proxy_headers=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_keep_alive=keep_alive_seconds,
             timeout_graceful_shutdown=graceful_seconds,
         )
     )

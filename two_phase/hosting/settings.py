@@ -48,6 +48,9 @@ class ServiceSettings(BaseSettings):
     host: str = "0.0.0.0"  # noqa: S104 - a container is reached from outside; the local run sets 127.0.0.1
     public_port: int = Field(default=8000, ge=0, le=65535)
     internal_port: int = Field(default=8001, ge=0, le=65535)
+    #: Longer than any client or proxy keeps an idle connection (90 s are usual): the one that closes first must not be the
+    #: service, or a request that is just being sent gets lost.
+    keep_alive_seconds: int = Field(default=120, ge=1)
     database_pool_size: int = Field(default=8, ge=2, le=100)
     #: The database has a standby that may take over: refuse to start unless commits wait for it.
     synchronous_standby_required: bool = False

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import SecretStr
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from two_phase.hosting import problems
 from two_phase.hosting.http_protocol import Endpoint
@@ -16,6 +16,17 @@ from two_phase.hosting.json_body import read_json
 from two_phase.hosting.observability import metrics_routes
 
 VERSION = "0.1.0"
+
+
+class HeadLikeGet:
+    """Lets an application answer HEAD as it answers GET; the server sends the same headers, and no body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand the request on, as a GET if it is a HEAD."""
+        await self._app({**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope, receive, send)
 
 
 class _ParsedRequest(Request):
@@ -58,6 +69,7 @@ def public_app(title: str, description: str, prefix: str, routes: APIRouter, is_
         redirect_slashes=False,
     )
     problems.install(app)
+    app.add_middleware(HeadLikeGet)
     app.include_router(_health_routes(prefix, is_ready))
     app.include_router(routes)
     return app
@@ -110,6 +122,7 @@ def internal_app(routes: APIRouter, keys: Sequence[SecretStr]) -> ASGIApp:
     """Return the application on the internal port: the protocol, for those who have one of ``keys``, and the metrics."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     problems.install(app)
+    app.add_middleware(HeadLikeGet)
     app.include_router(metrics_routes())
     app.include_router(routes, dependencies=[Depends(KeyHolders(keys).check)])
     return app
