@@ -83,7 +83,7 @@ def test_manifests_render_for_a_cluster_of_ones_own(tmp_path: Path) -> None:
     manifests.write(manifests.render(settings=["ingress.host=shop.example.org"]), tmp_path)
 
     assert not stale.exists()
-    assert "host: shop.example.org" in (tmp_path / "k8s" / "60-ingress.yaml").read_text()
+    assert 'host: "shop.example.org"' in (tmp_path / "k8s" / "60-ingress.yaml").read_text()
 
 
 def test_refused_values_are_refused_here_too() -> None:

@@ -186,6 +186,9 @@ async def _listening(
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    bound = socket.create_server((host, port), backlog=2048)
+    # "::" takes IPv4 too, where the machine has both.
+    everything = host == "::" and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.create_server((host, port), family=family, backlog=2048, dualstack_ipv6=everything)
     bound.setblocking(False)
     return bound

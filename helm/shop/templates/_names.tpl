@@ -18,13 +18,13 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{- if $service.digest -}}
 {{ $repository }}@{{ $service.digest }}
 {{- else -}}
-{{ $repository }}:{{ .root.Values.image.tag | default .root.Chart.AppVersion }}
+{{ $repository }}:{{ include "shop.text" (.root.Values.image.tag | default .root.Chart.AppVersion) }}
 {{- end -}}
 {{- end }}
 
 {{- define "shop.postgresImage" -}}
 {{- with .Values.postgresql.image -}}
-{{- if .digest }}{{ .repository }}@{{ .digest }}{{ else }}{{ .repository }}:{{ .tag }}{{ end -}}
+{{- if .digest }}{{ .repository }}@{{ .digest }}{{ else }}{{ .repository }}:{{ include "shop.text" .tag }}{{ end -}}
 {{- end -}}
 {{- end }}
 

@@ -1,10 +1,12 @@
-{{/* What all pods have alike: the restricted security level, no token, and where they may run. */}}
+{{/* What all pods have alike: the restricted security level, no token, and where they may run. No user: the cluster chooses one. */}}
 
 {{- define "shop.podSecurity" -}}
 runAsNonRoot: true
-runAsUser: {{ . }}
-runAsGroup: {{ . }}
-fsGroup: {{ . }}
+{{- with . }}
+runAsUser: {{ include "shop.text" . }}
+runAsGroup: {{ include "shop.text" . }}
+fsGroup: {{ include "shop.text" . }}
+{{- end }}
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile:
   type: RuntimeDefault
@@ -21,11 +23,11 @@ capabilities:
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.nodeSelector }}
 nodeSelector:
@@ -42,16 +44,16 @@ tolerations:
 - name: DATABASE_PASSWORD
   valueFrom:
     secretKeyRef:
-      name: {{ include "shop.secretName" .root }}
+      name: {{ include "shop.secretName" .root | quote }}
       key: {{ .short }}-service-password
 - name: DATABASE_URL
-  value: postgresql+psycopg2://{{ .short }}_service:$(DATABASE_PASSWORD)@{{ include "shop.databaseHost" . }}:{{ .root.Values.database.port }}/{{ .root.Values.database.name }}{{ with .root.Values.database.sslmode }}?sslmode={{ . }}{{ end }}
+  value: postgresql+psycopg2://{{ .short }}_service:$(DATABASE_PASSWORD)@{{ include "shop.databaseHost" . }}:{{ include "shop.text" .root.Values.database.port }}/{{ .root.Values.database.name }}{{ with .root.Values.database.sslmode }}?sslmode={{ . }}{{ end }}
 {{- end }}
 
 {{- define "shop.keyEnv" -}}
 - name: {{ .variable }}
   valueFrom:
     secretKeyRef:
-      name: {{ include "shop.secretName" .root }}
+      name: {{ include "shop.secretName" .root | quote }}
       key: {{ .key }}
 {{- end }}
