@@ -14,6 +14,7 @@ from sqlalchemy import URL, Engine, create_engine, text
 from shop import postgres_binaries
 from shop.ports import Ports
 from shop.postgres import Postgres, account_for
+from two_phase.hosting import server
 from two_phase.hosting.database import connect
 
 ROOT = Path(__file__).parents[2]
@@ -124,3 +125,10 @@ def participant_engine(postgres: Postgres, admin: Engine) -> Iterator[Engine]:
     with admin.begin() as connection:
         connection.execute(text("DROP SCHEMA own_participant CASCADE"))
         connection.execute(text("DROP ROLE own_participant"))
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the logs and the garbage of the tests' own process as they are."""
+    monkeypatch.setattr(server, "configure_logging", lambda *_: None)
+    monkeypatch.setattr(server, "_spare_the_collector", lambda: None)

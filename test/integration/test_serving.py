@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,15 +18,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from serving import Endpoint, served, settings_on
 from shop.ports import LOOPBACK, Ports
-from two_phase.hosting import server
 from two_phase.hosting.http_protocol import TURNED_AWAY, Express
 from two_phase.hosting.json_body import read_json
 from two_phase.hosting.server import Service, Status
 from two_phase.hosting.settings import ServiceSettings
 from two_phase.protocol import Unavailable
-
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def _app(**endpoints: Endpoint) -> Starlette:
@@ -39,33 +37,6 @@ async def _status(client: httpx.AsyncClient, port: int, path: str) -> int:
         return (await client.get(f"http://{LOOPBACK}:{port}/{path}", headers={"Connection": "close"})).status_code
     except httpx.TransportError:
         return 0
-
-
-@asynccontextmanager
-async def _served(service: Service, settings: ServiceSettings) -> AsyncIterator["asyncio.Task[None]"]:
-    running = asyncio.create_task(server._run(settings, lambda _: service))
-    async with asyncio.timeout(20):
-        while not service.status.started:
-            await asyncio.sleep(0.01)
-        yield running
-        await running
-
-
-@pytest.fixture
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the logs and the garbage of the tests' own process as they are."""
-    monkeypatch.setattr(server, "configure_logging", lambda *_: None)
-    monkeypatch.setattr(server, "_spare_the_collector", lambda: None)
-
-
-def _settings(engine: Engine, ports: Ports, **others: Any) -> ServiceSettings:
-    return ServiceSettings(
-        database_url=engine.url.render_as_string(hide_password=False),
-        host=LOOPBACK,
-        public_port=ports.reserve(),
-        internal_port=ports.reserve(),
-        **others,
-    )
 
 
 @pytest.mark.usefixtures("quiet")
@@ -95,11 +66,11 @@ async def test_a_service_that_stops_closes_nothing_that_is_still_needed(
         seen.append(f"closed: internal {await _status(client, internal, 'ready')}")
 
     with Ports() as ports:
-        settings = _settings(payment_engine, ports, drain_wait_seconds=2)
+        settings = settings_on(payment_engine, ports, drain_wait_seconds=2)
         public, internal = settings.public_port, settings.internal_port
         app = _app(slow=slow, ready=ready)
         service = Service("payment_service", status, app, _app(ready=ready), drain=drain, close=close)
-        async with httpx.AsyncClient(timeout=10) as client, _served(service, settings):
+        async with httpx.AsyncClient(timeout=10) as client, served(service, settings):
             assert await _status(client, public, "ready") == 200
             answering = asyncio.create_task(_status(client, public, "slow"))
             await asked.wait()
@@ -151,9 +122,9 @@ async def _crowded(engine: Engine, room: int = 2) -> AsyncIterator[tuple[_Crowd,
     """Let two in, and show a client for those who come on top."""
     crowd = _Crowd(engine, room)
     with Ports() as ports:
-        settings = _settings(engine, ports)
+        settings = settings_on(engine, ports)
         url = f"http://{LOOPBACK}:{settings.public_port}"
-        async with httpx.AsyncClient(base_url=url, timeout=10) as client, _served(crowd.service, settings):
+        async with httpx.AsyncClient(base_url=url, timeout=10) as client, served(crowd.service, settings):
             waiting = [asyncio.create_task(client.post("/orders", content=b"{}")) for _ in range(2)]
             await crowd.holds(2)
             yield crowd, client
@@ -275,8 +246,8 @@ class _Shop:
 async def _open_shop(engine: Engine) -> AsyncIterator[tuple[_Shop, ServiceSettings]]:
     shop = _Shop(engine)
     with Ports() as ports:
-        settings = _settings(engine, ports)
-        async with _served(shop.service, settings):
+        settings = settings_on(engine, ports)
+        async with served(shop.service, settings):
             yield shop, settings
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -323,7 +294,7 @@ EXPRESS, APPLICATION = (200, "express 1"), (200, "application 1")
         ([_order("1", start="GET /orders HTTP/1.1")], [APPLICATION]),
         ([_order("1", "Connection: close")], [APPLICATION]),
         ([_order("1", "Expect: 100-continue")], [APPLICATION]),
-        ([_order("", "Connection: Upgrade", "Upgrade: websocket")], [(200, "application ")]),
+        ([_order("1", "Connection: Upgrade", "Upgrade: websocket")], [EXPRESS]),
         ([b"POST /orders HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n1\r\n0\r\n\r\n"], [(415, ...)]),
         ([_order(f'"{"x" * 65_535}"')], [(413, ...)]),
         ([_order("nonsense")], [(400, ...)]),

@@ -6,11 +6,13 @@ service does is to say no, which as a request would take a third of the time of 
 
 import asyncio
 import http
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import httptools
 from prometheus_client import Counter
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,6 +21,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from two_phase.hosting import problems
 from two_phase.hosting.json_body import WholeRequest
 from two_phase.protocol import Unavailable
+
+log = logging.getLogger(__name__)
 
 TURNED_AWAY = Counter("http_requests_turned_away", "Requests answered with 503 because too many were under way")
 
@@ -54,6 +58,7 @@ class _Exchange:
     """A request that is answered here: what uvicorn's protocol looks at of a request that is under way."""
 
     message_event = asyncio.Event()
+    more_body = False
 
     def __init__(self) -> None:
         self.response_complete = False
@@ -70,18 +75,63 @@ class HttpProtocol(HttpToolsProtocol):
         #: The parts of the body, while a request arrives that may be answered here.
         self._parts: list[bytes] | None = None
         self._arriving = False
+        #: The head of a request that asks for another protocol has been parsed, and will be again.
+        self._upgrades = False
+        #: Nothing that arrives from now on is looked at.
+        self._ended = False
+        #: The last answer of this connection, which waits for those that come first.
+        self._refusal = b""
 
     def data_received(self, data: bytes) -> None:
         """Take in what has arrived; a request that is not all there by then is the application's."""
-        super().data_received(data)
+        if self._ended:
+            return
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except httptools.HttpParserError as error:
+            log.info("a request cannot be parsed", extra={"why": str(error)})
+            self.send_400_response("Invalid HTTP request received.")
         parts, self._parts = self._parts, None
-        if parts is not None and not self.transport.is_closing():
+        if parts is not None and not self._ended:
             self._hand_on()
             for part in parts:
                 super().on_body(part)
 
+    def _parse(self, data: bytes) -> None:
+        """Parse ``data``; a request that asks for another protocol is parsed as if it did not.
+
+        RFC 9110, section 7.8. The parser takes whatever follows such a head for the other protocol.
+        """
+        rest = memoryview(data)
+        while rest:
+            try:
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = rest[upgrade.args[0] :]
+            else:
+                return
+            if self._ended:
+                return
+            head = self._head_without_upgrade()
+            self._upgrades = False
+            self.parser = _parser(self)
+            self.parser.feed_data(head)
+
+    def _head_without_upgrade(self) -> bytes:
+        start = b"%b %b HTTP/%b" % (
+            self.parser.get_method(),
+            self.url,
+            self.parser.get_http_version().encode(),
+        )
+        lines = [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join([start, *lines, b"", b""])
+
     def on_headers_complete(self) -> None:
         """Begin a request, unless it is turned away."""
+        if self.parser.should_upgrade():
+            self._begin_upgrade()
+            return
         express = self._express
         self._turned_away = False
         if express is None or self.url != express.path.encode() or not self._is_plain():
@@ -90,6 +140,15 @@ class HttpProtocol(HttpToolsProtocol):
             self._parts = []
         else:
             self._turned_away = True
+
+    def _begin_upgrade(self) -> None:
+        """Leave a request that asks for another protocol to ``_parse``, but for CONNECT."""
+        if self.parser.get_method() == b"CONNECT":
+            self._hand_on()
+            self.cycle.keep_alive = False
+            self._ended = True
+        else:
+            self._upgrades = True
 
     def _hand_on(self) -> None:
         self._arrives(begun=True)
@@ -104,6 +163,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End a request: it is turned away, answered, or left to the application."""
+        if self._upgrades:
+            return
         express, parts = self._express, self._parts
         if express and parts is not None:
             self._parts = None
@@ -154,15 +215,41 @@ class HttpProtocol(HttpToolsProtocol):
             and (cycle is None or cycle.response_complete)
             and self.parser.get_http_version() == "1.1"
             and self.parser.should_keep_alive()
-            and not self.parser.should_upgrade()
             and not self.expect_100_continue
             and not self.flow.write_paused
         )
 
     def send_400_response(self, msg: str) -> None:
-        """Answer, and close the connection, since nobody knows where the next request would begin."""
-        self.transport.write(_written(problems.problem(400, "malformed", msg, headers={"Connection": "close"})))
+        """Answer when it is this request's turn, and end the connection: nobody can tell where the next request begins."""
+        self._ended = True
+        refusal = _written(problems.problem(400, "malformed", msg, headers={"Connection": "close"}))
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete:
+            self._end(refusal)
+        elif not cycle.more_body:
+            self._refusal = refusal
+        elif self.pipeline:
+            self.pipeline.popleft()
+            self._refusal = refusal
+        else:
+            self._end(b"" if cycle.response_started else refusal)
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request of this connection, or end it."""
+        if self._refusal and not self.pipeline and not self.transport.is_closing():
+            self._end(self._refusal)
+        else:
+            super().on_response_complete()
+
+    def _end(self, last_answer: bytes) -> None:
+        self.transport.write(last_answer)
         self.transport.close()
+
+
+def _parser(protocol: HttpProtocol) -> httptools.HttpRequestParser:
+    parser = httptools.HttpRequestParser(protocol)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
 
 
 def _written(answer: Response) -> bytes:

@@ -12,8 +12,6 @@ from starlette.requests import ClientDisconnect
 from two_phase.hosting.problems import Invalid, Problem
 
 BODY_BYTES_MAX = 65_536
-#: So much of a body that is too large is still read, so that its sender hears the answer and not a broken connection.
-_DRAINED_BYTES_MAX = 8 * 1024 * 1024
 _BODY_SECONDS = 10
 #: So many digits of an integer are enough to know that it is too large.
 _DIGITS_KEPT = 100
@@ -86,10 +84,9 @@ async def _arrived(request: Request, limit: int) -> tuple[list[bytes], int]:
         async with asyncio.timeout(_BODY_SECONDS):
             async for part in request.stream():
                 size += len(part)
-                if size <= limit:
-                    parts.append(part)
-                elif size > _DRAINED_BYTES_MAX:
+                if size > limit:
                     break
+                parts.append(part)
     except TimeoutError:
         raise Problem(408, f"the body did not arrive within {_BODY_SECONDS} seconds", kind="timeout") from None
     except ClientDisconnect:

@@ -26,6 +26,7 @@ from two_phase.hosting.database import UnsafeDatabase, is_reachable, wait_for_sc
 from two_phase.hosting.http_protocol import Express, HttpProtocol
 from two_phase.hosting.observability import configure_logging
 from two_phase.hosting.settings import ServiceSettings
+from two_phase.hosting.whole_bodies import WholeBodies
 
 log = logging.getLogger(__name__)
 
@@ -165,8 +166,9 @@ async def _listening(
     """Serve ``app`` inside the block; on leaving, requests under way are finished first."""
     listener = _Listener(
         uvicorn.Config(
-            app,
+            WholeBodies(app),
             http=partial(HttpProtocol, express=express),  # type: ignore[arg-type] # called as a type would be
+            ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
