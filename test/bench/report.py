@@ -1,4 +1,4 @@
-"""Tells the result: a table for people, JSON for the next run, two charts for the README."""
+"""Tells the result: a table for people, JSON for the next run, two charts for docs/performance.md."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

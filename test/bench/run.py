@@ -18,6 +18,7 @@ import idle
 import load
 import report
 import runs
+import tables
 from comparisons.order import PRICE
 from measure import Point, Sample, sample
 from peers import dtm
@@ -189,6 +190,8 @@ def _tell(
         report.print_change(console, before, result)
     for path in report.write(result, samples) if plan.kept else []:
         console.print(f"written: {path.relative_to(runs.ROOT)}")
+    for page in tables.write() if plan.kept else []:
+        console.print(f"written: {page.relative_to(runs.ROOT)}")
 
 
 if __name__ == "__main__":

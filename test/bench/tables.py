@@ -1,7 +1,11 @@
-"""The tables of the README, from what the runs have written: python test/bench/tables.py [--into README.md].
+"""The figures on the pages, from what the runs have written: python test/bench/tables.py [--write | --check].
 
-Nothing is copied by hand. With --into, what stands between the two marks of that file is replaced. Results of another machine than
-that of the main run are left out, with a word about it.
+    docs/performance.md    all tables
+    README.md              the ratios that matter most
+
+Nothing is copied by hand: --write replaces what stands between the two marks of each page, --check exits 1 if a page says anything
+else, and without either the tables are printed. Results of another machine than that of the main run are left out, with a word
+about it.
 """
 
 import argparse
@@ -21,24 +25,67 @@ from ratios import RATIOS, median
 
 BEGIN, END = "<!-- written by test/bench/tables.py -->", "<!-- until here -->"
 SHOWN_CLIENTS = (1, 16, 64, 256)
+#: The ratios of the README, and what they are called there.
+HEADLINES = {
+    "orders/s / bare core, c=64": "orders per second / rows per second of a bare endpoint, 64 customers",
+    "orders/s / bare core, c=256": "the same with 256 customers",
+    "orders/s / bare FastAPI, c=256": "orders per second / answers per second of FastAPI without a database, 256 customers",
+    "orders/s / naive 2PC, c=64": "orders per second / a naive two-phase commit, 64 customers",
+    "orders/s / DTM, c=64": "orders per second / DTM (TCC), 64 customers",
+    "p50 / bare core p50, c=64": "median wait / that of the bare endpoint, 64 customers",
+    "p50 / bare core p50, c=1": "the same with a lone customer",
+}
 
 Result = Mapping[str, Any]
 Row = Sequence[str]
 
 
 def main() -> None:
-    """Print the tables, or put them into a file."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--into", type=Path, help="a file with the two marks")
-    into = parser.parse_args().into
-    written = "\n\n".join(_blocks(_results()))
-    if into is None:
-        sys.stdout.write(written + "\n")
+    """Print the tables, put them on the pages, or compare the pages with them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    doing = parser.add_mutually_exclusive_group()
+    doing.add_argument("--write", action="store_true", help="replace the figures of both pages")
+    doing.add_argument("--check", action="store_true", help="exit 1 if a page has other figures")
+    asked = parser.parse_args()
+    if asked.check:
+        others = stale()
+        for page in others:
+            sys.stdout.write(f"has other figures: {page.relative_to(runs.ROOT)}\n")
+        sys.exit(1 if others else 0)
+    if asked.write:
+        for page in write():
+            sys.stdout.write(f"written: {page.relative_to(runs.ROOT)}\n")
         return
-    text = into.read_text()
+    sys.stdout.write("\n\n".join(_figures().values()) + "\n")
+
+
+def write() -> list[Path]:
+    """Put the figures on the pages that have others; return those."""
+    found = stale()
+    for page, text in found.items():
+        page.write_text(text)
+    return list(found)
+
+
+def stale() -> dict[Path, str]:
+    """Return the pages that have other figures than the results, with the text that they should have."""
+    return {page: text for page, figures in _figures().items() if (text := with_figures(page, figures)) != page.read_text()}
+
+
+def _figures() -> dict[Path, str]:
+    results = _results()
+    return {
+        runs.ROOT / "docs" / "performance.md": "\n\n".join(_blocks(results)),
+        runs.ROOT / "README.md": _headlines(results[report.NAME]),
+    }
+
+
+def with_figures(page: Path, figures: str) -> str:
+    """Return the text of ``page`` with ``figures`` between its two marks; exits if it has none."""
+    text = page.read_text()
     if BEGIN not in text or END not in text:
-        sys.exit(f"{into} has no lines {BEGIN} and {END}: nothing was written")
-    into.write_text(f"{text.partition(BEGIN)[0]}{BEGIN}\n{written}\n{END}{text.partition(END)[2]}")
+        sys.exit(f"{page} has no lines {BEGIN} and {END}: nothing was written")
+    return f"{text.partition(BEGIN)[0]}{BEGIN}\n{figures}\n{END}{text.partition(END)[2]}"
 
 
 def _results() -> dict[str, Result]:
@@ -81,6 +128,16 @@ def _where(first: Result) -> str:
         f" {machine['memory_gib']} GiB, PostgreSQL {settings['postgres'].split()[0]} with fsync on, Python {machine['python']};"
         f" load by {settings['generator']} on the same machine."
     )
+
+
+def _headlines(first: Result) -> str:
+    """Return the short table of the README."""
+    rows = [
+        (said, f"{found['median']:.2f}", f"{'at most' if ratio.at_most else 'at least'} {ratio.goal:g}")
+        for ratio in RATIOS
+        if (said := HEADLINES.get(ratio.label)) and (found := first["ratios"].get(ratio.label))
+    ]
+    return _table(("ratio", "measured", "goal"), rows)
 
 
 def _table(headings: Row, rows: Sequence[Row]) -> str:

@@ -17,6 +17,8 @@ from shop.program import ROOT
 Rendered = Callable[..., tuple[Resource, ...]]
 PAGES = [
     ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "test" / "README.md",
     *sorted(ROOT.glob("k8s/*.md")),
     *sorted(ROOT.glob("helm/**/*.md")),
     *sorted(ROOT.glob("docs/*.md")),

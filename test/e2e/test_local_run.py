@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -178,6 +179,12 @@ def test_stop_in_the_middle_of_the_start_is_obeyed(tmp_path: Path, line: str) ->
     assert "ready" not in shop.output.read_text().split()
 
 
+def _picture() -> list[str]:
+    """Return the lines of the console that the README shows."""
+    blocks = re.findall(r"^```text\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    return next(block for block in blocks if "scenario" in block).splitlines()
+
+
 def test_demo_plays_all_seven_steps_and_leaves_nothing(tmp_path: Path) -> None:
     """`make demo` shows every request and answer, and exits 0 because all seven steps held."""
     demo = subprocess.run(
@@ -193,6 +200,7 @@ def test_demo_plays_all_seven_steps_and_leaves_nothing(tmp_path: Path) -> None:
     assert demo.returncode == 0, demo.stdout + demo.stderr
     table = demo.stdout[demo.stdout.index("The homework scenario") :]
     assert table.count("held") == 7 + 1
+    assert [line.rstrip() for line in table.splitlines()] == _picture()
     for shown in (
         'POST /payment/users {"name": "Ivan", "balance": 110}',
         "insufficient_funds",
