@@ -1,4 +1,4 @@
-"""A cluster's API as far as `helm template --dry-run=server` asks it: what is there, looked up by name."""
+"""A cluster's API as far as `helm template --dry-run=server` asks it: objects by name."""
 
 import contextlib
 import json

@@ -19,6 +19,7 @@ Rendered = Callable[..., tuple[Resource, ...]]
 SECRET = ("secrets", "shop-secrets")
 CLAIM = ("persistentvolumeclaims", "data-service-postgresql-0")
 SET = ("statefulsets", "service-postgresql")
+PATCH = '{"spec":{"resources":{"requests":{"storage":"2Gi"}}}}'
 
 
 def _object(kind: str, name: str, **spec: Any) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def test_volume_of_the_same_size_is_left_alone(tmp_path: Path, size: str) -> Non
 
 @pytest.mark.parametrize("objects", [_database("1Gi", "1Gi"), {**_database("1Gi", "1Gi"), SET: None}], ids=["runs", "gone"])
 def test_changed_volume_size_is_answered_with_what_to_do(tmp_path: Path, objects: Objects) -> None:
-    """The API server would only say that the field is forbidden; a volume that was kept would silently stay small."""
+    """The API server only calls the field forbidden; a volume that was kept would stay small."""
     done = templated_beside(objects, tmp_path, "--set=postgresql.storage.size=2Gi")
 
     assert done.returncode
@@ -121,7 +122,7 @@ def test_secret_that_is_there_is_kept_and_one_without_a_key_is_refused(tmp_path:
 
 
 def test_migration_is_never_out_of_attempts(rendered: Rendered) -> None:
-    """A Job that has failed stays failed whatever is applied; one that goes on works as soon as the database lets it."""
+    """A Job that has failed stays failed whatever is applied; one that goes on ends well."""
     jobs = of_kind(rendered(), "Job")
 
     assert {job["spec"]["backoffLimit"] for job in jobs} == {2**31 - 1}
@@ -152,9 +153,8 @@ def _jobs_of_revision(number: int, folder: Path) -> set[str]:
 
 def test_kubectl_takes_the_documented_patch() -> None:
     """What the sentence says is a command."""
-    patch = '{"spec":{"resources":{"requests":{"storage":"2Gi"}}}}'
     claim = yaml.safe_dump(_object("PersistentVolumeClaim", CLAIM[1], spec=_claimed("1Gi")))
-    command = [found("kubectl"), "patch", "--local", "--filename=-", f"--patch={patch}", "--output=yaml"]
+    command = [found("kubectl"), "patch", "--local", "--filename=-", f"--patch={PATCH}", "--output=yaml"]
     done = subprocess.run(command, input=claim, capture_output=True, text=True, check=True)
 
     assert yaml.safe_load(done.stdout)["spec"]["resources"]["requests"]["storage"] == "2Gi"

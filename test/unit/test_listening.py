@@ -9,7 +9,12 @@ from two_phase.hosting import server
 
 @pytest.mark.parametrize(
     ("host", "reached"),
-    [("127.0.0.1", ["127.0.0.1"]), ("0.0.0.0", ["127.0.0.1"]), ("::1", ["::1"]), ("::", ["127.0.0.1", "::1"])],  # noqa: S104
+    [
+        ("127.0.0.1", ["127.0.0.1"]),
+        ("0.0.0.0", ["127.0.0.1"]),  # noqa: S104
+        ("::1", ["::1"]),
+        ("::", ["127.0.0.1", "::1"]),
+    ],
 )
 def test_service_is_reached_at_every_address_that_its_host_stands_for(host: str, reached: list[str]) -> None:
     """A pod in a cluster of IPv6 has no other address."""
