@@ -7,25 +7,27 @@ On a server of our own the names are the plain ones. A server that DATABASE_URL 
 a whole server: there every name gets the suffix of the run's data folder, so that two runs do not meet.
 """
 
+import os
 from dataclasses import dataclass
 
-from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy import URL, Connection, Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from shop.program import CannotRun
 from two_phase.hosting.database import UnsafeDatabase, check_durable
+from two_phase.hosting.database_url import database_url
 
 SERVICES = ("order_service", "payment_service", "stock_service", "delivery_service")
 _DRIVER = "postgresql+psycopg2"
 
 
 def admin_url(given: str) -> URL:
-    """Return what DATABASE_URL says; raises CannotRun."""
+    """Return what DATABASE_URL says, with DATABASE_PASSWORD if it has no password; raises CannotRun."""
     try:
-        url = make_url(given)
-    except ArgumentError:
-        raise CannotRun("DATABASE_URL is not a URL such as postgresql://postgres:password@host:5432/postgres") from None
+        url = database_url(given, os.environ.get("DATABASE_PASSWORD", ""))
+    except ValueError as reason:
+        raise CannotRun(f"DATABASE_URL {reason}") from None
     if url.get_backend_name() not in ("postgresql", "postgres"):
         raise CannotRun("DATABASE_URL must name a PostgreSQL server: postgresql://postgres:password@host:5432/postgres")
     return url.set(drivername=_DRIVER, database=url.database or "postgres")

@@ -12,7 +12,6 @@ from shop.program import ROOT
 
 FOLDER = ROOT / "secrets"
 _VALUE = re.compile(r"(?m)^(  [a-z-]+: )example-.*$")
-#: Passwords stand in a database's address, so they are hexadecimal.
 _BYTES = 24
 
 

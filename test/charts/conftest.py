@@ -25,7 +25,12 @@ VALUE_SETS: dict[str, tuple[str, ...]] = {
         "--set=networkPolicy.publicFrom[0].namespaceSelector.matchLabels.name=ingress,ingress.className=nginx",
         "--set=nodeSelector.disk=ssd,tolerations[0].operator=Exists,priorityClassName=high,postgresql.storage.className=fast",
     ),
-    "a database elsewhere": ("--set=database.externalHost=db.example.org,database.sslmode=verify-full",),
+    "a database elsewhere": (
+        "--set=database.externalHost=db.example.org,database.sslmode=verify-full,database.ca.secret=ca",
+    ),
+    "a database at an IPv6 address": (
+        "--set=database.externalHost=fd00::5,database.sslmode=verify-ca,database.ca.configMap=ca",
+    ),
     "a database for each service": (
         "--set=database.externalHost=a.example.org,services.payment.databaseHost=b.example.org",
     ),

@@ -68,6 +68,9 @@ CONTRADICTIONS = {
     "postgresql.settings.fsync=off": "fsync must stay on",
     "postgresql.settings.full_page_writes=false": "full_page_writes must stay on",
     "config.SYNCHRONOUS_STANDBY_REQUIRED=true": "has no standby",
+    "database.sslmode=verify-ca": "needs database.ca.secret or database.ca.configMap",
+    "database.ca.secret=ca,database.sslmode=require": "nothing else looks at certificates",
+    "database.ca.secret=a,database.ca.configMap=b,database.sslmode=verify-ca": "are both set",
 }
 
 
@@ -170,7 +173,7 @@ def test_database_is_elsewhere_by_one_value(rendered: Rendered) -> None:
 
     assert not of_kind(resources, "StatefulSet")
     assert len(urls) == 8
-    assert all(url.endswith("@db.example.org:5432/shop") for url in urls)
+    assert all(url.endswith("_service@db.example.org:5432/shop") for url in urls)
 
 
 def test_each_service_may_have_a_database_of_its_own(rendered: Rendered) -> None:

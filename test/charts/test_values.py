@@ -16,6 +16,7 @@ from shop.manifests import CHART
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 _SMALL = {"cpu": 0.5, "memory": 134217728, "ephemeral-storage": 1000000}
 _LARGE = {"requests": _SMALL, "limits": {"cpu": 2, "memory": 268435456, "ephemeral-storage": 2000000}}
+_CA = {"secret": "ca", "configMap": "", "key": "root.pem"}
 _SERVICE = {"replicas": 3, "digest": "", "databaseHost": "db.example.org", "resources": _LARGE}
 
 #: A value for every scalar of the schema, large where a number may be; OTHERS has what excludes it.
@@ -40,7 +41,7 @@ VALUES: dict[str, Any] = {
         "SYNCHRONOUS_STANDBY_REQUIRED": False,
     },
     "secrets": {"existingSecret": "mine"},
-    "database": {"externalHost": "", "port": 65432, "name": "shop_2", "sslmode": "require"},
+    "database": {"externalHost": "", "port": 65432, "name": "shop_2", "sslmode": "verify-ca", "ca": _CA},
     "postgresql": {
         "image": {"repository": "postgres", "tag": 18, "digest": "", "pullPolicy": "Never"},
         "mountPath": "/var/lib/data",
@@ -81,7 +82,11 @@ VALUES: dict[str, Any] = {
 }
 #: What VALUES leaves no room for.
 OTHERS: dict[str, Any] = {
-    "database": {"externalHost": "db.example.org"},
+    "database": {
+        "externalHost": "fd00::5",
+        "sslmode": "verify-full",
+        "ca": {"configMap": "ca"},
+    },
     "config": {"SYNCHRONOUS_STANDBY_REQUIRED": True, "LOG_FORMAT": "json"},
     "services": {name: {"digest": DIGEST} for name in ("order", "payment")},
     "secrets": {"existingSecret": "another"},

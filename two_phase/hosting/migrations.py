@@ -17,6 +17,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import ProgrammingError
 
 from two_phase.hosting.database import connect
+from two_phase.hosting.database_url import database_url
 
 log = logging.getLogger(__name__)
 
@@ -25,12 +26,12 @@ _LOOK_SECONDS = 0.1
 
 
 def run(service: str) -> None:
-    """Migrate the schema of ``service`` in the database that DATABASE_URL names; only alembic calls this."""
+    """Migrate the schema of ``service`` in the database of DATABASE_URL; only alembic calls this."""
     from alembic import context
 
     if context.is_offline_mode():
         raise SystemExit("migrations need a database; write SQL with pg_dump from a migrated one")
-    engine = connect(SecretStr(os.environ["DATABASE_URL"]), service, pool_size=1)
+    engine = connect(_address(), service, pool_size=1)
     try:
         with engine.connect() as connection:
             _prepare(connection, service)
@@ -44,6 +45,14 @@ def run(service: str) -> None:
                 connection.commit()
     finally:
         engine.dispose()
+
+
+def _address() -> SecretStr:
+    try:
+        url = database_url(os.environ.get("DATABASE_URL", ""), os.environ.get("DATABASE_PASSWORD", ""))
+    except ValueError as reason:
+        raise SystemExit(f"DATABASE_URL: {reason}") from None
+    return SecretStr(url.render_as_string(hide_password=False))
 
 
 def _prepare(connection: Connection, service: str) -> None:

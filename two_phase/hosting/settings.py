@@ -6,10 +6,10 @@ A service refuses to start on a contradiction, on a key that is too short, and o
 import os
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
+
+from two_phase.hosting.database_url import database_url
 
 KEY_LENGTH_MIN = 32
 _EXAMPLE_MARKS = ("example", "change-me", "changeme")
@@ -44,6 +44,8 @@ class ServiceSettings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
+    #: The role's password, as it is, if the URL does not have it; ``database_url`` has it then.
+    database_password: SecretStr = SecretStr("")
     database_url: SecretStr
     host: str = "0.0.0.0"  # noqa: S104 - a container is reached from outside; the local run sets 127.0.0.1
     public_port: int = Field(default=8000, ge=0, le=65535)
@@ -62,16 +64,13 @@ class ServiceSettings(BaseSettings):
 
     @field_validator("database_url")
     @classmethod
-    def _is_a_usable_database(cls, value: SecretStr) -> SecretStr:
-        try:
-            url = make_url(value.get_secret_value())
-        except ArgumentError:
-            raise ValueError("is not a database URL, such as postgresql+psycopg2://role:password@host:5432/shop") from None
+    def _is_a_usable_database(cls, value: SecretStr, others: ValidationInfo) -> SecretStr:
+        url = database_url(value.get_secret_value(), others.data["database_password"].get_secret_value())
         if url.drivername != "postgresql+psycopg2":
             raise ValueError("must begin with postgresql+psycopg2://")
         if _is_example(url.password or ""):
             raise ValueError("has the password of an example; `make secrets` writes real ones")
-        return value
+        return SecretStr(url.render_as_string(hide_password=False))
 
     @classmethod
     def load(cls) -> Self:

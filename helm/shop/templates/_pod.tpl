@@ -39,7 +39,7 @@ tolerations:
 {{- end }}
 {{- end }}
 
-{{/* A service's way to its schema: the password comes from the Secret, and Kubernetes puts it into the address. */}}
+{{/* A service's way to its schema. The password goes beside the address: in it, an @ or a / would have to be escaped. */}}
 {{- define "shop.databaseEnv" -}}
 - name: DATABASE_PASSWORD
   valueFrom:
@@ -47,7 +47,58 @@ tolerations:
       name: {{ include "shop.secretName" .root | quote }}
       key: {{ .short }}-service-password
 - name: DATABASE_URL
-  value: postgresql+psycopg2://{{ .short }}_service:$(DATABASE_PASSWORD)@{{ include "shop.databaseHost" . }}:{{ include "shop.text" .root.Values.database.port }}/{{ .root.Values.database.name }}{{ with .root.Values.database.sslmode }}?sslmode={{ . }}{{ end }}
+  value: {{ include "shop.databaseUrl" . | quote }}
+{{- end }}
+
+{{- define "shop.databaseUrl" -}}
+{{- $host := include "shop.databaseHost" . -}}
+{{- with .root.Values.database -}}
+postgresql+psycopg2://{{ $.short }}_service@{{ if contains ":" $host }}[{{ $host }}]{{ else }}{{ $host }}{{ end }}:{{ include "shop.text" .port }}/{{ .name }}
+{{- with .sslmode }}?sslmode={{ . }}{{ end }}
+{{- if include "shop.databaseCa" $.root }}&sslrootcert={{ include "shop.databaseCaFolder" $.root }}/ca.crt{{ end }}
+{{- end -}}
+{{- end }}
+
+{{/* The certificate by which the database server's own is checked: the volume, nothing if there is none. */}}
+{{- define "shop.databaseCa" -}}
+{{- with .Values.database.ca }}
+{{- if .secret }}
+secret:
+  secretName: {{ .secret | quote }}
+{{- else if .configMap }}
+configMap:
+  name: {{ .configMap | quote }}
+{{- end }}
+{{- if or .secret .configMap }}
+  items:
+    - key: {{ .key | quote }}
+      path: ca.crt
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "shop.databaseCaFolder" -}}
+/etc/shop/database
+{{- end }}
+
+{{/* What services and migrations mount. */}}
+{{- define "shop.volumeMounts" -}}
+- name: tmp
+  mountPath: /tmp
+{{- if include "shop.databaseCa" . }}
+- name: database-ca
+  mountPath: {{ include "shop.databaseCaFolder" . }}
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{- define "shop.volumes" -}}
+- name: tmp
+  emptyDir: {}
+{{- with include "shop.databaseCa" . }}
+- name: database-ca
+  {{- . | trim | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{- define "shop.keyEnv" -}}
