@@ -17,6 +17,7 @@ from sqlalchemy.pool import NullPool
 from shop.program import CannotRun
 from two_phase.hosting.database import UnsafeDatabase, check_durable
 from two_phase.hosting.database_url import database_url
+from two_phase.hosting.sessions import MEANING, pin
 
 SERVICES = ("order_service", "payment_service", "stock_service", "delivery_service")
 _DRIVER = "postgresql+psycopg2"
@@ -98,8 +99,12 @@ class ShopDatabase:
 def connected(url: URL) -> Connection:
     """Return a connection on which every statement is a transaction of its own; closing it closes it for good."""
     engine: Engine = create_engine(
-        url, isolation_level="AUTOCOMMIT", poolclass=NullPool, connect_args={"connect_timeout": 5}
+        url,
+        isolation_level="AUTOCOMMIT",
+        poolclass=NullPool,
+        connect_args={"connect_timeout": 5, "client_encoding": "UTF8"},
     )
+    pin(engine, MEANING)
     return engine.connect()
 
 

@@ -17,6 +17,10 @@ from sqlalchemy.exc import DBAPIError
 #: What makes plans last: one for all parameters, by index even where the table is still small, and none worth compiling.
 PLANNING = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "jit": "off"}
 
+#: The server says that it only reads by now (a standby, a fenced primary), or does not know a statement that was prepared: the
+#: session is not the one that was set up.
+_LOST = {"25006", "26000"}
+
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
 _NUMBERS = count(1)
 
@@ -50,10 +54,15 @@ class Planned:
             raise _reported(connection, error, self.text, parameters) from error
 
 
+def session_is_lost(error: DriverError) -> bool:
+    """Return whether ``error`` says that its connection is of no use any more, although it still answers."""
+    return error.pgcode in _LOST
+
+
 def _reported(connection: Connection, error: DriverError, statement: str, parameters: Mapping[str, Any]) -> Exception:
     """Return the error as SQLAlchemy reports it; when the server has gone, no connection of the pool is used again."""
     dialect = connection.dialect
-    gone = dialect.is_disconnect(error, connection.connection, None)
+    gone = session_is_lost(error) or dialect.is_disconnect(error, connection.connection, None)
     if gone:
         connection.invalidate(error)
         connection.engine.dispose()

@@ -7,6 +7,7 @@ row locked for ever (R1) and a hung statement must not keep a thread.
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import TypeVar
 
 from psycopg2 import Error as DriverError
 from pydantic import SecretStr
@@ -14,25 +15,20 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from two_phase.hosting.sessions import UnsafeSession, check_sessions, pin, pinned
 from two_phase.protocol import Unavailable
-from two_phase.statements import PLANNING
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: What the failures of a database look like that says nothing of what was asked. Setting the isolation level on a connection
 #: whose server has gone raises the driver's own error, past SQLAlchemy.
 DATABASE_FAILURES = (DBAPIError, PoolTimeoutError, PendingRollbackError, DriverError)
 
-_SESSION = {
-    "idle_in_transaction_session_timeout": "2s",
-    "lock_timeout": "2s",
-    "statement_timeout": "10s",
-    "application_name": "{schema}",
-    "search_path": "{schema}",
-    "synchronous_commit": "on",
-    **PLANNING,
-}
-_MUST_BE_ON = ("fsync", "full_page_writes")
+_UNDONE = {"40001", "40P01"}  # serialization failure, deadlock
+_REPEATS_MAX = 4
+_MUST_BE = {"fsync": "on", "full_page_writes": "on", "data_sync_retry": "off"}
 
 
 class UnsafeDatabase(Exception):
@@ -45,8 +41,7 @@ def connect(url: SecretStr, schema: str, *, pool_size: int, autocommit: bool = F
     With ``autocommit`` each statement is a transaction of its own. To ask for that connection by connection would cost a round
     trip each time.
     """
-    options = " ".join(f"-c{name}={value.format(schema=schema)}" for name, value in _SESSION.items())
-    return create_engine(
+    engine = create_engine(
         url.get_secret_value(),
         isolation_level="AUTOCOMMIT" if autocommit else None,
         pool_size=pool_size,
@@ -55,22 +50,27 @@ def connect(url: SecretStr, schema: str, *, pool_size: int, autocommit: bool = F
         pool_pre_ping=False,
         pool_use_lifo=True,
         connect_args={
-            "options": options,
+            "application_name": schema,
+            "client_encoding": "UTF8",
+            # Of several hosts the primary; a server that only reads is none.
+            "target_session_attrs": "read-write",
             "connect_timeout": 2,
             "keepalives_idle": 5,
             "keepalives_interval": 2,
             "keepalives_count": 3,
+            "tcp_user_timeout": 11_000,
         },
     )
+    pin(engine, pinned(schema))
+    return engine
 
 
 def check_durable(connection: Connection, *, standby_required: bool = False) -> None:
     """Raise UnsafeDatabase unless what this server has flushed survives a crash, and its promotion if a standby is required."""
-    off = [name for name in _MUST_BE_ON if connection.execute(text(f"SHOW {name}")).scalar_one() != "on"]
-    if off:
-        raise UnsafeDatabase(
-            f"PostgreSQL runs with {' and '.join(f'{name} = off' for name in off)}: a vote would be no promise"
-        )
+    found = {name: connection.execute(text(f"SHOW {name}")).scalar_one() for name in _MUST_BE}
+    unsafe = [f"{name} = {value}" for name, value in found.items() if value != _MUST_BE[name]]
+    if unsafe:
+        raise UnsafeDatabase(f"PostgreSQL runs with {' and '.join(unsafe)}: a vote would be no promise")
     if standby_required and not connection.execute(text("SHOW synchronous_standby_names")).scalar_one():
         raise UnsafeDatabase(
             "PostgreSQL's synchronous_standby_names is empty, and SYNCHRONOUS_STANDBY_REQUIRED is set: a standby that takes over"
@@ -78,14 +78,35 @@ def check_durable(connection: Connection, *, standby_required: bool = False) -> 
         )
 
 
+def check_database(engine: Engine, schema: str, *, standby_required: bool = False) -> None:
+    """Raise UnsafeDatabase unless ``engine`` leads to a database and to sessions on which a service may work."""
+    try:
+        with engine.connect() as connection, engine.connect() as another:
+            check_durable(connection, standby_required=standby_required)
+            encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
+            if encoding != "UTF8":
+                raise UnsafeDatabase(
+                    f"the database has the encoding {encoding}, in which not every name can be written: create it with ENCODING 'UTF8'"
+                )
+            check_sessions(connection, another, pinned(schema))
+    except UnsafeSession as unsafe:
+        raise UnsafeDatabase(str(unsafe)) from unsafe
+    except DBAPIError as error:
+        if isinstance(error.orig, UnsafeSession):
+            raise UnsafeDatabase(str(error.orig)) from error
+        raise
+
+
 def is_reachable(engine: Engine) -> bool:
-    """Return whether the database answers."""
+    """Return whether the database answers and takes what is written; a connection that only reads by now is dropped."""
     try:
         with engine.connect() as connection:
-            connection.execute(text("SELECT 1"))
+            read_only: bool = connection.execute(text("SHOW transaction_read_only")).scalar_one() == "on"
+            if read_only:
+                connection.invalidate()
     except DATABASE_FAILURES:
         return False
-    return True
+    return not read_only
 
 
 async def wait_for_schema(
@@ -95,8 +116,8 @@ async def wait_for_schema(
 
     def obstacle() -> str | None:
         try:
+            check_database(engine, service, standby_required=standby_required)
             with engine.connect() as connection:
-                check_durable(connection, standby_required=standby_required)
                 return None if is_current(connection) else "its schema is not migrated yet"
         except DATABASE_FAILURES as failure:
             return f"its database does not answer: {str(failure).splitlines()[0]}"
@@ -107,6 +128,17 @@ async def wait_for_schema(
             log.warning("%s waits: %s", service, reason)
             told = reason
         await asyncio.sleep(0.2)
+
+
+def repeated(work: Callable[[], T]) -> T:
+    """Return what ``work``, one transaction, returns; it is run again where the server has undone it for the sake of another."""
+    for _ in range(_REPEATS_MAX):
+        try:
+            return work()
+        except DBAPIError as error:
+            if getattr(error.orig, "pgcode", None) not in _UNDONE:
+                raise
+    return work()
 
 
 def unavailable(failure: Exception) -> Unavailable:

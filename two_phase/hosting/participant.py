@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, text
 
 from two_phase.branches import SqlBranchStore, touching
 from two_phase.client import ROUND_PATH, HttpCoordinator, Peer
-from two_phase.hosting.database import connect
+from two_phase.hosting.database import connect, repeated
 from two_phase.hosting.http_protocol import Express
 from two_phase.hosting.server import Service, Status
 from two_phase.hosting.settings import ParticipantSettings
@@ -43,13 +43,13 @@ class Desk:
     sweep: Sweep
 
     async def write(self, work: Callable[[Connection], T]) -> T:
-        """Run ``work`` in a transaction that is durable when this returns."""
+        """Run ``work`` in a transaction that is durable when this returns; it is run again when nothing was written."""
 
         def committed() -> T:
             with self.engine.begin() as connection:
                 return work(connection)
 
-        return await asyncio.to_thread(committed)
+        return await asyncio.to_thread(lambda: repeated(committed))
 
     async def read(self, work: Callable[[Connection], T], touches: str, parameters: Mapping[str, Any]) -> T:
         """Run ``work`` after every decision that was told has been applied to what it reads (R10).

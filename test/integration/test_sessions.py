@@ -1,0 +1,276 @@
+"""Sessions mean what the code means, whatever a server, a database or a role says.
+
+Each setting of docs/session_settings.md is set against us here, and each one that our sessions set is in that table.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from hostile_settings import AGAINST_US, ANOTHER_ACCESS_METHOD, assigned
+from payment_service import accounts
+from shop.postgres import Postgres
+from two_phase.hosting.database import (
+    UnsafeDatabase,
+    check_database,
+    connect,
+    is_reachable,
+    repeated,
+)
+from two_phase.hosting.sessions import LIMITS, MEANING, REQUIRED, pinned
+from two_phase.statements import Planned
+
+from .conftest import DATABASE, PASSWORD
+
+ROLE = "payment_service"
+PAGE = Path(__file__).parents[2] / "docs" / "session_settings.md"
+
+
+@pytest.fixture
+def altered(admin: Engine) -> Iterator[Callable[[str, str], bool]]:
+    """Return a function that sets something for payment's role, as long as the test runs; False if the server has no such thing."""
+    with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(ANOTHER_ACCESS_METHOD))
+
+        def alter(name: str, value: str) -> bool:
+            if connection.scalar(text("SELECT current_setting(:name, true)"), {"name": name}) is None:
+                return False
+            connection.execute(text(f"ALTER ROLE {ROLE} SET {assigned(name, value)}"))
+            return True
+
+        yield alter
+        connection.execute(text(f"ALTER ROLE {ROLE} RESET ALL"))
+        connection.execute(text("DROP ACCESS METHOD heap2"))
+
+
+@contextmanager
+def _engine(postgres: Postgres, role: str = ROLE, *, autocommit: bool = False) -> Iterator[Engine]:
+    url = postgres.url(DATABASE, role, PASSWORD).render_as_string(hide_password=False)
+    engine = connect(SecretStr(url), role, pool_size=10, autocommit=autocommit)
+    yield engine
+    engine.dispose()
+
+
+def _account(engine: Engine, balance: int = 0) -> int:
+    with engine.begin() as connection:
+        return int(accounts.opened(connection, "Ivan", balance)["user_id"])
+
+
+def _deposit(engine: Engine, user_id: int, amount: int, key: str | None) -> dict[str, int]:
+    with engine.begin() as connection:
+        return accounts.deposited(connection, user_id, amount, key)
+
+
+def _balance(engine: Engine, user_id: int) -> int:
+    with engine.connect() as connection:
+        return int(accounts.found(connection, user_id)["balance"])
+
+
+@pytest.mark.parametrize("autocommit", [False, True])
+@pytest.mark.parametrize("name", AGAINST_US)
+def test_a_setting_of_the_role_does_not_reach_our_sessions(
+    postgres: Postgres, altered: Callable[[str, str], bool], name: str, *, autocommit: bool
+) -> None:
+    """Every new session has our value; and what the role says does reach others, so that this test can fail."""
+    if not altered(name, AGAINST_US[name]):
+        pytest.skip("this server has no such setting")
+    url = postgres.url(DATABASE, ROLE, PASSWORD)
+    with _engine(postgres, autocommit=autocommit) as ours, ours.connect() as connection:
+        theirs = ours.dialect.loaded_dbapi.connect(
+            host=url.host, port=url.port, user=ROLE, password=PASSWORD, dbname=DATABASE
+        )
+        found = connection.scalar(text("SELECT current_setting(:name)"), {"name": name})
+        connection.rollback()
+        again = connection.scalar(text("SELECT current_setting(:name)"), {"name": name})
+        with theirs.cursor() as cursor:
+            if name != "statement_timeout":
+                cursor.execute(f"SHOW {name}")
+                inherited = cursor.fetchone()[0]
+            else:
+                inherited = "1ms"
+        theirs.close()
+
+    wanted = pinned(ROLE)[name]
+    assert (found, again) == (wanted, wanted)
+    assert inherited != wanted
+
+
+def test_every_setting_of_a_session_is_tried_and_stands_in_the_table() -> None:
+    """The code says what is set; the page and this file follow it."""
+    page = PAGE.read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| `?([^|`]*)`? \|", page, re.MULTILINE))
+    set_by_us = {**MEANING, **LIMITS}
+
+    assert set(AGAINST_US) == {*set_by_us, "search_path"}
+    assert {name: rows.get(name) for name in set_by_us} == set_by_us
+    assert {name: rows.get(name) for name in REQUIRED} == {name: value for name, (value, _) in REQUIRED.items()}
+
+
+def test_every_setting_of_this_server_has_a_line(admin: Engine) -> None:
+    """A release that brings a new setting for sessions makes this fail, until the page says what it means for us."""
+    with admin.connect() as connection:
+        found = connection.scalars(
+            text("SELECT name FROM pg_settings WHERE context IN ('user', 'superuser', 'backend') AND name NOT LIKE '%.%'")
+        )
+        named = set(re.findall(r"`(\w+)`", PAGE.read_text()))
+
+        assert sorted(set(found) - named) == []
+
+
+def test_a_deposit_without_a_key_is_credited_where_null_equals_null(
+    postgres: Postgres, altered: Callable[[str, str], bool]
+) -> None:
+    """With transform_null_equals, `key = NULL` would find an earlier deposit without a key, and nothing would be added."""
+    assert altered("transform_null_equals", "on")
+    with _engine(postgres) as engine:
+        user_id = _account(engine)
+        answers = [_deposit(engine, user_id, 10, None) for _ in range(3)]
+
+        assert [each["balance"] for each in answers] == [10, 20, 30]
+        assert _balance(engine, user_id) == 30
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_deposits_side_by_side_all_succeed_whatever_the_default_isolation_is(
+    postgres: Postgres, altered: Callable[[str, str], bool], level: str
+) -> None:
+    """A hundred deposits on one account wait for each other; none is undone for the sake of another."""
+    assert altered("default_transaction_isolation", level)
+    with _engine(postgres) as engine, ThreadPoolExecutor(10) as customers:
+        user_id = _account(engine)
+        list(customers.map(lambda key: _deposit(engine, user_id, 1, str(key)), range(100)))
+
+        assert _balance(engine, user_id) == 100
+
+
+def test_a_refused_statement_leaves_the_session_alive(postgres: Postgres, altered: Callable[[str, str], bool]) -> None:
+    """With exit_on_error, every constraint that holds would cost a connection."""
+    assert altered("exit_on_error", "on")
+    with _engine(postgres) as engine, engine.connect() as connection:
+        pid = connection.scalar(text("SELECT pg_backend_pid()"))
+        with pytest.raises(DBAPIError, match="account_not_overdrawn"):
+            connection.execute(text("INSERT INTO accounts (name, opening, available) VALUES ('', -1, -1)"))
+        connection.rollback()
+
+        assert connection.scalar(text("SELECT pg_backend_pid()")) == pid
+
+
+def test_what_was_undone_for_the_sake_of_another_is_done_again(payment_engine: Engine) -> None:
+    """Nothing was written then, so that nothing is done twice; anything else is told."""
+    user_id = _account(payment_engine)
+    tries: list[int] = []
+
+    def undone_twice() -> dict[str, int]:
+        with payment_engine.begin() as connection:
+            tries.append(len(tries))
+            if len(tries) < 3:
+                connection.execute(text("DO $$ BEGIN RAISE serialization_failure; END $$"))
+            return accounts.deposited(connection, user_id, 5, None)
+
+    repeated(undone_twice)
+
+    assert len(tries) == 3
+    assert _balance(payment_engine, user_id) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("session_replication_role", "replica", "session_replication_role = replica, where origin is needed"),
+        ("zero_damaged_pages", "on", "zero_damaged_pages = on, where off is needed"),
+        ("ignore_checksum_failure", "on", "ignore_checksum_failure = on, where off is needed"),
+    ],
+)
+def test_a_service_refuses_what_its_role_may_not_set(
+    postgres: Postgres, admin: Engine, altered: Callable[[str, str], bool], name: str, value: str, sentence: str
+) -> None:
+    """One sentence at the start; and later a session that cannot be had."""
+    assert altered(name, value)
+    with _engine(postgres) as engine:
+        with pytest.raises(UnsafeDatabase, match=sentence):
+            check_database(engine, ROLE)
+        with pytest.raises(OperationalError, match=sentence):
+            engine.connect()
+        assert not is_reachable(engine)
+
+        with admin.begin() as connection:
+            connection.execute(text(f"ALTER ROLE {ROLE} RESET ALL"))
+        check_database(engine, ROLE)
+        assert is_reachable(engine)
+
+
+def test_a_session_that_lost_its_settings_is_found_at_the_start(postgres: Postgres) -> None:
+    """A pooler that gives a session to others, or takes what was set from it, would do so."""
+    with _engine(postgres) as engine:
+        check_database(engine, ROLE)
+        with engine.connect() as connection:
+            connection.execute(text("SET lock_timeout = 0"))
+            connection.commit()
+
+        with pytest.raises(UnsafeDatabase, match=r"lose lock_timeout: .*session mode"):
+            check_database(engine, ROLE)
+
+
+_WRITE = Planned("UPDATE accounts SET available = available WHERE user_id = CAST(:user_id AS bigint)")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda connection, user_id: _WRITE.rows(connection, {"user_id": user_id}),
+        lambda connection, user_id: accounts.deposited(connection, user_id, 1, None),
+    ],
+    ids=["prepared", "by SQLAlchemy"],
+)
+def test_a_connection_that_only_reads_by_now_is_dropped_and_comes_back(
+    postgres: Postgres, admin: Engine, altered: Callable[[str, str], bool], write: Callable[[Connection, int], object]
+) -> None:
+    """A fenced primary is obeyed: nothing is written, the service is not ready; and it is again when the fence is gone."""
+    with _engine(postgres) as engine:
+        user_id = _account(engine)
+        assert is_reachable(engine)
+        with engine.connect() as connection:
+            connection.execute(text("SET default_transaction_read_only = on"))
+            connection.commit()
+        assert altered("default_transaction_read_only", "on")
+
+        with engine.connect() as connection, pytest.raises(DBAPIError) as failure:
+            write(connection, user_id)
+        assert failure.value.connection_invalidated
+        assert not is_reachable(engine)
+
+        with admin.begin() as connection:
+            connection.execute(text(f"ALTER ROLE {ROLE} RESET ALL"))
+        assert is_reachable(engine)
+        assert _deposit(engine, user_id, 1, None)["balance"] == 1
+
+
+def test_a_service_is_not_ready_on_connections_that_only_read(postgres: Postgres, admin: Engine) -> None:
+    """It notices before a customer does, by the question that makes it ready."""
+    with _engine(postgres) as engine:
+        assert is_reachable(engine)
+        with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("ALTER SYSTEM SET default_transaction_read_only = on"))
+            connection.execute(text("SELECT pg_reload_conf()"))
+            try:
+                _until(lambda: not is_reachable(engine))
+            finally:
+                connection.execute(text("SET default_transaction_read_only = off"))
+                connection.execute(text("ALTER SYSTEM RESET default_transaction_read_only"))
+                connection.execute(text("SELECT pg_reload_conf()"))
+        _until(lambda: is_reachable(engine))
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
