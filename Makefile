@@ -1,28 +1,44 @@
 # Everything that one does with the shop. `make` alone lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
+NAMED_PYTHON := $(if $(filter undefined,$(origin PYTHON)),,yes)
 PYTHON ?= python3
 BIN := .venv/bin
-NEWMAN := test/node_modules/.bin/newman
 IMAGES := localhost/shop
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
+# The project is found from here, and the tests' helpers with TESTS. Names of paths reach the shell in variables of the
+# environment, because a folder may be called anything.
 export PYTHONPATH := $(CURDIR)
+export PYTHON
+TESTS := PYTHONPATH="$$PYTHONPATH:$$PYTHONPATH/test"
+
+# What the caller's environment says to other programs of Python, Node.js and the shell is not for ours.
+unexport PYTHONHOME PYTHONUSERBASE PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS PYTHONDEVMODE PYTHONSAFEPATH PYTHONPLATLIBDIR
+unexport PYTHONINSPECT PYTHONPYCACHEPREFIX PYTHONCASEOK PYTHONEXECUTABLE PYTHONDONTWRITEBYTECODE PYTHONUTF8 PYTHONIOENCODING
+unexport NODE_ENV NODE_OPTIONS NODE_PATH CDPATH BASH_ENV ENV GREP_OPTIONS VIRTUAL_ENV
+
+# A variable with a typing error would be ignored without a word.
+VARIABLES := PYTHON BASE_URL BUILDER E2E SEEDS FROM PAIRS MUTANTS URL ARGS PARTICIPANT_KEY QUICK PEERS GROWTH SOAK OVERLOAD \
+  SHELL MAKEFLAGS IMAGES VERSION SHOP_% PG_BIN_DIR DATABASE_URL LOG_%
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
+$(foreach name,$(filter-out $(VARIABLES),$(GIVEN)),$(error $(name) is not a variable of this Makefile; `make` tells which are))
+# One digit after the other is taken away: nothing may be left.
+without_digits = $(if $(2),$(call without_digits,$(subst $(firstword $(2)),,$(1)),$(wordlist 2,10,$(2))),$(1))
+$(foreach name,SEEDS FROM SOAK,$(if $(call without_digits,$($(name)),0 1 2 3 4 5 6 7 8 9),$(error $(name) must be a whole number)))
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z][a-z0-9-]*:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z][a-z0-9-]*:.*## /{printf "  make %-12s %s\n", $$1, $$2} /^## /{printf "%19s%s\n", "", substr($$0, 6)}' Makefile
 
-.venv/installed: requirements-dev.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed (PYTHON=... names one)"; exit 1; }
-	@$(PYTHON) -m venv --clear .venv || { rm -rf .venv; echo "python3-venv is needed: apt-get install python3-venv"; exit 1; }
-	@echo "installing the pinned packages into .venv"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-deps -r requirements-dev.lock
-	@$(BIN)/pip check --disable-pip-version-check
-	@touch $@
+# Looked at every time, because a Python that was upgraded or a folder that was moved leaves an environment that is broken.
+.venv/installed: FORCE
+	@$(if $(NAMED_PYTHON),,PYTHON=) $(BIN)/python -I tools/install.py is-sound >/dev/null 2>&1 || { \
+	  "$$PYTHON" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "Python 3.11 or newer is needed (PYTHON=... names one)" >&2; exit 1; }; \
+	  exec "$$PYTHON" -I tools/install.py packages; }
 
 test/node_modules/installed: test/package.json test/package-lock.json
-	@command -v npm >/dev/null || { echo "Node.js with npm is needed for newman: apt-get install nodejs npm"; exit 1; }
-	@cd test && npm ci --silent --no-fund --no-audit
-	@touch $@
+	@"$$PYTHON" -I tools/install.py newman
 
 install: .venv/installed ## install the pinned Python packages into .venv
 
@@ -37,16 +53,20 @@ demo: .venv/installed ## start it, run the homework scenario, show every answer,
 	@exec $(BIN)/python -m shop demo
 
 newman: test/node_modules/installed ## run the collection against the local gateway, or BASE_URL=host:port
-	@$(NEWMAN) run test/hw10.postman_collection.json --env-var baseUrl=$${BASE_URL:-127.0.0.1:$${SHOP_PORT:-8080}}
+	@address="$${BASE_URL:-127.0.0.1:$${SHOP_PORT:-8080}}"; \
+	case "$$address" in *[/[:space:]]*|"") echo "BASE_URL must be host:port" >&2; exit 2;; esac; \
+	past="127.0.0.1,localhost,$${NO_PROXY:-$$no_proxy}"; \
+	NO_PROXY="$$past" no_proxy="$$past" test/node_modules/.bin/newman run test/hw10.postman_collection.json \
+	  --env-var "baseUrl=$$address"
 
 format: .venv/installed ## format the code
 	@$(BIN)/ruff format -q . && $(BIN)/ruff check -q --fix .
 
 check: .venv/installed ## format, lint, strict types, architecture, unit tests
-	@$(BIN)/ruff format --check -q . && $(BIN)/ruff check -q . && $(BIN)/mypy
+	@$(BIN)/ruff format --check -q . && $(BIN)/ruff check -q . && $(BIN)/python -m mypy
 	@$(BIN)/python -m pytest -q test/unit
 
-test: check .venv/kubernetes test/node_modules/installed ## everything that must hold before a change lands, in under 8 minutes
+test: check .venv/kubernetes test/node_modules/installed ## everything that must hold before a change lands
 	@$(BIN)/python -m pytest -q -m "not slow" test/simulation test/charts test/integration test/faults test/e2e
 
 images: ## build the four images with docker, podman or buildah (BUILDER=... names one)
@@ -58,38 +78,42 @@ images: ## build the four images with docker, podman or buildah (BUILDER=... nam
 	done
 
 .venv/kubernetes: .venv/installed test/charts/tools.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-deps -r test/charts/tools.txt
+	@$(BIN)/python -I tools/install.py tools test/charts/tools.txt
 	@$(BIN)/python -m shop.kubernetes_tools
 	@touch $@
 
 manifests: .venv/kubernetes ## render k8s/ and config/ from the chart
 	@$(BIN)/python -m shop.manifests
 
-secrets: .venv/installed ## write the secrets for kubectl apply, with random values, unless they are there
+secrets: .venv/installed ## write random secrets for kubectl apply, unless they are there
 	@$(BIN)/python -m shop.secrets_files
 
 charts: .venv/kubernetes ## check chart and manifests: lint, schemas, policies; no cluster needed
 	@$(BIN)/python -m pytest -q test/charts
 
-e2e: .venv/installed test/node_modules/installed ## try everything on the cluster that kubectl points to (E2E="--help" tells more)
-	@PYTHONPATH=$(CURDIR):$(CURDIR)/test $(BIN)/python -m cluster.e2e $(E2E)
+e2e: .venv/installed test/node_modules/installed ## try everything on the cluster of kubectl (E2E="--help" tells more)
+	@$(TESTS) $(BIN)/python -m cluster.e2e $(E2E)
 
-simulate: .venv/installed ## run SEEDS=n seeds FROM=k of the simulation; PAIRS=1: all pairs of faults of an order with a key, PAIRS=all: of one without as well; MUTANTS=1: all mutants
-	@PYTHONPATH=$(CURDIR):$(CURDIR)/test $(BIN)/python -m simulation $(if $(PAIRS),--pairs $(if $(filter all,$(PAIRS)),all,keyed))$(if $(MUTANTS),--mutants)$(if $(PAIRS)$(MUTANTS),,--seeds $(or $(SEEDS),2000) --from $(or $(FROM),0))
+simulate: .venv/installed ## run SEEDS=2000 seeds FROM=0 of the simulation
+##   with MUTANTS=1 all mutants; PAIRS=1 all pairs of faults of an order with a key
+##   (PAIRS=all: of one without a key as well)
+	@$(TESTS) $(BIN)/python -m simulation $(if $(PAIRS),--pairs $(if $(filter all,$(PAIRS)),all,keyed))$(if $(MUTANTS),--mutants)$(if $(PAIRS)$(MUTANTS),,--seeds $(or $(SEEDS),2000) --from $(or $(FROM),0))
 
-faults: .venv/installed ## kill, freeze and restart real processes at every point and under load, with a table at the end
+faults: .venv/installed ## kill, freeze and restart real processes at every point and under load
 	@$(BIN)/python -m pytest -v -rs --tb=short test/faults
 
 model: ## check the protocol's model and that each of its mutants is rejected
-	@$(PYTHON) test/model/check.py
+	@"$$PYTHON" test/model/check.py
 
-conformance: .venv/installed ## try the rules of the protocol on any participant: URL=http://... PARTICIPANT_KEY=... (ARGS="--help" tells more)
+conformance: .venv/installed ## try the rules of the protocol on any participant
+##   (URL=http://... PARTICIPANT_KEY=...; ARGS="--help" tells more)
 	@$(BIN)/python -m shop conformance $(URL) $(ARGS)
 
-bench: .venv/installed ## measure the shop against everything that it is compared with (QUICK=1: c=64 alone, in a minute; PEERS=0: no DTM; or GROWTH=1, SOAK=minutes, OVERLOAD=1)
+bench: .venv/installed ## measure the shop against everything it is compared with
+##   (QUICK=1: c=64 alone; PEERS=0: no DTM; or GROWTH=1, SOAK=minutes, OVERLOAD=1)
 	@exec $(BIN)/python test/bench/$(if $(GROWTH),growth.py,$(if $(SOAK),soak.py --minutes $(SOAK),$(if $(OVERLOAD),overload.py,run.py $(if $(QUICK),--quick) $(if $(PEERS),--peers $(if $(filter 0,$(PEERS)),never,always)))))
 
 clean: ## remove what was installed and what local runs left
-	rm -rf .venv .data test/node_modules
+	@"$$PYTHON" -I tools/install.py clean
 
-.PHONY: help install lock up demo newman format check test images manifests secrets charts e2e simulate faults model conformance bench clean
+.PHONY: FORCE help install lock up demo newman format check test images manifests secrets charts e2e simulate faults model conformance bench clean
