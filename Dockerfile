@@ -10,18 +10,22 @@ RUN python -m venv --without-pip /opt/shop \
       --require-hashes --only-binary :all: --no-deps -r /tmp/requirements.lock \
  && python -m pip --python /opt/shop/bin/python check --disable-pip-version-check \
  && /opt/shop/bin/python -m compileall -q /opt/shop/lib
-
-FROM ${PYTHON_IMAGE}
-# Nothing in an image installs anything any more.
-RUN rm -rf /usr/local/bin/pip* /usr/bin/pip* /usr/local/lib/python3*/site-packages/pip* /usr/lib/python3/dist-packages/pip*
-COPY --from=packages /opt/shop /opt/shop
 WORKDIR /shop
 COPY config/alembic.ini config/
 COPY two_phase two_phase
 ARG SERVICE
 COPY ${SERVICE} ${SERVICE}
-# Fails for a build that names no service, which otherwise would only be noticed in the cluster.
-RUN test -f "/shop/${SERVICE}/__main__.py" && /opt/shop/bin/python -m compileall -q /shop
+# Fails for a build that names no service, which otherwise would only be noticed in the cluster. The files may come from a
+# checkout that nobody but its owner may read, and they must be readable to the user below.
+RUN test -f "/shop/${SERVICE}/__main__.py" && /opt/shop/bin/python -m compileall -q /shop && chmod -R a+rX /shop /opt/shop
+
+FROM ${PYTHON_IMAGE}
+# Nothing in an image installs anything any more.
+RUN rm -rf /usr/local/bin/pip* /usr/bin/pip* /usr/local/lib/python3*/site-packages/pip* /usr/lib/python3/dist-packages/pip*
+COPY --from=packages /opt/shop /opt/shop
+COPY --from=packages /shop /shop
+WORKDIR /shop
+ARG SERVICE
 ENV PATH=/opt/shop/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONPATH=/shop PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     SERVICE=${SERVICE}
