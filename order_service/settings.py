@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from two_phase.engine import Limits
-from two_phase.hosting.settings import Secret, ServiceSettings, Urls
+from two_phase.hosting.settings import Seconds, Secret, ServiceSettings, Urls
 
 
 class OrderSettings(ServiceSettings):
@@ -17,10 +17,10 @@ class OrderSettings(ServiceSettings):
     payment_key: Secret
     stock_key: Secret
     delivery_key: Secret
-    prepare_timeout_seconds: float = Field(default=2, gt=0)
-    decision_timeout_seconds: float = Field(default=1, gt=0)
-    client_deadline_seconds: float = Field(default=5, gt=0)
-    in_doubt_after_seconds: float = Field(default=5, gt=0)
+    prepare_timeout_seconds: Seconds = 2
+    decision_timeout_seconds: Seconds = 1
+    client_deadline_seconds: Seconds = 5
+    in_doubt_after_seconds: Seconds = 5
     batch_limit: int = Field(default=128, ge=1, le=1024)
     queue_limit: int = Field(default=512, ge=1)
 

@@ -1,9 +1,10 @@
 """The `shop` command: python -m shop up, python -m shop demo."""
 
 import contextlib
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -51,8 +52,23 @@ def _say(line: str) -> None:
 
 
 @app.callback()
-def _shop() -> None:
+def _shop(context: typer.Context) -> None:
     """Run, show and operate the shop of four services whose orders are atomic."""
+    from shop import environment
+
+    for sentence in environment.unknown_settings({*_variables(context.command)}):
+        typer.echo(f"warning: {sentence}", err=True)
+    # The command that restarts a participant under trial gets the environment as it is.
+    if context.invoked_subcommand != "conformance":
+        environment.forget_libpq()
+
+
+def _variables(command: Any) -> Iterator[str]:
+    """Yield the environment variables that ``command`` and those under it read."""
+    for parameter in command.params:
+        yield from [parameter.envvar] if isinstance(parameter.envvar, str) else parameter.envvar or ()
+    for each in getattr(command, "commands", {}).values():
+        yield from _variables(each)
 
 
 @app.command()
@@ -70,7 +86,7 @@ def up(
 
     try:
         run(Wishes(data, port, replicas, database_url, pg_bin_dir), _say)
-    except CannotRun as reason:
+    except (CannotRun, OSError) as reason:
         typer.echo(f"cannot run the shop: {reason}", err=True)
         raise typer.Exit(1) from None
 
@@ -83,7 +99,7 @@ def demo(database_url: DatabaseUrl = None) -> None:
 
     try:
         held = run(database_url)
-    except CannotRun as reason:
+    except (CannotRun, OSError) as reason:
         typer.echo(f"cannot show the shop: {reason}", err=True)
         raise typer.Exit(1) from None
     raise typer.Exit(0 if held else 1)
@@ -111,7 +127,7 @@ def audit_(
 
     try:
         clean = run(Wishes(data, in_doubt_seconds, watch_seconds, metrics_port, as_json))
-    except CannotRun as reason:
+    except (CannotRun, OSError) as reason:
         typer.echo(f"cannot audit the shop: {reason}", err=True)
         raise typer.Exit(2) from None
     raise typer.Exit(0 if clean else 1)
@@ -130,7 +146,7 @@ def backup(
 
     try:
         back_up(Wishes(file, data, database_url, pg_bin_dir))
-    except CannotRun as reason:
+    except (CannotRun, OSError) as reason:
         typer.echo(f"cannot back up the shop: {reason}", err=True)
         raise typer.Exit(1) from None
 
@@ -157,7 +173,7 @@ def restore(
 
     try:
         run(Wishes(file, data, database_url, pg_bin_dir), [f"{each}_service" for each in only or ()], is_sure=yes)
-    except CannotRun as reason:
+    except (CannotRun, OSError) as reason:
         typer.echo(f"cannot restore the shop: {reason}", err=True)
         raise typer.Exit(1) from None
 
@@ -187,7 +203,7 @@ def reconcile_(
 
     try:
         done = run(data, Wishes(dry_run, frozenset(confirm or ()), frozenset(cancel or ())))
-    except CannotRun as reason:
+    except (CannotRun, OSError) as reason:
         typer.echo(f"cannot reconcile the shop: {reason}", err=True)
         raise typer.Exit(2) from None
     raise typer.Exit(0 if done else 1)

@@ -20,6 +20,7 @@ from typing import IO
 from sqlalchemy import URL, text
 from sqlalchemy.exc import DBAPIError
 
+from shop import environment
 from shop.database import SERVICES, connected
 from shop.program import CannotRun
 
@@ -222,6 +223,5 @@ def _address(database: URL) -> str:
 
 
 def _environment(database: URL | None = None) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "HOME") if name in os.environ}
     password = {"PGPASSWORD": str(database.password)} if database is not None and database.password else {}
-    return {**kept, "LC_ALL": "C", "TZ": "UTC", **password}
+    return {**environment.of_a_postgresql_tool(), "TZ": "UTC", **password}

@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import secrets
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +40,10 @@ class DataFolder:
 
     def __init__(self, root: Path) -> None:
         """Describe the folder; ``prepare`` makes it."""
-        self.root = root.expanduser().absolute()
+        try:
+            self.root = root.expanduser().absolute()
+        except RuntimeError:
+            raise CannotRun(f"SHOP_DATA is {root}, and there is no such home folder") from None
         self.postgres = self.root / "postgres"
         self.logs = self.root / "logs"
         self.run = self.root / "run"
@@ -53,6 +57,8 @@ class DataFolder:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             for part in (self.logs, self.run, self.gateway):
                 part.mkdir(mode=0o700, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.run):
+                pass
         except OSError as error:
             raise CannotRun(f"SHOP_DATA is {self.root}, and that cannot be used: {error}") from None
 
@@ -112,7 +118,10 @@ class DataFolder:
     def secrets(self) -> dict[str, str]:
         """Return the passwords and keys, which are made when they are first asked for."""
         path = self._secrets
-        known = json.loads(path.read_text()) if path.exists() else {}
+        try:
+            known = dict(json.loads(path.read_text())) if path.exists() else {}
+        except ValueError:
+            raise CannotRun(f"{path} is damaged: put it back from a copy, or begin with another SHOP_DATA") from None
         missing = {name: secrets.token_urlsafe(32) for name in _SECRETS if name not in known}
         if "database_suffix" not in known:
             missing["database_suffix"] = secrets.token_hex(4)

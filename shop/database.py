@@ -29,7 +29,7 @@ def admin_url(given: str) -> URL:
         url = database_url(given, os.environ.get("DATABASE_PASSWORD", ""))
     except ValueError as reason:
         raise CannotRun(f"DATABASE_URL {reason}") from None
-    if url.get_backend_name() not in ("postgresql", "postgres"):
+    if url.drivername not in ("postgresql", "postgres", _DRIVER):
         raise CannotRun("DATABASE_URL must name a PostgreSQL server: postgresql://postgres:password@host:5432/postgres")
     return url.set(drivername=_DRIVER, database=url.database or "postgres")
 

@@ -19,6 +19,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from sqlalchemy.exc import DBAPIError
 
 from shop.data_folder import DataFolder
 from shop.database import ShopDatabase, admin_url
@@ -132,5 +133,7 @@ def _forget(folder: Path, database_url: str | None) -> None:
     """Remove everything that the demo has left: its folder, and on a server that is not its own its database and roles."""
     if database_url and (folder / "secrets.json").exists():
         secrets = DataFolder(folder).secrets()
-        ShopDatabase(admin_url(database_url), secrets, suffix=f"_{secrets['database_suffix']}").drop()
+        # A server that let nothing in has nothing to forget.
+        with contextlib.suppress(CannotRun, DBAPIError):
+            ShopDatabase(admin_url(database_url), secrets, suffix=f"_{secrets['database_suffix']}").drop()
     shutil.rmtree(folder, ignore_errors=True)

@@ -9,6 +9,7 @@ through an open descriptor needs no permission on the way, so the data can stay 
 
 import contextlib
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from typing import Literal
 from sqlalchemy import URL
 from sqlalchemy.exc import OperationalError
 
+from shop import environment
 from shop.database import connected
 from shop.ports import LOOPBACK
 from shop.postgres_binaries import Binaries
@@ -111,7 +113,7 @@ class Postgres:
         return Program(
             name="postgres",
             command=(str(self.binaries.folder / "postgres"), "-D", f"/proc/self/fd/{self._descriptor}", *options),
-            environment=_environment(),
+            environment=environment.of_a_postgresql_tool(),
             folder=Path("/"),
             account=account_for(self.folder),
             descriptors=(self._descriptor,),
@@ -171,16 +173,35 @@ class Postgres:
         return Program(
             name="initdb",
             command=(
+                *_named(account.uid if account else os.geteuid()),
                 str(self.binaries.folder / "initdb"),
                 f"--pgdata=/proc/self/fd/{folder}",
                 f"--pwfile=/proc/self/fd/{secret}",
                 *options,
             ),
-            environment=_environment(),
+            environment=environment.of_a_postgresql_tool(),
             folder=Path("/"),
             account=account,
             descriptors=(folder, secret),
         )
+
+
+def _named(uid: int) -> tuple[str, ...]:
+    """Return what a command must begin with so that the user ``uid`` has a name in it; raises CannotRun.
+
+    initdb does nothing without one, though it is told the name of the superuser; containers often run as a mere number.
+    """
+    with contextlib.suppress(KeyError):
+        pwd.getpwuid(uid)
+        return ()
+    nobody = Account.named("nobody")
+    renamed = ("unshare", "--user", f"--map-user={nobody.uid}", f"--map-group={nobody.gid}")
+    with contextlib.suppress(FileNotFoundError):
+        if subprocess.run([*renamed, "true"], capture_output=True, check=False).returncode == 0:  # noqa: S603 - our own command
+            return renamed
+    raise CannotRun(
+        f"PostgreSQL's initdb needs a name for the user {uid}, who has none here: add a line to /etc/passwd, or set DATABASE_URL"
+    )
 
 
 @contextlib.contextmanager
@@ -190,9 +211,3 @@ def _opened(folder: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _environment() -> dict[str, str]:
-    """Return an environment without the caller's PG variables and without a locale that this machine may not have."""
-    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
-    return {**kept, "LC_ALL": "C"}

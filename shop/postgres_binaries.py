@@ -43,7 +43,7 @@ def find(account: Account | None = None, major: int | None = None, given: Path |
     ``given`` is what PG_BIN_DIR says: if it is unusable, that is an error and not a reason to look further.
     """
     tried = []
-    for folder in [given] if given else _candidates():
+    for folder in [given.expanduser().absolute()] if given else _candidates():
         found = _usable(folder, account) or _usable_copy(folder, account)
         if found and major in (None, found.major):
             return found
@@ -61,7 +61,7 @@ def tools(major: int, given: Path | None = None) -> Path:
     older server does not know.
     """
     tried = []
-    for folder in [given] if given else _candidates():
+    for folder in [given.expanduser().absolute()] if given else _candidates():
         versions = {_version(folder / name, None) for name in TOOLS}
         known = versions - {None}
         if len(versions) == len(known) and {int(str(each).split(".")[0]) for each in known} == {major}:

@@ -48,6 +48,8 @@ class Program:
     folder: Path = ROOT
     account: Account | None = None
     descriptors: tuple[int, ...] = ()
+    #: It ends with one of these where it would end so again: it is not started again, and the run ends with its last words.
+    hopeless_codes: frozenset[int] = frozenset()
     #: Asks it to stop, and lets it finish what is under way.
     stop_signal: signal.Signals = signal.SIGTERM
     #: Ends it when there is no time for that.

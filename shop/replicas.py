@@ -8,10 +8,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from shop import environment
 from shop.ports import LOOPBACK, Ports
 from shop.program import ROOT, Program
 
 PARTICIPANTS = ("payment", "stock", "delivery")
+#: A service ends with these where its settings or its database are unusable, and would end so again.
+HOPELESS_CODES = frozenset({2, 3})
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ def program(replica: Replica, replicas: Sequence[Replica], database_url: str, se
         name=replica.name,
         command=(sys.executable, "-m", replica.package),
         environment={**_environment(database_url), **listeners, **peers, **keys},
+        hopeless_codes=HOPELESS_CODES,
     )
 
 
@@ -87,12 +91,12 @@ def migration(package: str, database_url: str) -> Program:
 
 
 def _environment(database_url: str) -> dict[str, str]:
-    """Return the caller's environment, so that LOG_LEVEL and its like can be set, with what the run decides on top."""
+    """Return the caller's settings, LOG_LEVEL and its like, with what the run decides on top."""
     # Between the services nobody speaks TLS: without this the HTTP client loads all certificate authorities, 2 MB for each process.
     authorities = {} if "ssl" in database_url else {"SSL_CERT_FILE": os.devnull}
     return {
         "LOG_FORMAT": "console",
-        **os.environ,
+        **environment.of_a_service(),
         **authorities,
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",

@@ -125,10 +125,21 @@ class Services:
 
 def _from_environment() -> tuple[dict[str, str], dict[str, str]]:
     try:
-        urls = {name: os.environ[f"{name.upper()}_URL"].rstrip("/") for name in ("order", *PARTICIPANTS)}
+        urls = {name: _base_url(f"{name.upper()}_URL") for name in ("order", *PARTICIPANTS)}
         return urls, {name: os.environ[f"{name.upper()}_KEY"] for name in PARTICIPANTS}
     except KeyError as missing:
         raise CannotRun(f"ORDER_URL is set, but {missing.args[0]} is not") from None
+
+
+def _base_url(variable: str) -> str:
+    value = os.environ[variable].rstrip("/")
+    try:
+        url = httpx.URL(value)
+    except httpx.InvalidURL as error:
+        raise CannotRun(f"{variable} is no URL: {error}") from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise CannotRun(f"{variable} must be a base URL, such as http://127.0.0.1:8001")
+    return value
 
 
 def _before(transaction_id: str) -> str:

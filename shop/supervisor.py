@@ -35,6 +35,10 @@ class _Child:
     started_at: float
     deaths: int = 0
     due_at: float | None = field(default=None)
+    #: Its pid file could not be written yet.
+    is_untold: bool = False
+    #: Why it could not be started the last time, as the user was told.
+    complaint: str = ""
 
     def delay(self, now: float) -> float:
         """Return how long to wait after this death: the first is repaired at once, then the wait doubles up to a second."""
@@ -80,7 +84,9 @@ class Supervisor:
         self._groups.append((seconds_to_stop, group))
         for program in programs:
             before_start()
-            group.append(_Child(program, before_start, self._start(program), time.monotonic()))
+            child = _Child(program, before_start, self._start(program), time.monotonic())
+            group.append(child)
+            self._tell_pid(child)
 
     def run_to_end(self, *programs: Program) -> None:
         """Run ``programs`` side by side until all have ended; raises CannotRun if one has failed."""
@@ -123,26 +129,53 @@ class Supervisor:
         return True
 
     def _tend(self, child: _Child) -> None:
-        now = time.monotonic()
+        now, name = time.monotonic(), child.program.name
         if child.due_at is None and child.process.poll() is not None:
-            self._data.forget_pid(child.program.name)
-            self._say(f"{child.program.name} {_end_of(child.process)} and is started again")
+            self._forget_pid(child)
+            if child.process.returncode in child.program.hopeless_codes:
+                raise CannotRun(f"{name} cannot run as it is set:\n{self._data.log_tail(name)}")
+            self._say(f"{name} {_end_of(child.process)} and is started again")
             child.due_at = now + child.delay(now)
         if child.due_at is not None and now >= child.due_at:
+            self._start_again(child, now)
+        if child.is_untold:
+            self._tell_pid(child)
+
+    def _start_again(self, child: _Child, now: float) -> None:
+        """Start it, or try again a little later: a full disk or too many processes are no reason to end all others."""
+        try:
             child.before_start()
-            child.process, child.started_at, child.due_at = self._start(child.program), now, None
+            child.process = self._start(child.program)
+        except OSError as error:
+            if str(error) != child.complaint:
+                self._say(f"{child.program.name} cannot be started ({error}): it is tried again every second")
+            child.complaint, child.due_at = str(error), now + BACKOFF_SECONDS_MAX
+            return
+        child.started_at, child.due_at, child.is_untold, child.complaint = now, None, True, ""
 
     def _start(self, program: Program) -> subprocess.Popen[bytes]:
         with self._data.log(program.name).open("ab") as log:
-            process = program.start(log, (self._inherited,))
-        self._data.write_pid(program.name, process.pid)
-        return process
+            return program.start(log, (self._inherited,))
+
+    def _tell_pid(self, child: _Child) -> None:
+        """Write its pid file; on a full disk that has to wait, and the process need not."""
+        try:
+            self._data.write_pid(child.program.name, child.process.pid)
+        except OSError:
+            child.is_untold = True
+        else:
+            child.is_untold = False
+
+    def _forget_pid(self, child: _Child) -> None:
+        child.is_untold = False
+        with contextlib.suppress(OSError):
+            self._data.forget_pid(child.program.name)
 
     def _stop(self) -> None:
         for seconds, group in reversed(self._groups):
             _stop_group([child for child in group if child.process.poll() is None], seconds)
             for child in group:
-                self._data.forget_pid(child.program.name)
+                self._forget_pid(child)
         self._groups.clear()
 
 

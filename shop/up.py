@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 from sqlalchemy import URL
 
-from shop import gateway, postgres_binaries, replicas
+from shop import environment, gateway, postgres_binaries, replicas
 from shop.data_folder import DataFolder
 from shop.database import SERVICES, ShopDatabase, admin_url
 from shop.ports import LOOPBACK, Ports
@@ -39,6 +39,9 @@ class Wishes:
 
 def up(wishes: Wishes, say: Callable[[str], None]) -> None:
     """Run the shop until SIGINT or SIGTERM; raises CannotRun."""
+    environment.check_settings()
+    if wishes.database_url:
+        admin_url(wishes.database_url)
     data = DataFolder(wishes.data)
     data.prepare()
     with ExitStack() as stack:

@@ -3,11 +3,17 @@
 Whatever was started is stopped by SIGTERM in the end. When a test fails, the ends of the logs are shown with it.
 """
 
+import os
+import re
 from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
 from running_shop import Shop, launch
+
+# The machine's proxies, and what libpq would read, are not meant for what tests start on the loopback.
+for _name in [name for name in os.environ if re.fullmatch(r"PG[A-Z]+|.*_proxy", name) or name.endswith("_PROXY")]:
+    del os.environ[_name]
 
 _STARTED = pytest.StashKey[list[Shop]]()
 

@@ -52,7 +52,7 @@ def conformance(
     )
     try:
         nothing_broken = tried(wishes)
-    except CannotRun as reason:
+    except (CannotRun, OSError) as reason:
         typer.echo(f"cannot try the participant: {reason}", err=True)
         raise typer.Exit(2) from None
     raise typer.Exit(0 if nothing_broken else 1)

@@ -1,7 +1,11 @@
 """The address of a database, from a URL and, where the URL has none, a password beside it."""
 
+from psycopg2 import Error as DriverError
+from psycopg2.extensions import make_dsn
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
+
+_PORT_MAX = 65535
 
 
 def database_url(given: str, password: str = "") -> URL:
@@ -19,4 +23,10 @@ def database_url(given: str, password: str = "") -> URL:
             "has more than one @: write %40 for an @ in a password (%3A for :, %2F for /, %25 for %),"
             " or leave the password out and set DATABASE_PASSWORD to it as it is"
         )
+    if url.port is not None and not 0 < url.port <= _PORT_MAX:
+        raise ValueError(f"has a port that is none: ports go from 1 to {_PORT_MAX}")
+    try:
+        make_dsn(**dict.fromkeys(url.query, ""))
+    except DriverError:
+        raise ValueError("has a parameter that PostgreSQL's client does not know") from None
     return url if url.password or not password else url.set(password=password)

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import uvicorn
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from sqlalchemy import Engine
 from starlette.types import ASGIApp
 
@@ -25,7 +26,7 @@ from two_phase.hosting import migrations
 from two_phase.hosting.database import UnsafeDatabase, is_reachable, wait_for_schema
 from two_phase.hosting.http_protocol import Express, HttpProtocol
 from two_phase.hosting.observability import configure_logging
-from two_phase.hosting.settings import ServiceSettings
+from two_phase.hosting.settings import ServiceSettings, told
 from two_phase.hosting.whole_bodies import WholeBodies
 
 log = logging.getLogger(__name__)
@@ -83,9 +84,10 @@ def serve(settings_type: type[S], create: Callable[[S], Service]) -> None:
     try:
         settings = settings_type.load()
     except ValidationError as error:
-        for each in error.errors():
-            name = "_".join(str(part) for part in each["loc"]).upper()
-            print(f"{name or 'settings'}: {each['msg'].removeprefix('Value error, ')}", file=sys.stderr)  # noqa: T201 - no log yet
+        print(told(error), file=sys.stderr)  # noqa: T201 - no log yet
+        raise SystemExit(2) from None
+    except SettingsError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - no log yet
         raise SystemExit(2) from None
     try:
         import uvloop

@@ -4,15 +4,35 @@ A service refuses to start on a contradiction, on a key that is too short, and o
 """
 
 import os
+import socket
+from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from two_phase.hosting.database_url import database_url
 
 KEY_LENGTH_MIN = 32
 _EXAMPLE_MARKS = ("example", "change-me", "changeme")
+
+
+def _upper(value: object) -> object:
+    return value.strip().upper() if isinstance(value, str) else value
+
+
+def _lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
 
 
 def _is_example(value: str) -> bool:
@@ -28,6 +48,18 @@ def _usable_key(key: SecretStr) -> SecretStr:
     return key
 
 
+def _base_urls(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        try:
+            parts = urlsplit(value)
+            is_base = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            is_base = False
+        if not is_base or parts.query or parts.fragment:
+            raise ValueError("must be base URLs, such as http://order-service:8001, separated by commas")
+    return values
+
+
 def _urls(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
@@ -36,7 +68,19 @@ def _urls(value: object) -> object:
 Secret = Annotated[SecretStr, AfterValidator(_usable_key)]
 
 #: The base URLs of one service's replicas, separated by commas in the environment.
-Urls = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_urls), Field(min_length=1)]
+Urls = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_urls), Field(min_length=1), AfterValidator(_base_urls)]
+
+#: A time limit or a pause: a day is longer than any that makes sense, and no number at all is none.
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
+def told(error: ValidationError) -> str:
+    """Return what is wrong with settings: a line for each, without its value, which may be a secret."""
+
+    def line(name: str, message: str) -> str:
+        return f"{name or 'settings'}: {message.removeprefix('Value error, ')}"
+
+    return "\n".join(line("_".join(map(str, each["loc"])).upper(), each["msg"]) for each in error.errors())
 
 
 class ServiceSettings(BaseSettings):
@@ -52,15 +96,30 @@ class ServiceSettings(BaseSettings):
     internal_port: int = Field(default=8001, ge=0, le=65535)
     #: Longer than any client or proxy keeps an idle connection (90 s are usual): the one that closes first must not be the
     #: service, or a request that is just being sent gets lost.
-    keep_alive_seconds: int = Field(default=120, ge=1)
+    keep_alive_seconds: int = Field(default=120, ge=1, le=86_400)
     database_pool_size: int = Field(default=8, ge=2, le=100)
     #: The database has a standby that may take over: refuse to start unless commits wait for it.
     synchronous_standby_required: bool = False
-    in_doubt_after_seconds: float = Field(default=5, gt=0)
+    in_doubt_after_seconds: Seconds = 5
     #: How long a stopping service still takes requests after it has said that it is not ready any more.
-    drain_wait_seconds: float = Field(default=0, ge=0)
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    log_format: Literal["json", "console"] = "json"
+    drain_wait_seconds: float = Field(default=0, ge=0, le=86_400, allow_inf_nan=False)
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
+    log_format: Annotated[Literal["json", "console"], BeforeValidator(_lower)] = "json"
+
+    @field_validator("host")
+    @classmethod
+    def _is_a_host(cls, value: str) -> str:
+        try:
+            socket.getaddrinfo(value, None, flags=socket.AI_PASSIVE)
+        except (OSError, UnicodeError):
+            raise ValueError("is neither an address nor a name of this machine") from None
+        return value
+
+    @model_validator(mode="after")
+    def _has_two_listeners(self) -> Self:
+        if self.public_port == self.internal_port != 0:
+            raise ValueError("PUBLIC_PORT and INTERNAL_PORT must differ")
+        return self
 
     @field_validator("database_url")
     @classmethod
@@ -74,8 +133,11 @@ class ServiceSettings(BaseSettings):
 
     @classmethod
     def load(cls) -> Self:
-        """Read the environment, and the folder that SECRETS_DIR names; raises ValidationError."""
-        return cls(_secrets_dir=os.environ.get("SECRETS_DIR"))
+        """Read the environment, and the folder that SECRETS_DIR names; raises ValidationError, SettingsError."""
+        folder = os.environ.get("SECRETS_DIR")
+        if folder and not Path(folder).is_dir():
+            raise SettingsError(f"SECRETS_DIR: there is no folder {folder}")
+        return cls(_secrets_dir=folder)
 
 
 class ParticipantSettings(ServiceSettings):
@@ -83,5 +145,5 @@ class ParticipantSettings(ServiceSettings):
 
     order_urls: Urls
     order_key: Secret
-    sweep_interval_seconds: float = Field(default=1, gt=0)
-    question_timeout_seconds: float = Field(default=2, gt=0)
+    sweep_interval_seconds: Seconds = 1
+    question_timeout_seconds: Seconds = 2
