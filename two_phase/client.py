@@ -3,13 +3,17 @@
 Only a 200 with a well-formed body of this version counts (R6); everything else, from a refused connection to a foreign
 body, is Unavailable: no answer. Several base URLs are the replicas of one service: the next one is tried when a connection
 could not be made at all, and only then, so that nothing is asked twice.
+
+httpx is the client, and aiohttp carries its requests.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TypeVar
 
 import aiohttp
+import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from two_phase.protocol import (
@@ -37,8 +41,108 @@ RESUME_PATH = "/two-phase/v1/resume"
 
 #: So long a connection stays open unused: shorter than any listener keeps it, which must not close it under a request.
 IDLE_SECONDS = 30
+_NO_AUTH = httpx.Auth()
+#: httpx takes a URL apart each time that it is given as text.
+_url = lru_cache(httpx.URL)
 
 A = TypeVar("A", Ballot, Outcomes)
+
+
+class _NoCookies(httpx.Cookies):
+    """Keeps no cookie; to look for them in each answer costs a tenth of the request."""
+
+    def extract_cookies(self, response: httpx.Response) -> None:
+        """Leave them."""
+
+
+class _Client(httpx.AsyncClient):
+    """An httpx client that looks for no cookies."""
+
+    no_cookies = _NoCookies()
+
+    @property  # type: ignore[misc] # it is never set
+    def cookies(self) -> httpx.Cookies:
+        """Return none."""
+        return self.no_cookies
+
+
+class _WholeResponse(httpx.Response):
+    """A response that the transport has read and decoded: httpx has nothing left to do with it."""
+
+    def __init__(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        super().__init__(status, headers=headers, stream=httpx.ByteStream(body))
+        self._body = body
+
+    @property
+    def content(self) -> bytes:
+        """Return the body."""
+        return self._body
+
+    async def aread(self) -> bytes:
+        """Return the body."""
+        # The client has put a stream around ours that refers to this response: with such a cycle,
+        # rounds and ballots would lie in memory until the next garbage collection.
+        self.stream = httpx.ByteStream(self._body)
+        return self._body
+
+
+class AiohttpTransport(httpx.AsyncBaseTransport):
+    """Carries httpx's requests over aiohttp's connections, which cost a fraction of httpx's own.
+
+    Only a connection that could not be made is a ConnectError, and nothing is sent twice. httpx
+    limits each step of an exchange, and an answer that drips passes all of those limits: here one
+    limit holds for the whole exchange, and the client's own are not looked at.
+    """
+
+    def __init__(self, *, timeout_seconds: float, answer_bytes_max: int) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._answer_bytes_max = answer_bytes_max
+        self._made: aiohttp.ClientSession | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Return the whole answer, whatever its status; raises httpx.TransportError."""
+        # aiohttp would send a GET once more by itself, but no POST.
+        assert request.method == "POST", request.method
+        try:
+            async with self._session().post(
+                str(request.url),
+                headers=[(name.decode(), value.decode()) for name, value in request.headers.raw],
+                data=await request.aread(),
+                allow_redirects=False,
+            ) as answer:
+                return _WholeResponse(answer.status, answer.raw_headers, await self._whole(answer.content))
+        except aiohttp.ClientConnectorError as failure:
+            raise httpx.ConnectError(str(failure)) from failure
+        except TimeoutError as failure:
+            raise httpx.TimeoutException(f"not within {self._timeout_seconds} s") from failure
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError, aiohttp.ClientResponseError) as failure:
+            raise httpx.RemoteProtocolError(repr(failure)) from failure
+        except aiohttp.ClientError as failure:
+            raise httpx.ReadError(repr(failure)) from failure
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._made is not None:
+            await self._made.close()
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._made is None:
+            # Made here and not in __init__, because it belongs to the running event loop.
+            self._made = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=self._timeout_seconds),
+                connector=aiohttp.TCPConnector(limit=8, keepalive_timeout=IDLE_SECONDS),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+            )
+        return self._made
+
+    async def _whole(self, content: aiohttp.StreamReader) -> bytes:
+        body = bytearray()
+        async for part in content.iter_any():
+            body += part
+            if len(body) > self._answer_bytes_max:
+                raise httpx.RemoteProtocolError(f"more than {self._answer_bytes_max} bytes")
+        return bytes(body)
 
 
 class Peer:
@@ -47,14 +151,14 @@ class Peer:
     def __init__(self, urls: Sequence[str], key: SecretStr, *, timeout_seconds: float) -> None:
         assert urls
         self._urls = [url.rstrip("/") for url in urls]
-        self._headers = {"Authorization": f"Bearer {key.get_secret_value()}", "Content-Type": "application/json"}
-        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
-        self._client: aiohttp.ClientSession | None = None
+        bearer = f"Bearer {key.get_secret_value()}".encode()
+        self._headers = httpx.Headers({b"Authorization": bearer, b"Content-Type": b"application/json"})
+        transport = AiohttpTransport(timeout_seconds=timeout_seconds, answer_bytes_max=ROUND_BYTES_MAX)
+        self._client = _Client(transport=transport, timeout=None, trust_env=False)
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._client is not None:
-            await self._client.close()
+        await self._client.aclose()
 
     async def call(self, path: str, message: BaseModel, answer: type[A]) -> A:
         """Post ``message`` and return the well-formed answer; raises Unavailable for everything else."""
@@ -63,38 +167,23 @@ class Peer:
         reason: Exception | None = None
         for _ in self._urls:
             try:
-                async with self._session().post(self._urls[0] + path, data=body, allow_redirects=False) as response:
-                    return _understood(response.status, await _body(response), answer)
-            except aiohttp.ClientConnectorError as failure:
+                response = await self._client.send(self._request(path, body), auth=_NO_AUTH)
+            except httpx.ConnectError as failure:
                 reason = failure
                 self._try_another_next()
-            except (aiohttp.ClientError, TimeoutError) as failure:
+            except (httpx.HTTPError, httpx.InvalidURL, ValueError) as failure:
+                # InvalidURL and ValueError: an address that names no place is no answer either.
                 self._try_another_next()
                 raise Unavailable(f"no answer: {failure!r}") from failure
+            else:
+                return _understood(response.status_code, response.content, answer)
         raise Unavailable(f"no connection: {reason!r}")
 
-    def _session(self) -> aiohttp.ClientSession:
-        if self._client is None:
-            # Made here and not in __init__, because it belongs to the running event loop.
-            self._client = aiohttp.ClientSession(
-                headers=self._headers,
-                timeout=self._timeout,
-                connector=aiohttp.TCPConnector(limit=8, keepalive_timeout=IDLE_SECONDS),
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._client
+    def _request(self, path: str, body: bytes) -> httpx.Request:
+        return httpx.Request("POST", _url(self._urls[0] + path), headers=self._headers, stream=httpx.ByteStream(body))
 
     def _try_another_next(self) -> None:
         self._urls.append(self._urls.pop(0))
-
-
-async def _body(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for part in response.content.iter_any():
-        body += part
-        if len(body) > ROUND_BYTES_MAX:
-            raise Unavailable(f"no answer: more than {ROUND_BYTES_MAX} bytes")
-    return bytes(body)
 
 
 def _understood(status: int, body: bytes, answer: type[A]) -> A:

@@ -96,6 +96,12 @@ def test_only_hosting_and_the_edges_know_the_web_framework(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=_named)
+def test_only_the_client_knows_what_carries_its_requests(path: Path) -> None:
+    """Everything else speaks httpx, whose errors say whether another replica may be asked."""
+    assert path.name == "client.py" or not {name for name in _imports(path) if name.split(".")[0] == "aiohttp"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=_named)
 def test_nobody_commits_in_the_middle_of_a_local_transaction(path: Path) -> None:
     """A domain function that commits cannot take part in a two-phase commit."""
     calls = [

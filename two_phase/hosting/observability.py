@@ -10,7 +10,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from pythonjsonlogger.core import BaseJsonFormatter
 from pythonjsonlogger.json import JsonFormatter
 
-_QUIET = ("uvicorn.access", "alembic.runtime.plugins")
+#: httpx has a line for each request, and so for each round.
+_QUIET = ("uvicorn.access", "alembic.runtime.plugins", "httpx")
 _NAMES = {"message": "event", "levelname": "level", "exc_info": "exception"}
 
 
