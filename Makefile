@@ -85,7 +85,7 @@ images: ## build the four images with docker, podman or buildah (BUILDER=... nam
 manifests: .venv/kubernetes ## render k8s/ and config/ from the chart
 	@$(BIN)/python -m shop.manifests
 
-secrets: .venv/installed ## write random secrets for kubectl apply, unless they are there
+secrets: .venv/installed ## write random secrets/*.yaml and .env (Compose), unless they are there
 	@$(BIN)/python -m shop.secrets_files
 
 charts: .venv/kubernetes ## check chart and manifests: lint, schemas, policies; no cluster needed

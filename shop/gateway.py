@@ -73,14 +73,14 @@ def program(config: Mapping[str, Any], folder: Path, listener: int) -> Program:
     homes = dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"), str(folder))
     return Program(
         name="gateway",
-        command=(_caddy(), "run", "--config", str(path)),
+        command=(caddy(), "run", "--config", str(path)),
         environment=homes,
         folder=folder,
         descriptors=(listener,),
     )
 
 
-def _caddy() -> str:
+def caddy() -> str:
     """Return the Caddy that was installed beside this Python."""
     found = shutil.which("caddy", path=str(Path(sys.executable).parent)) or shutil.which("caddy")
     if found is None:
