@@ -70,8 +70,10 @@ test: check .venv/kubernetes test/node_modules/installed ## everything that must
 	@$(BIN)/python -m pytest -q -m "not slow" test/simulation test/charts test/integration test/faults test/e2e
 
 images: ## build the four images with docker, podman or buildah (BUILDER=... names one)
-	@builder="$(BUILDER)"; for tool in docker podman buildah; do builder=$${builder:-$$(command -v $$tool)}; done; \
-	test -n "$$builder" || { echo "docker, podman or buildah is needed"; exit 1; }; \
+	@builder="$(BUILDER)"; for tool in docker podman buildah; do \
+	  test -n "$$builder" || ! $$tool info >/dev/null 2>&1 || builder=$$tool; \
+	done; \
+	test -n "$$builder" || { echo "docker with a running engine, podman or buildah is needed"; exit 1; }; \
 	for service in order payment stock delivery; do \
 	  echo "$(IMAGES)/$$service-service:$(VERSION)"; \
 	  $$builder build --build-arg SERVICE=$${service}_service -t $(IMAGES)/$$service-service:$(VERSION) . || exit 1; \

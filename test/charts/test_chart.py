@@ -67,6 +67,7 @@ CONTRADICTIONS = {
     "services.order.replicas=40": "may open",
     "postgresql.settings.fsync=off": "fsync must stay on",
     "postgresql.settings.full_page_writes=false": "full_page_writes must stay on",
+    "autoscaling.enabled=true,services.order.replicas=3": "would take away pods that are there now",
     "config.SYNCHRONOUS_STANDBY_REQUIRED=true": "has no standby",
     "database.sslmode=verify-ca": "needs database.ca.secret or database.ca.configMap",
     "database.ca.secret=ca,database.sslmode=require": "nothing else looks at certificates",
@@ -154,16 +155,6 @@ def test_digest_goes_before_the_tag(rendered: Rendered) -> None:
     assert images["payment-service"] == f"localhost/shop/payment-service@{digest}"
     assert images["service-postgresql"] == f"postgres@{digest}"
     assert images["stock-service"] == "localhost/shop/stock-service:2"
-
-
-def test_autoscaler_and_replicas_never_rule_the_same_deployment(rendered: Rendered) -> None:
-    """Otherwise every upgrade undoes what the autoscaler did."""
-    resources = rendered("--set=autoscaling.enabled=true")
-    scaled = {scaler["spec"]["scaleTargetRef"]["name"] for scaler in of_kind(resources, "HorizontalPodAutoscaler")}
-    fixed = {each["metadata"]["name"] for each in of_kind(resources, "Deployment") if "replicas" in each["spec"]}
-
-    assert scaled == {"order-service"}
-    assert fixed == {"payment-service", "stock-service", "delivery-service"}
 
 
 def test_database_is_elsewhere_by_one_value(rendered: Rendered) -> None:

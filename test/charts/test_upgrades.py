@@ -158,3 +158,19 @@ def test_kubectl_takes_the_documented_patch() -> None:
     done = subprocess.run(command, input=claim, capture_output=True, text=True, check=True)
 
     assert yaml.safe_load(done.stdout)["spec"]["resources"]["requests"]["storage"] == "2Gi"
+
+
+@pytest.mark.parametrize(("running", "asked"), [(2, 2), (5, 5), (1, 2), (0, 2), (None, 2)])
+def test_autoscaler_keeps_the_pods_that_there_are(tmp_path: Path, running: int | None, asked: int) -> None:
+    """Left out, the number is one for Kubernetes; and what the autoscaler made of it stays."""
+    there = _object("Deployment", "order-service", spec={"replicas": running})
+    objects = {} if running is None else {("deployments", "order-service"): there}
+    done = templated_beside(objects, tmp_path, "--set=autoscaling.enabled=true")
+    resources = [each for each in yaml.safe_load_all(done.stdout) if each]
+    (scaler,) = of_kind(resources, "HorizontalPodAutoscaler")
+    found = {each["metadata"]["name"]: each["spec"]["replicas"] for each in of_kind(resources, "Deployment")}
+
+    assert scaler["spec"]["scaleTargetRef"]["name"] == "order-service"
+    assert scaler["spec"]["minReplicas"] == 2
+    assert found["order-service"] == asked
+    assert {found[name] for name in found if name != "order-service"} == {2}

@@ -24,6 +24,8 @@ VALUES: dict[str, Any] = {
     "namespace": {"create": True},
     "image": {"repository": "registry:5000/shop", "tag": 20261127, "pullPolicy": "Always", "pullSecrets": ["one"]},
     "services": dict.fromkeys(("order", "payment", "stock", "delivery"), _SERVICE),
+    "migrations": {"resources": _LARGE},
+    "test": {"resources": _LARGE},
     "config": {
         "HOST": "::",
         "LOG_LEVEL": "DEBUG",

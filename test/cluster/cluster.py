@@ -78,12 +78,6 @@ def remove_namespace() -> None:
     kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait")
 
 
-def missing_kinds() -> dict[str, str]:
-    """Return what this cluster does not know, and the setting that leaves it out."""
-    served = kubectl("api-versions").split()
-    return {} if "policy/v1" in served else {"policy/v1 PodDisruptionBudget": "podDisruptionBudget.enabled=false"}
-
-
 def wait_until_ready() -> None:
     """Return when every pod that should be there is ready and no old one is left."""
     kubectl("rollout", "status", "statefulset/service-postgresql", f"--timeout={READY_SECONDS}s")

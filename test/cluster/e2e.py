@@ -1,7 +1,7 @@
 """Tries the shop on whatever cluster kubectl points to: manifests, chart, the collection, and a bad week under load.
 
 The namespace hw10 is made and removed; if it is there already, nothing is done. Images must be there before: README tells how
-they get into minikube and kind. What the cluster's version does not know is left out by values, and named.
+they get into minikube and kind.
 """
 
 import argparse
@@ -205,10 +205,7 @@ def _main() -> int:
     if cluster.namespace_exists():
         console.print(f"the namespace {manifests.NAMESPACE} is there already; what is in it would be lost: remove it first")
         return 2
-    missing = cluster.missing_kinds()
-    for kind, setting in missing.items():
-        console.print(f"this cluster has no {kind}: left out by {setting}")
-    release = cluster.Release(wishes.values, [*wishes.set, *missing.values()])
+    release = cluster.Release(wishes.values, wishes.set)
     programme = Programme(wishes.base_url, release, console)
     play(programme, kill_seconds=wishes.kill_seconds, only=wishes.only)
     console.print(programme.table())
