@@ -17,9 +17,9 @@ from typing import Any
 
 import yaml
 
-from shop.program import ROOT, CannotRun, Program
+from shop.program import CannotRun, Program, project_file
 
-INGRESS = ROOT / "k8s" / "60-ingress.yaml"
+INGRESS = project_file("k8s/60-ingress.yaml")
 RETRY_AFTER_SECONDS = 1
 #: So long an unused connection to a service stays open, and one of a client: many clients and proxies keep theirs 90 s.
 IDLE_SECONDS, CLIENT_IDLE_SECONDS = 30, 110

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from shop import environment
 from shop.ports import LOOPBACK, Ports
-from shop.program import ROOT, Program
+from shop.program import ROOT, Program, project_file
 
 PARTICIPANTS = ("payment", "stock", "delivery")
 #: A service ends with these where its settings or its database are unusable, and would end so again.
@@ -85,7 +85,17 @@ def migration(package: str, database_url: str) -> Program:
     """Return the program that brings the schema of ``package`` up to date: the command of every deployment."""
     return Program(
         name=f"migrate-{package.removesuffix('_service')}",
-        command=(sys.executable, "-m", "alembic", "-c", "config/alembic.ini", "-n", package, "upgrade", "head"),
+        command=(
+            sys.executable,
+            "-m",
+            "alembic",
+            "-c",
+            str(project_file("config/alembic.ini")),
+            "-n",
+            package,
+            "upgrade",
+            "head",
+        ),
         environment=_environment(database_url),
     )
 
