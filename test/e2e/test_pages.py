@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -52,16 +51,14 @@ def exchanges(page: Path) -> list[Exchange]:
     return found
 
 
-def normalised(text: str) -> Any:
+def normalised(text: str) -> str:
     """Return what must be equal of an answer: ids of orders by the order in which they appear, times by being there."""
     known: dict[str, str] = {}
     text = _UUID.sub(lambda found: known.setdefault(found[0], f"order {len(known) + 1}"), text.strip())
     text = _SIZE.sub("some kB", _MOMENT.sub(lambda found: found[0] if found[0].startswith("2030") else "then", text))
-    try:
-        # A list of pairs, so that the order of the members counts.
-        return json.loads(text, object_pairs_hook=list)
-    except ValueError:
-        return text
+    # A problem may be written with spaces between its members; every other answer is compared to the letter.
+    is_problem = text.startswith('{"type":')
+    return json.dumps(json.loads(text), separators=(",", ":")) if is_problem else text
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +92,8 @@ def run(start_shop: Callable[..., Shop], tmp_path_factory: pytest.TempPathFactor
 def test_every_command_of_the_tutorial_gets_the_answer_that_it_shows(run: Callable[[str], str]) -> None:
     """A reader who types what stands there sees what stands there."""
     needed(["curl", "--version"], "the pages use curl")
-    told: list[Any] = []
-    shown: list[Any] = []
+    told: list[tuple[str, str]] = []
+    shown: list[tuple[str, str]] = []
     for exchange in exchanges(TUTORIAL):
         shown.append((exchange.command, normalised(exchange.answer)))
         told.append((exchange.command, normalised(run(exchange.command))))

@@ -1,11 +1,16 @@
 """The figures on the pages are those that the runs have written, and the tool that puts them there replaces nothing else."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from conformance.broken import BROKEN
+from shop.conformance.runner import RULES
+from simulation.mutants import MUTANTS
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "test" / "bench" / "tables.py"
@@ -67,3 +72,18 @@ def test_a_page_without_marks_is_left_alone(copy: Path) -> None:
     assert written.returncode != 0
     assert "README.md has no lines" in written.stderr
     assert readme.read_text() == "nothing to see\n"
+
+
+def test_the_evidence_counts_what_there_is() -> None:
+    """A rule, a broken participant or a mutant more, and the page says so."""
+    model = runpy.run_path(str(ROOT / "test" / "model" / "configurations.py"))
+    counts = (
+        f"{len(model['MUTANTS'])} mutants, each short of one rule",
+        f"{len(model['HOLD'])} configurations hold",
+        f"{len(MUTANTS)} of {len(MUTANTS)} found",
+        f"against {len(RULES)} rules",
+        f"{len(BROKEN)} broken ones are each named",
+    )
+    page = (ROOT / "docs" / "evidence.md").read_text()
+
+    assert [count for count in counts if count not in page] == []
