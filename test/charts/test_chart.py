@@ -70,6 +70,7 @@ CONTRADICTIONS = {
     "autoscaling.enabled=true,services.order.replicas=3": "would take away pods that are there now",
     "config.SYNCHRONOUS_STANDBY_REQUIRED=true": "has no standby",
     "database.sslmode=verify-ca": "needs database.ca.secret or database.ca.configMap",
+    "database.sslmode=require": "speaks no TLS",
     "database.ca.secret=ca,database.sslmode=require": "nothing else looks at certificates",
     "database.ca.secret=a,database.ca.configMap=b,database.sslmode=verify-ca": "are both set",
 }
