@@ -67,7 +67,15 @@ check: .venv/installed ## format, lint, strict types, architecture, unit tests
 	@$(BIN)/python -m pytest -q test/unit
 
 test: check .venv/kubernetes test/node_modules/installed ## everything that must hold before a change lands
-	@$(BIN)/python -m pytest -q -m "not slow" test/simulation test/charts test/integration test/faults test/e2e
+	@echo "two halves run side by side; each is shown when it has ended"
+	@$(MAKE) --no-print-directory --output-sync --jobs=2 test-faults test-services
+
+# The first half mostly waits for processes that start again, and simulates; the second mostly computes.
+NOT_SLOW := -q -m "not slow" --durations=20
+test-faults:
+	@$(BIN)/python -m pytest $(NOT_SLOW) test/faults test/simulation
+test-services:
+	@$(BIN)/python -m pytest $(NOT_SLOW) test/charts test/integration test/e2e
 
 images: ## build the four images with docker, podman or buildah (BUILDER=... names one)
 	@builder="$(BUILDER)"; for tool in docker podman buildah; do \
@@ -118,4 +126,4 @@ bench: .venv/installed ## measure the shop against everything it is compared wit
 clean: ## remove what was installed and what local runs left
 	@"$$PYTHON" -I tools/install.py clean
 
-.PHONY: FORCE help install lock up demo newman format check test images manifests secrets charts e2e simulate faults model conformance bench clean
+.PHONY: FORCE help install lock up demo newman format check test test-faults test-services images manifests secrets charts e2e simulate faults model conformance bench clean

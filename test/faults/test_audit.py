@@ -22,6 +22,7 @@ def audited(start_shop: Callable[..., Shop]) -> Iterator[tuple[Services, Given, 
     with httpx.Client(base_url=f"http://{shop.address}", timeout=10) as client, Services.found(shop.data) as services:
         yield services, Given(client), admin
     admin.dispose()
+    shop.stop()
 
 
 def _order(given: Given) -> str:

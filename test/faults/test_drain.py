@@ -23,6 +23,7 @@ def draining(start_shop: Callable[..., Shop]) -> Iterator[Crashing]:
     """Return a shop whose services go on for a second after they have said that they stop."""
     with crashing_shop(start_shop(DRAIN_WAIT_SECONDS="1")) as crashing:
         yield crashing
+    crashing.shop.stop()
 
 
 def _readiness(address: str) -> int:

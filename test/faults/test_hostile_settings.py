@@ -28,6 +28,7 @@ def hostile(start_shop: Callable[..., Shop]) -> Iterator[Crashing]:
             _restart(shop, process)
         shop.rest()
         yield shop
+    shop.shop.stop()
 
 
 def _known(connection: Connection) -> dict[str, str]:

@@ -122,6 +122,7 @@ def grown(start_shop: Callable[..., Shop]) -> Iterator[Grown]:
         _order_until_taken(client)
         yield Grown(shop, client, admin)
     admin.dispose()
+    shop.stop()
 
 
 def _fill(admin: Engine) -> None:

@@ -44,3 +44,11 @@ def test_variable_that_is_wrong_is_told(given: str, told: str) -> None:
 def test_variable_that_is_right_is_taken(given: str) -> None:
     """Settings of the shop may be written behind the target as well."""
     assert _make("help", given).returncode == 0
+
+
+def test_every_folder_of_tests_is_run_by_one_half_or_by_check() -> None:
+    """A new folder that nothing runs would hold nothing."""
+    told = _make("-n", "test-faults", "test-services").stdout.split()
+    folders = {f"test/{path.parent.name}" for path in (ROOT / "test").glob("*/test_*.py")}
+
+    assert sorted(word for word in told if word.startswith("test/")) == sorted(folders - {"test/unit"})
