@@ -63,7 +63,11 @@ format: .venv/installed ## format the code
 	@$(BIN)/ruff format -q . && $(BIN)/ruff check -q --fix .
 
 check: .venv/installed ## format, lint, strict types, architecture, unit tests
+	@$(MAKE) --no-print-directory --output-sync --jobs=2 check-code check-unit
+
+check-code:
 	@$(BIN)/ruff format --check -q . && $(BIN)/ruff check -q . && $(BIN)/python -m mypy
+check-unit:
 	@$(BIN)/python -m pytest -q test/unit
 
 test: check .venv/kubernetes test/node_modules/installed ## everything that must hold before a change lands
@@ -126,4 +130,4 @@ bench: .venv/installed ## measure the shop against everything it is compared wit
 clean: ## remove what was installed and what local runs left
 	@"$$PYTHON" -I tools/install.py clean
 
-.PHONY: FORCE help install lock up demo newman format check test test-faults test-services images manifests secrets charts e2e simulate faults model conformance bench clean
+.PHONY: FORCE help install lock up demo newman format check check-code check-unit test test-faults test-services images manifests secrets charts e2e simulate faults model conformance bench clean
