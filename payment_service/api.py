@@ -51,7 +51,7 @@ def routes(desk: Desk) -> APIRouter:
     @router.post("/{user_id}/deposits", status_code=201)
     async def deposit(user_id: Identifier, body: NewDeposit, key: IdempotencyKey) -> dict[str, Any]:
         """Add money; the same Idempotency-Key adds it once."""
-        return await desk.write(lambda connection: accounts.deposited(connection, user_id, body.amount, key))
+        return await desk.write(lambda connection: accounts.deposited(connection, user_id, body.amount, key), user_id)
 
     @router.get("/{user_id}/statement")
     async def show_statement(user_id: Identifier, page: Annotated[Page, Query()]) -> dict[str, Any]:

@@ -61,11 +61,13 @@ def routes(desk: Desk) -> APIRouter:
     @router.patch("/{product_id}")
     async def change_price(product_id: Identifier, body: NewPrice) -> dict[str, Any]:
         """Change the price."""
-        return await desk.write(lambda connection: products.repriced(connection, product_id, body.price))
+        return await desk.write(lambda connection: products.repriced(connection, product_id, body.price), product_id)
 
     @router.post("/{product_id}/restocks", status_code=201)
     async def restock(product_id: Identifier, body: NewRestock, key: IdempotencyKey) -> dict[str, Any]:
         """Add goods; the same Idempotency-Key adds them once."""
-        return await desk.write(lambda connection: products.restocked(connection, product_id, body.quantity, key))
+        return await desk.write(
+            lambda connection: products.restocked(connection, product_id, body.quantity, key), product_id
+        )
 
     return router

@@ -91,16 +91,24 @@ _RECORDS = text("""
 _IN_DOUBT_SUMMARY = text("""
     SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(recorded_at)), 0) FROM branches WHERE state = 'prepared'
 """)
-_FORCED = text("SELECT set_config('synchronous_commit', :level, true)")
+_LEVEL = text("SELECT set_config('synchronous_commit', :level, true), set_config('lock_timeout', :lock_timeout, true)")
 
 #: An id below all others, from which a walk over the branches begins.
 BEFORE_ALL: TransactionId = "00000000-0000-0000-0000-000000000000"
 
-_NOT_DONE = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock time-out
+_NOT_DONE = {"40001", "40P01"}  # serialization failure, deadlock
+_LOCK_TIMEOUT = "55P03"
+#: How long a row that others have locked is waited for: longer than a round holds it that meets none; by what only applies
+#: decisions, such as a read, longer than by a round of prepares that may hold its branches; and not for long where one was met.
+LOCK_TIMEOUT, DECISION_LOCK_TIMEOUT, HURRIED_LOCK_TIMEOUT = "500ms", "1s", "20ms"
 
 
 class Collision(Exception):
     """Somebody else was faster or stood in the way; nothing was written, and the same round may be tried again."""
+
+
+class Locked(Collision):
+    """Another session has locked a row for longer than any round does; nothing was written."""
 
 
 class Poison(Exception):
@@ -142,10 +150,10 @@ class BranchStore(Protocol[C]):
     """What the participant asks of its storage; ``C`` is an open local transaction."""
 
     @contextmanager
-    def begin(self, *, forced: bool) -> Iterator[C]:
-        """Open a local transaction, committed on leaving and durable by then if ``forced``.
+    def begin(self, *, forced: bool, hurried: bool = False) -> Iterator[C]:
+        """Open a local transaction, committed on leaving and durable by then if ``forced``; if ``hurried``, it waits for no row.
 
-        Raises Collision, Poison or Unavailable, and nothing was written.
+        Raises Collision (Locked is one), Poison or Unavailable, and nothing was written.
         """
         ...
 
@@ -195,13 +203,14 @@ class SqlBranchStore:
         self._engine = engine
 
     @contextmanager
-    def begin(self, *, forced: bool) -> Iterator[Connection]:
+    def begin(self, *, forced: bool, hurried: bool = False) -> Iterator[Connection]:
         """Open a local transaction; see BranchStore."""
         try:
             with self._engine.begin() as connection:
-                # Every session of a service is forced unless it says otherwise.
-                if not forced:
-                    connection.execute(_FORCED, {"level": "off"})
+                # Every session of a service is forced, and waits, unless it says otherwise.
+                if hurried or not forced:
+                    lock_timeout = HURRIED_LOCK_TIMEOUT if hurried else DECISION_LOCK_TIMEOUT
+                    connection.execute(_LEVEL, {"level": "on" if forced else "off", "lock_timeout": lock_timeout})
                 yield connection
         except (DBAPIError, PoolTimeoutError) as error:
             raise _meaning(error) from error
@@ -276,6 +285,8 @@ def _as_json(branch: Branch) -> str:
 def _meaning(error: DBAPIError | PoolTimeoutError) -> Exception:
     cause = getattr(error, "orig", None)
     code = getattr(cause, "pgcode", None)
+    if code == _LOCK_TIMEOUT:
+        return Locked(str(cause).strip())
     if code in _NOT_DONE or (code == "23505" and "branches_pkey" in str(error)):
         return Collision(str(cause).strip())
     if isinstance(error, IntegrityError | DataError):

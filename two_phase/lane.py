@@ -48,6 +48,8 @@ class Lane:
         self._linger_seconds = linger_seconds
         self._unheard: dict[TransactionId, Decision] = {}
         self._in_flight: set[TransactionId] = set()
+        #: A ballot came and did not acknowledge them: something holds them up there, and must not hold up a round of prepares.
+        self._held_up: set[TransactionId] = set()
         self._something_to_tell = asyncio.Event()
         #: The participant has answered since this process started, and whether it counts its forced rounds.
         self.greeted = False
@@ -68,7 +70,8 @@ class Lane:
         """Put durable decisions on the list; they leave with the next round, or soon."""
         self._unheard.update(decisions)
         while len(self._unheard) > UNHEARD_MAX:
-            self._unheard.pop(next(iter(self._unheard)))
+            self._held_up.discard(oldest := next(iter(self._unheard)))
+            self._unheard.pop(oldest)
         self._look_for_something_to_tell()
 
     def is_reconciled(self, heard: int) -> None:
@@ -101,12 +104,14 @@ class Lane:
             try:
                 await self._exchange(mark(), ())
                 pause_seconds = self._linger_seconds
+                if self._held_up:
+                    pause_seconds = RETRY_SECONDS_MAX
             except Unavailable as failure:
                 pause_seconds = min(RETRY_SECONDS_MAX, pause_seconds * 2)
                 log.info("decisions wait for their participant", extra={"participant": self.name, "why": failure.detail})
 
     async def _exchange(self, mark: Mark, prepares: Sequence[Prepare]) -> Ballot:
-        decisions = self._take_along()
+        decisions = self._take_along(alone=not prepares)
         if not decisions and not prepares:
             return Ballot()
         counting: dict[str, Any] = {"log_counter": mark.counter, "counter_heard": self.heard} if self.counts else {}
@@ -121,6 +126,7 @@ class Lane:
         try:
             ballot = await self._sent(message)
             self._heard(ballot)
+            self._held_up.update(each for each, _ in decisions if each in self._unheard)
         finally:
             self._in_flight.difference_update(each for each, _ in decisions)
             self._look_for_something_to_tell()
@@ -158,8 +164,9 @@ class Lane:
             )
         return False
 
-    def _take_along(self) -> list[tuple[TransactionId, Decision]]:
-        waiting = [each for each in self._unheard.items() if each[0] not in self._in_flight][:ROUND_DECISIONS_MAX]
+    def _take_along(self, *, alone: bool) -> list[tuple[TransactionId, Decision]]:
+        left = self._in_flight if alone else self._in_flight | self._held_up
+        waiting = [each for each in self._unheard.items() if each[0] not in left][:ROUND_DECISIONS_MAX]
         self._in_flight.update(each for each, _ in waiting)
         self._look_for_something_to_tell()
         return waiting
@@ -174,9 +181,11 @@ class Lane:
     def _heard(self, ballot: Ballot) -> None:
         for transaction_id in ballot.acknowledged:
             self._unheard.pop(transaction_id, None)
+        self._held_up.difference_update(ballot.acknowledged)
         for violation in ballot.violations:
             # Repeating it would not help; the participant has logged and counted it, and so do we.
             self._unheard.pop(violation.transaction_id, None)
+            self._held_up.discard(violation.transaction_id)
             metrics.VIOLATIONS.inc()
             log.error("%s", ProtocolViolation(violation.detail), extra={"participant": self.name, **violation.model_dump()})
         metrics.UNHEARD.labels(self.name).set(len(self._unheard))

@@ -19,6 +19,7 @@ QUEUE = Gauge("two_phase_queue", "Transactions that wait for a batch, when the n
 UNSURE = Gauge("two_phase_unsure", "Decisions sent to the log whose fate is not known yet")
 VOTES = Counter("two_phase_votes", "Votes given", ["vote"])
 VIOLATIONS = Counter("two_phase_violations", "Protocol violations: each is a bug, and calls a human")
+LOCKED = Counter("two_phase_locked", "Rounds that met a row which another session had locked")
 COLLISIONS = Counter("two_phase_collisions", "Local transactions that were repeated after a deadlock or a lost race")
 RESTORED = Gauge(
     "two_phase_restored",

@@ -12,15 +12,17 @@ is tried again alone, so that its neighbours go ahead.
 
 import json
 import logging
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from typing import Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from two_phase import faults, metrics
-from two_phase.branches import Branch, BranchStore, Collision
+from two_phase.branches import Branch, BranchStore, Collision, Locked
 from two_phase.counters import Counters
+from two_phase.pieces import Answer, halves, joined, singles
 from two_phase.protocol import (
     Ballot,
     Prepare,
@@ -30,14 +32,14 @@ from two_phase.protocol import (
     Taken,
     TransactionId,
     Unavailable,
-    Violation,
-    Vote,
 )
 from two_phase.recording import branch_of, refusal_of
 
 log = logging.getLogger(__name__)
 
 COLLISIONS_MAX = 10
+#: So many pieces of a round may find a locked row, each after a short wait; what is left then gets no answer.
+LOCKED_MAX = 16
 
 C = TypeVar("C")
 C_contra = TypeVar("C_contra", contravariant=True)
@@ -75,29 +77,6 @@ class _FallenBackError(Exception):
         self.counters = counters
 
 
-@dataclass(slots=True)
-class _Answer:
-    votes: list[Vote] = field(default_factory=list)
-    acknowledged: list[TransactionId] = field(default_factory=list)
-    violations: list[Violation] = field(default_factory=list)
-    counters: Counters | None = None
-
-    def ballot(self) -> Ballot:
-        counters = self.counters
-        return Ballot(
-            counter=counters.counter if counters else None,
-            log_seen=counters.log_seen if counters else 0,
-            votes=self.votes,
-            acknowledged=self.acknowledged,
-            violations=self.violations,
-        )
-
-    def violation(self, transaction_id: TransactionId, detail: str) -> None:
-        log.error("protocol violation: %s", detail, extra={"transaction_id": transaction_id})
-        metrics.VIOLATIONS.inc()
-        self.violations.append(Violation(transaction_id=transaction_id, detail=detail))
-
-
 class Participant(Generic[C, P]):
     """The protocol's participant side over any store."""
 
@@ -112,6 +91,8 @@ class Participant(Generic[C, P]):
         faults.crash_point("prepare_not_durable" if message.prepares else "decision_not_durable")
         try:
             ballot = self._applied(message)
+        except Locked:
+            ballot = self._around_locks(message)
         except Unavailable:
             raise
         except Exception:
@@ -122,29 +103,38 @@ class Participant(Generic[C, P]):
         faults.crash_point("prepare_durable" if message.prepares else "decision_durable")
         return ballot
 
+    def _around_locks(self, message: Round) -> Ballot:
+        """Apply what touches no locked row; the rest gets no answer, and comes again: one row must not hold up the others."""
+        waiting, parts, locked = deque(halves(message)), list[tuple[Round, Ballot]](), 0
+        while waiting and locked < LOCKED_MAX:
+            piece = waiting.popleft()
+            try:
+                parts.append((piece, self._applied(piece, hurried=True)))
+            except Locked:
+                locked += 1
+                waiting.extendleft(reversed(halves(piece)))
+            except Unavailable:
+                raise
+            except Exception:
+                log.exception("a piece of a round broke")
+                parts.append((piece, self._piece_by_piece(piece)))
+        metrics.LOCKED.inc()
+        ballot = joined(message, parts)
+        log.warning(
+            "a row is locked by another session: what touches it gets no answer",
+            extra={"prepares": len(message.prepares), "votes": len(ballot.votes)},
+        )
+        return ballot
+
     def _piece_by_piece(self, message: Round) -> Ballot:
         """Apply what can be applied: one poisonous branch must not take the others down (R8)."""
-        pieces = [
-            *(message.model_copy(update={"aborts": [each], "commits": [], "prepares": []}) for each in message.aborts),
-            *(message.model_copy(update={"aborts": [], "commits": [each], "prepares": []}) for each in message.commits),
-            *(message.model_copy(update={"aborts": [], "commits": [], "prepares": [each]}) for each in message.prepares),
-        ]
-        ballots = [self._one_piece(piece) for piece in pieces]
-        return Ballot(
-            # The first that was forced: a restored participant must not pass by the number of its pieces, nor a sound one fail
-            # by a commit, which is not counted.
-            counter=min(
-                (each.counter for each in ballots[-len(message.prepares) :] if each.counter is not None), default=None
-            ),
-            log_seen=max((ballot.log_seen for ballot in ballots), default=0),
-            votes=[vote for ballot in ballots for vote in ballot.votes],
-            acknowledged=[each for ballot in ballots for each in ballot.acknowledged],
-            violations=[each for ballot in ballots for each in ballot.violations],
-        )
+        return joined(message, [(piece, self._one_piece(piece)) for piece in singles(message)])
 
     def _one_piece(self, piece: Round) -> Ballot:
         try:
-            return self._applied(piece)
+            return self._applied(piece, hurried=True)
+        except Locked:
+            return Ballot()
         except Unavailable:
             raise
         except Exception:
@@ -156,7 +146,7 @@ class Participant(Generic[C, P]):
 
     def _refused_alone(self, piece: Round) -> Ballot:
         """Record a refusal for a prepare that failed alone; a decision that failed stays unacknowledged, to come again."""
-        answer = _Answer()
+        answer = Answer()
         for prepare in piece.prepares:
             refusal = Refused("not_accepted", "the participant could not process this branch")
             # Without its payload: that may be what the database cannot store.
@@ -167,10 +157,10 @@ class Participant(Generic[C, P]):
             answer.votes.append(known.get(prepare.transaction_id, branch).vote())
         return answer.ballot()
 
-    def _applied(self, message: Round) -> Ballot:
+    def _applied(self, message: Round, *, hurried: bool = False) -> Ballot:
         for attempt in range(COLLISIONS_MAX):
             try:
-                with self.store.begin(forced=bool(message.prepares)) as connection:
+                with self.store.begin(forced=bool(message.prepares), hurried=hurried) as connection:
                     # Nearly every prepare is new. One that is not collides with its branch, and is looked up the next time.
                     return self._in_transaction(connection, message, looking_up=attempt > 0)
             except _FallenBackError as fallen:
@@ -178,6 +168,8 @@ class Participant(Generic[C, P]):
                 log.error("our database was restored from an older backup", extra=asdict(fallen.counters))  # noqa: TRY400
                 counters = fallen.counters
                 return Ballot(counter=counters.counter - 1, log_seen=counters.log_seen)
+            except Locked:
+                raise
             except Collision as collision:
                 metrics.COLLISIONS.inc()
                 log.info("a round is repeated", extra={"why": str(collision)})
@@ -185,7 +177,7 @@ class Participant(Generic[C, P]):
 
     def _in_transaction(self, connection: C, message: Round, *, looking_up: bool) -> Ballot:
         aborts = [*message.aborts, *(each for prepare in message.prepares for each in prepare.instead_of)]
-        answer = _Answer()
+        answer = Answer()
         # Nearly every commit meets its prepared branch, which then need not be read: only the others are looked at.
         expected = sorted(set(message.commits).difference(aborts))
         committed = set(self.store.settle(connection, expected, State.COMMITTED)) if expected else set()
@@ -198,7 +190,7 @@ class Participant(Generic[C, P]):
         self._add(connection, message, added, answer, asked=not (aborts or message.commits or message.prepares))
         return answer.ballot()
 
-    def _add(self, connection: C, message: Round, branches: Sequence[Branch], answer: _Answer, *, asked: bool) -> None:
+    def _add(self, connection: C, message: Round, branches: Sequence[Branch], answer: Answer, *, asked: bool) -> None:
         """Write new branches and count a forced round, last of all; a round with nothing in it asks whether we count.
 
         It is a write, so that a vote that was found, and not written, leaves after a flush as well (R4).
@@ -211,7 +203,7 @@ class Participant(Generic[C, P]):
             answer.counters = counters
 
     def _abort(
-        self, connection: C, message: Round, aborts: list[TransactionId], known: dict[str, Branch], answer: _Answer
+        self, connection: C, message: Round, aborts: list[TransactionId], known: dict[str, Branch], answer: Answer
     ) -> list[Branch]:
         prepared: list[Branch] = []
         tombstones: list[Branch] = []
@@ -233,7 +225,7 @@ class Participant(Generic[C, P]):
         return tombstones
 
     def _commit(
-        self, connection: C, message: Round, committed: set[TransactionId], known: dict[str, Branch], answer: _Answer
+        self, connection: C, message: Round, committed: set[TransactionId], known: dict[str, Branch], answer: Answer
     ) -> None:
         prepared: list[TransactionId] = []
         for each in dict.fromkeys(message.commits):
@@ -251,7 +243,7 @@ class Participant(Generic[C, P]):
         if prepared:
             self.store.settle(connection, prepared, State.COMMITTED)
 
-    def _prepare(self, connection: C, message: Round, known: dict[str, Branch], answer: _Answer) -> list[Branch]:
+    def _prepare(self, connection: C, message: Round, known: dict[str, Branch], answer: Answer) -> list[Branch]:
         fresh: dict[TransactionId, tuple[Prepare, P]] = {}
         refused: dict[TransactionId, Branch] = {}
         for prepare in message.prepares:
@@ -274,7 +266,7 @@ class Participant(Generic[C, P]):
         answer.votes.extend(branch.vote() for branch in branches)
         return branches
 
-    def _repeat(self, prepare: Prepare, branch: Branch, answer: _Answer) -> None:
+    def _repeat(self, prepare: Prepare, branch: Branch, answer: Answer) -> None:
         if branch.payload is not None and json.loads(branch.payload) != prepare.payload:
             answer.violation(prepare.transaction_id, "prepare of a known transaction with another body")
             return

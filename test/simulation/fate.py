@@ -33,7 +33,16 @@ FAULTS: dict[str, tuple[str, ...]] = {
     # A statement that only reads the log.
     "read": ("refused", "silent", "database_dies_before"),
     # The local transaction of a participant that applies a round.
-    "commit": ("collision", "poison", "refused", "reply_lost", "unflushed", "database_dies_before", "database_dies_after"),
+    "commit": (
+        "collision",
+        "locked",
+        "poison",
+        "refused",
+        "reply_lost",
+        "unflushed",
+        "database_dies_before",
+        "database_dies_after",
+    ),
 }
 
 

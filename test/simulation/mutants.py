@@ -43,7 +43,7 @@ MUTANTS = {
     ),
     "a restored log cancels what it has forgotten": Mutant("simulation.log", 'row["generation"] == generation and ', ""),
     "the vote leaves before its row is durable": Mutant(
-        "two_phase.participant", "begin(forced=bool(message.prepares))", "begin(forced=False)"
+        "two_phase.participant", "begin(forced=bool(message.prepares), ", "begin(forced=False, "
     ),
     "a repeated vote rests on a row that is not durable": Mutant(
         "two_phase.participant",

@@ -216,6 +216,6 @@ def _without_sweep(dice: Random) -> dict[str, Any]:
             "answer": dice.choice((0.05, 0.2)),
             "commit": dice.choice((0.0, 0.05)),
         },
-        "faults": {**FAULTS, "commit": ("collision", "refused", "reply_lost")},
+        "faults": {**FAULTS, "commit": ("collision", "locked", "refused", "reply_lost")},
         "troubles": crashes,
     }

@@ -8,7 +8,7 @@ from typing import Any
 
 from simulation.disk import Disk, LocalTransaction
 from simulation.fate import Fate
-from two_phase.branches import BEFORE_ALL, Branch, Collision, Poison
+from two_phase.branches import BEFORE_ALL, Branch, Collision, Locked, Poison
 from two_phase.counters import Counters
 from two_phase.protocol import InDoubt, State, TransactionId, Unavailable
 
@@ -33,7 +33,7 @@ class MemoryBranchStore:
         self._die = die
 
     @contextmanager
-    def begin(self, *, forced: bool) -> Iterator[LocalTransaction]:
+    def begin(self, *, forced: bool, hurried: bool = False) -> Iterator[LocalTransaction]:  # noqa: ARG002 - nobody waits here
         """Open a local transaction; see BranchStore."""
         disk = self.disk
         fault = "refused" if disk.down else self._fate.at("commit", disk.name)
@@ -46,6 +46,9 @@ class MemoryBranchStore:
             yield transaction
             if fault == "collision":
                 raise Collision("another replica was faster")
+            # Whether the pieces meet it too is for fate to say.
+            if fault == "locked":
+                raise Locked("another session has locked a row")
             if fault == "poison" and _stores_what_was_asked(transaction):
                 raise Poison("the database cannot store this")
         except BaseException:

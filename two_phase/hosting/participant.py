@@ -6,8 +6,8 @@ decision told, health and metrics. Its own public endpoints use ``Desk``.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from fastapi import APIRouter
@@ -20,6 +20,7 @@ from two_phase.hosting.database import connect, repeated
 from two_phase.hosting.http_protocol import Express
 from two_phase.hosting.server import Service, Status
 from two_phase.hosting.settings import ParticipantSettings
+from two_phase.hosting.turns import Together, Turns
 from two_phase.hosting.web import KeyHolders, internal_app, public_app
 from two_phase.metrics import watch_in_doubt
 from two_phase.participant import GiveBack, Participant, Take
@@ -30,26 +31,34 @@ from two_phase.sweep import Sweep
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+#: So long a request waits for its turn at a row.
+PATIENCE_SECONDS = 5.0
 #: How many resources were looked at, and those in which something got lost or was made up.
 Conserved = tuple[int, list[dict[str, Any]]]
 P = TypeVar("P", bound=BaseModel)
 
 
-@dataclass(frozen=True)
 class Desk:
     """How a participant's public endpoints reach its database: each call is one local transaction."""
 
-    engine: Engine
-    sweep: Sweep
+    def __init__(self, engine: Engine, sweep: Sweep) -> None:
+        self.engine = engine
+        self.sweep = sweep
+        self._turns = Turns(patience_seconds=PATIENCE_SECONDS)
+        self._peek = Together(self._peeked)
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
-        """Run ``work`` in a transaction that is durable when this returns; it is run again when nothing was written."""
+    async def write(self, work: Callable[[Connection], T], row: Hashable = None) -> T:
+        """Run ``work`` in a transaction that is durable when this returns; it is run again when nothing was written.
+
+        ``row`` is the one that it locks: work on one row takes turns. Raises Unavailable when others keep it for too long.
+        """
 
         def committed() -> T:
             with self.engine.begin() as connection:
                 return work(connection)
 
-        return await asyncio.to_thread(lambda: repeated(committed))
+        async with self._turns.at(row) if row is not None else nullcontext():
+            return await asyncio.to_thread(lambda: repeated(committed))
 
     async def read(self, work: Callable[[Connection], T], touches: str, parameters: Mapping[str, Any]) -> T:
         """Run ``work`` after every decision that was told has been applied to what it reads (R10).
@@ -69,17 +78,21 @@ class Desk:
 
         question = await asyncio.to_thread(in_doubt)
         if question:
-            await self._ask(question)
+            await self._ask((touches, *map(str, parameters.values())), question)
         return await asyncio.to_thread(seen)
 
-    async def _ask(self, question: Sequence[InDoubt]) -> None:
+    async def _ask(self, resource: Hashable, question: Sequence[InDoubt]) -> None:
         try:
-            await self.sweep.peek(question)
+            await self._peek(resource, question)
         except Unavailable as failure:
             log.warning("a read could not ask about a branch in doubt", extra={"why": failure.detail})
             raise Unavailable(
                 "an order that matters here is in doubt, and its decision cannot be asked for now"
             ) from failure
+
+    async def _peeked(self, questions: Sequence[Sequence[InDoubt]]) -> None:
+        every = {each.transaction_id: each for question in questions for each in question}
+        await self.sweep.peek(list(every.values()))
 
 
 def participant_service(

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -101,6 +102,8 @@ def serve(settings_type: type[S], create: Callable[[S], Service]) -> None:
 async def _run(settings: S, create: Callable[[S], Service]) -> None:
     service = create(settings)
     configure_logging(service.name, settings.log_level, settings.log_format)
+    # As many threads as connections: work waits for both in one queue.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(settings.database_pool_size, "database"))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

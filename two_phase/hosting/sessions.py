@@ -12,6 +12,7 @@ from psycopg2 import Error as DriverError
 from psycopg2 import OperationalError
 from sqlalchemy import Connection, Engine, event, text
 
+from two_phase.branches import LOCK_TIMEOUT
 from two_phase.statements import PLANNING, session_is_lost
 
 #: With another value a statement would mean something else, fail, or be answered in another form. Written as SHOW writes it.
@@ -47,7 +48,7 @@ MEANING = {
 LIMITS = {
     "idle_in_transaction_session_timeout": "2s",
     "idle_session_timeout": "0",
-    "lock_timeout": "2s",
+    "lock_timeout": LOCK_TIMEOUT,
     "statement_timeout": "10s",
     "synchronous_commit": "on",
     "transaction_timeout": "0",

@@ -1,0 +1,56 @@
+"""One call at a time for one resource, so that a row which is locked for long takes one thread and one connection, not all.
+
+Writers of one row wait for each other in the database in any case; here they wait without a connection. Readers of one resource
+that have to ask the coordinator ask together.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from contextlib import asynccontextmanager
+from typing import Generic, TypeVar
+from weakref import WeakValueDictionary
+
+from two_phase.group import Group
+from two_phase.protocol import Unavailable
+
+Q = TypeVar("Q")
+
+_TOGETHER_MAX = 256
+
+
+class Turns:
+    """Turns at resources, each in the order in which they were asked for; what nobody waits for is forgotten."""
+
+    def __init__(self, *, patience_seconds: float) -> None:
+        self._patience_seconds = patience_seconds
+        self._locks: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def at(self, resource: Hashable) -> AsyncIterator[None]:
+        """Have a turn at ``resource`` inside the block; raises Unavailable when others keep it for too long."""
+        lock = self._locks.setdefault(resource, asyncio.Lock())
+        try:
+            await asyncio.wait_for(lock.acquire(), self._patience_seconds)
+        except TimeoutError:
+            raise Unavailable("too many requests wait for the same row") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+class Together(Generic[Q]):
+    """Calls for one resource that travel together; those for others do not wait for them."""
+
+    def __init__(self, work: Callable[[Sequence[Q]], Awaitable[None]]) -> None:
+        self._work = work
+        self._groups: WeakValueDictionary[Hashable, Group[Q, None]] = WeakValueDictionary()
+
+    async def __call__(self, resource: Hashable, question: Q) -> None:
+        """Ask ``question`` with all that are asked for ``resource`` meanwhile; raises what the shared call raised."""
+        group = self._groups.setdefault(resource, Group(self._all, _TOGETHER_MAX))
+        await group(question)
+
+    async def _all(self, questions: Sequence[Q]) -> Sequence[None]:
+        await self._work(questions)
+        return [None] * len(questions)
