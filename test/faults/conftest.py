@@ -23,9 +23,10 @@ def tell(request: pytest.FixtureRequest) -> Callable[[Row], None]:
 
 @pytest.fixture(scope="session")
 def crashing(start_shop: Callable[..., Shop], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashing]:
-    """Return a shop whose processes die where a test wants it."""
+    """Return a shop whose processes die where a test wants it; asked to stop, they go on for a second."""
     points = tmp_path_factory.mktemp("points")
-    with crashing_shop(start_shop(CRASH_POINTS_DIR=str(points)), points) as crashing:
+    shop = start_shop(CRASH_POINTS_DIR=str(points), DRAIN_WAIT_SECONDS="1")
+    with crashing_shop(shop, points) as crashing:
         yield crashing
 
 
