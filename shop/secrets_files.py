@@ -1,6 +1,6 @@
-"""Writes secrets/*.yaml from the examples beside them, and .env for compose.yaml: every value random, for this user alone to read.
+"""Writes secrets/*.yaml from the examples beside them, and .env for compose.yaml.
 
-A file that is there is left alone: a running database knows its passwords.
+Every value is random, and for this user alone to read. A file that is there is left alone: a running database knows its passwords.
 """
 
 import os
@@ -31,7 +31,7 @@ def make(folder: Path = FOLDER) -> list[Path]:
 
 
 def make_environment(path: Path = ROOT / ".env") -> list[Path]:
-    """Write a value for each secret that compose.yaml asks for into ``path``, unless it is there; return what was written."""
+    """Write each secret of compose.yaml into ``path``, unless it is there; return what was written."""
     names = sorted(set(_VARIABLE.findall(COMPOSE.read_text())))
     text = "".join(f"{name}={secrets.token_hex(_BYTES)}\n" for name in names)
     return [path] if _written(path, text) else []

@@ -1,11 +1,13 @@
-"""The figures on the pages, from what the runs have written: python test/bench/tables.py [--write | --check].
+"""The figures on the pages, from what the runs have written.
+
+    python test/bench/tables.py [--write | --check]
 
     docs/performance.md    all tables
     README.md              the ratios that matter most
 
-Nothing is copied by hand: --write replaces what stands between the two marks of each page, --check exits 1 if a page says anything
-else, and without either the tables are printed. Results of another machine than that of the main run are left out, with a word
-about it.
+Nothing is copied by hand: --write replaces what stands between the two marks of each page, --check
+exits 1 if a page says anything else, and without either the tables are printed. Results of another
+machine than that of the main run are left out, with a word about it.
 """
 
 import argparse
@@ -27,11 +29,11 @@ BEGIN, END = "<!-- written by test/bench/tables.py -->", "<!-- until here -->"
 SHOWN_CLIENTS = (1, 16, 64, 256)
 #: The ratios of the README, and what they are called there.
 HEADLINES = {
-    "orders/s / bare core, c=64": "orders per second / rows per second of a bare endpoint, 64 customers",
+    "orders/s / bare core, c=64": "orders / rows that a bare endpoint writes, per second, 64 customers",
     "orders/s / bare core, c=256": "the same with 256 customers",
-    "orders/s / bare FastAPI, c=256": "orders per second / answers per second of FastAPI without a database, 256 customers",
-    "orders/s / naive 2PC, c=64": "orders per second / a naive two-phase commit, 64 customers",
-    "orders/s / DTM, c=64": "orders per second / DTM (TCC), 64 customers",
+    "orders/s / bare FastAPI, c=256": "orders / answers of FastAPI without a database, 256 customers",
+    "orders/s / naive 2PC, c=64": "orders / those of a naive two-phase commit, 64 customers",
+    "orders/s / DTM, c=64": "orders / those of DTM (TCC), 64 customers",
     "p50 / bare core p50, c=64": "median wait / that of the bare endpoint, 64 customers",
     "p50 / bare core p50, c=1": "the same with a lone customer",
 }
@@ -68,7 +70,7 @@ def write() -> list[Path]:
 
 
 def stale() -> dict[Path, str]:
-    """Return the pages that have other figures than the results, with the text that they should have."""
+    """Return the pages that have other figures than the results, with the text that is due."""
     return {page: text for page, figures in _figures().items() if (text := with_figures(page, figures)) != page.read_text()}
 
 

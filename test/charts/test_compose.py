@@ -1,4 +1,4 @@
-"""compose.yaml says what the chart says, where both speak: settings, roles, routes, migrations, versions. No engine is asked."""
+"""compose.yaml says what the chart says, where both speak. No engine is asked."""
 
 import importlib.util
 import json
@@ -72,7 +72,7 @@ def test_it_runs_four_services_with_their_migrations_a_database_and_a_gateway() 
 
 
 def test_no_secret_has_a_default_and_none_stands_in_the_file() -> None:
-    """Without an .env Compose ends with a sentence, instead of a shop whose passwords everybody knows."""
+    """Without an .env Compose ends with a sentence, and no shop has passwords that are known."""
     literal = [
         f"{name}: {key}"
         for name, service in COMPOSE["services"].items()

@@ -1,7 +1,7 @@
-"""The commands of README and tutorial are executed on a shop that has just been started, and get the answers that the pages show.
+"""The commands of README and tutorial are typed at a new shop, and get the answers that are shown.
 
-What differs from run to run is left out of the comparison: ids of orders, times, sizes, ports and versions. The README's commands are
-the tutorial's first ones, so that one run tries both.
+What differs from run to run is left out of the comparison: ids of orders, times, sizes, ports and
+versions. The README's commands are some of the tutorial's, so that one run tries both.
 """
 
 import json
@@ -52,18 +52,18 @@ def exchanges(page: Path) -> list[Exchange]:
 
 
 def normalised(text: str) -> str:
-    """Return what must be equal of an answer: ids of orders by the order in which they appear, times by being there."""
+    """Return what must be equal of an answer: ids of orders by their first place, times by being there."""
     known: dict[str, str] = {}
     text = _UUID.sub(lambda found: known.setdefault(found[0], f"order {len(known) + 1}"), text.strip())
     text = _SIZE.sub("some kB", _MOMENT.sub(lambda found: found[0] if found[0].startswith("2030") else "then", text))
-    # A problem may be written with spaces between its members; every other answer is compared to the letter.
+    # A problem may be written with spaces; every other answer is compared to the letter.
     is_problem = text.startswith('{"type":')
     return json.dumps(json.loads(text), separators=(",", ":")) if is_problem else text
 
 
 @pytest.fixture(scope="module")
 def run(start_shop: Callable[..., Shop], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
-    """Return a function that types a command into a shell, beside a shop of this module's own, and returns what is printed."""
+    """Return a function that types a command beside a new shop, and returns what is printed."""
     shop = start_shop()
     folder = tmp_path_factory.mktemp("clone")
     (folder / ".data").symlink_to(shop.data)
@@ -102,14 +102,14 @@ def test_every_command_of_the_tutorial_gets_the_answer_that_it_shows(run: Callab
 
 
 def test_the_same_request_with_the_same_key_is_shown_with_the_same_order() -> None:
-    """Ids are compared within an answer only, so that what the page promises across two answers is looked at here."""
+    """Ids are compared within an answer only; what is promised across two answers is looked at here."""
     first, second = [each.answer for each in exchanges(TUTORIAL) if "lamp-for-anna" in each.command]
 
     assert first == second
 
 
 def test_the_commands_of_the_readme_are_the_tutorials() -> None:
-    """What the README shows was executed with the tutorial: the same commands in the same order, with the same answers."""
+    """What the README shows is tried with the tutorial: the same commands, order and answers."""
     tutorial = iter(exchanges(TUTORIAL))
     readme = exchanges(README)
 

@@ -1,4 +1,4 @@
-"""What code, tests and pages cite exists: rules (R7), laws (L3), a participant's duties (P12), faults (F21), decisions (ADR 8)."""
+"""What code, tests and pages cite exists: rules (R7), laws (L3), duties (P12), faults (F21), ADR 8."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ PROTOCOL = ROOT / "two_phase" / "README.md"
 FAULTS = ROOT / "test" / "faults" / "README.md"
 ADRS = ROOT / "docs" / "adr"
 READ = (".py", ".md", ".pml", ".js", ".sql", ".tpl", ".yaml")
-#: How many of each there are at least: a page whose format has changed must not pass for one without rules.
+#: How many there are at least: a page in another format must not pass for one without rules.
 COUNTS = {"R": 13, "L": 7, "P": 25, "F": 24}
 
 _CITED = re.compile(r"(?<![\w#.-])([RLPF])([1-9]\d?)(?![\w.%-]|\.\d)")

@@ -1,4 +1,4 @@
-"""The figures on the pages are those that the runs have written, and the tool that puts them there replaces nothing else."""
+"""The figures on the pages are those of the runs; the tool that writes them writes nothing else."""
 
 import re
 import runpy
@@ -41,7 +41,7 @@ def copy(tmp_path: Path) -> Path:
 
 
 def test_the_figures_on_the_pages_are_those_of_the_runs() -> None:
-    """No figure is written by hand, and none stays behind a newer run: `test/bench/tables.py --write` puts them there."""
+    """No figure is written by hand, none is older than the run: `tables.py --write` puts them there."""
     checked = _tables(ROOT, "--check")
 
     assert (checked.returncode, checked.stdout) == (0, ""), checked.stderr

@@ -136,7 +136,7 @@ def test_the_index_names_every_page_of_the_folder() -> None:
 
 
 def test_the_maps_name_every_folder_and_no_other() -> None:
-    """The map in the README is the tree, and that of the tests is theirs: nothing is missing, and nothing is promised."""
+    """The README maps the tree, test/README.md its own: nothing is missing, nothing is promised."""
     assert _map() == _folders(ROOT)
     assert _test_map() == _folders(ROOT / "test")
 
