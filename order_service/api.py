@@ -23,8 +23,8 @@ from order_service.checkout import (
     Wish,
 )
 from order_service.decision_log import SqlDecisionLog
+from two_phase.hosting.fast_path import Endpoint
 from two_phase.hosting.fields import KEY_SCHEMA, Identifier, Quantity, StrictModel, idempotency_key
-from two_phase.hosting.http_protocol import Endpoint
 from two_phase.hosting.json_body import read_json
 from two_phase.hosting.paging import Page, decode_cursor, next_cursor
 from two_phase.hosting.problems import MEDIA_TYPE, Invalid, NotFound, problem, unavailable_problem

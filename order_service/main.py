@@ -13,8 +13,9 @@ from order_service.reconciliation import SqlReconciliation
 from order_service.settings import OrderSettings
 from two_phase.client import HttpTransport, Peer
 from two_phase.engine import TOO_MANY, Engine
+from two_phase.hosting.admission import Admission
 from two_phase.hosting.database import connect
-from two_phase.hosting.http_protocol import Express
+from two_phase.hosting.fast_path import FastPath
 from two_phase.hosting.server import Service, Status
 from two_phase.hosting.web import internal_app, public_app
 from two_phase.lane import Lane
@@ -48,13 +49,14 @@ def create_service(settings: OrderSettings) -> Service:
         return engine.is_open() and status.is_ready()
 
     # More than a full queue and a batch under way would be refused by the engine in any case.
-    room = settings.queue_limit + settings.batch_limit
+    capacity = settings.queue_limit + settings.batch_limit
     keys = [settings.payment_key, settings.stock_key, settings.delivery_key]
     return Service(
         name=NAME,
         status=status,
         public=public_app(NAME, DESCRIPTION, "", routes(counter), is_ready),
-        public_express=Express("/orders", placing(counter), room, Unavailable(TOO_MANY)),
+        public_fast_path=FastPath("/orders", placing(counter)),
+        public_admission=Admission("/orders", capacity, Unavailable(TOO_MANY)),
         internal=internal_app(coordinator_routes(decision_log, decisions, SqlReconciliation(decision_log)), keys),
         background=[engine.run],
         drain=engine.drain,

@@ -7,9 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 from sqlalchemy import Engine
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from shop.ports import LOOPBACK, Ports
 from two_phase.hosting import server
@@ -17,6 +20,22 @@ from two_phase.hosting.server import Service
 from two_phase.hosting.settings import ServiceSettings
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def app_of(**endpoints: Endpoint) -> Starlette:
+    """Return an application with each endpoint at the path of its name, for GET and POST."""
+    methods = ["GET", "POST"]
+    routes = [Route(f"/{name}", each, methods=methods) for name, each in endpoints.items()]
+    return Starlette(routes=routes)
+
+
+async def status_of(client: httpx.AsyncClient, port: int, path: str) -> int:
+    """Return how a new connection is answered; 0 if nothing listens."""
+    url = f"http://{LOOPBACK}:{port}/{path}"
+    try:
+        return (await client.get(url, headers={"Connection": "close"})).status_code
+    except httpx.TransportError:
+        return 0
 
 
 @asynccontextmanager

@@ -36,6 +36,7 @@ VALUES: dict[str, Any] = {
         "IN_DOUBT_AFTER_SECONDS": 1000000.5,
         "SWEEP_INTERVAL_SECONDS": 0.0625,
         "QUESTION_TIMEOUT_SECONDS": 1000000,
+        "FAST_PATH": False,
         "KEEP_ALIVE_SECONDS": 100,
         "BATCH_LIMIT": 1024,
         "QUEUE_LIMIT": 1000000,

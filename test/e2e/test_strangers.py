@@ -1,4 +1,4 @@
-"""No client ever hears the answer to another one's request, whatever the others send.
+"""No client ever hears the answer to another client's request, whatever the others send.
 
 The gateway keeps its connections to the services, so that an answer too many on one of them would go to whichever client comes
 next.
@@ -8,7 +8,7 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -67,10 +67,20 @@ def listeners(shop: Shop) -> Iterator[tuple[str, str, str, str]]:
         yield urlsplit(urls["internal"]).netloc, f"/two-phase/v1/{path}", key, "/metrics"
 
 
+@pytest.fixture(scope="module", params=["on", "off"])
+def either_shop(request: pytest.FixtureRequest) -> Shop:
+    """Return a shop with the fast path, and one without."""
+    if request.param == "on":
+        shop: Shop = request.getfixturevalue("shop")
+        return shop
+    start: Callable[..., Shop] = request.getfixturevalue("start_shop")
+    return start(FAST_PATH="off")
+
+
 @pytest.mark.parametrize("upgrade", [UPGRADE, "connection: upgrade\r\nupgrade: websocket"], ids=["h2c", "websocket"])
-def test_a_listener_reads_the_body_behind_an_upgrade(shop: Shop, upgrade: str) -> None:
+def test_a_listener_reads_the_body_behind_an_upgrade(either_shop: Shop, upgrade: str) -> None:
     """All eight answer the request as if it asked for nothing else, and then the next one on the same connection."""
-    tried = list(listeners(shop))
+    tried = list(listeners(either_shop))
     for address, post, key, get in tried:
         for pieces in ([b'{"unknown": 1}'], [b'{"unknown":', b" 1}"]):
             with Wire(address) as plain, Wire(address) as wire:
@@ -113,21 +123,23 @@ def _attacks(own: dict[str, Any]) -> list[tuple[str, str, list[bytes]]]:
     ]
 
 
-def test_nobody_is_answered_with_a_strangers_account(shop: Shop, given: Given) -> None:
+def test_no_client_is_answered_with_a_strangers_account(either_shop: Shop) -> None:
     """Victims look after their accounts and orders while attackers leave bodies that look like requests."""
-    attacker = given.user(balance=1)
+    address = either_shop.address
+    with httpx.Client(base_url=f"http://{address}", timeout=10) as client:
+        attacker = Given(client).user(balance=1)
     over = threading.Event()
     errors: list[str] = []
 
     def attack() -> None:
         while not over.is_set():
             for start, headers, pieces in _attacks(attacker):
-                with contextlib.suppress(OSError, IndexError, ValueError), Wire(shop.address) as wire:
+                with contextlib.suppress(OSError, IndexError, ValueError), Wire(address) as wire:
                     wire.send(start, headers, *pieces)
                     wire.answer()
 
     def visit(number: int) -> None:
-        with httpx.Client(base_url=f"http://{shop.address}", timeout=10) as client:
+        with httpx.Client(base_url=f"http://{address}", timeout=10) as client:
             account = Given(client).user(balance=1000 + number)
             path = f"/payment/users/{account['user_id']}"
             for turn in range(VISITS):

@@ -37,12 +37,12 @@ def test_past_the_limit_of_the_queue_the_answer_is_503_at_once(proxied: Proxied,
 
     with Load(proxied.shop.address, market.bodies, customers=4 * QUEUE_LIMIT) as load:
 
-        def turned_away() -> bool:
+        def rejected() -> bool:
             answer = proxied.client.post("/orders", json=market.bodies[0])
             early.extend([answer] if "too many orders" in answer.text else [])
             return len(early) >= 5 and load.told.confirmed != {}
 
-        until(turned_away, "the queue was never full")
+        until(rejected, "the queue was never full")
         proxied.heal()
 
     assert load.told.unclean == []
@@ -50,7 +50,7 @@ def test_past_the_limit_of_the_queue_the_answer_is_503_at_once(proxied: Proxied,
     assert all(answer.headers["retry-after"] for answer in early)
     # Some found the queue full, and some were not even let in.
     metrics = httpx.get(f"{proxied.shop.services()['order']['internal']}/metrics").text
-    assert re.search(r"^http_requests_turned_away_total [1-9]", metrics, re.MULTILINE)
+    assert re.search(r"^http_requests_rejected_total [1-9]", metrics, re.MULTILINE)
     assert min(answer.elapsed.total_seconds() for answer in early) < DEADLINE_SECONDS / 2
     tell(assert_sound(proxied, load, market, f"{4 * QUEUE_LIMIT} customers at a queue for {QUEUE_LIMIT}"))
 

@@ -80,13 +80,13 @@ def test_a_full_disk_costs_503s_and_no_order(
         until(lambda: len(load.told.confirmed) > 10, "no order was confirmed before")
         with _filled(disk) as fill:
 
-            def turned_away() -> bool:
+            def rejected() -> bool:
                 fill()
                 if what == "PANIC":
                     _begin_new_wal(crashing)
                 return load.told.answers[503] >= TURNED_AWAY
 
-            until(turned_away, "the disk was never full", 60)
+            until(rejected, "the disk was never full", 60)
         crashing.rest()
 
     said = (crashing.shop.data / "logs" / "postgres.log").read_text()

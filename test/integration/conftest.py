@@ -132,3 +132,11 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the logs and the garbage of the tests' own process as they are."""
     monkeypatch.setattr(server, "configure_logging", lambda *_: None)
     monkeypatch.setattr(server, "_spare_the_collector", lambda: None)
+
+
+@pytest.fixture(params=["on", "off"])
+def either_way(request: pytest.FixtureRequest, quiet: None, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Serve with and without the fast path."""
+    del quiet
+    monkeypatch.setenv("FAST_PATH", request.param)
+    return str(request.param)

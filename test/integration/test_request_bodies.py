@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from serving import listening, read_answer
 from shop.ports import LOOPBACK
-from two_phase.hosting.http_protocol import Express
+from two_phase.hosting.fast_path import FastPath
 from two_phase.hosting.server import Service, Status
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -45,10 +45,11 @@ class _Echo:
         self.smuggled = 0
         paths = {"/fast": self.echo, "/plain": self.echo, "/early": self.early, "/smuggled": self.smuggle}
         app = Starlette(routes=[Route(path, endpoint, methods=METHODS) for path, endpoint in paths.items()])
-        express = Express("/fast", self.echo)
-        self.service = Service("payment_service", Status(engine), app, app, public_express=express, internal_express=express)
+        fast_path = FastPath("/fast", self.echo)
+        self.service = Service("payment_service", Status(engine), app, app, public_fast_path=fast_path)
 
     async def echo(self, request: Request) -> Response:
+        assert "x-trailing" not in request.headers
         parts = [part async for part in request.stream()]
         return PlainTextResponse(b"".join(parts))
 
@@ -75,7 +76,7 @@ async def _send(writer: asyncio.StreamWriter, head: bytes, body: bytes, arrival:
         await asyncio.sleep(0.01 if arrival == "body later" else 0)
 
 
-@pytest.mark.usefixtures("quiet")
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("path", ["/fast", "/plain"])
 @pytest.mark.parametrize("method", METHODS)
 async def test_an_upgrade_that_is_not_spoken_is_ignored(payment_engine: Engine, method: str, path: str) -> None:
@@ -98,7 +99,7 @@ async def test_an_upgrade_that_is_not_spoken_is_ignored(payment_engine: Engine, 
     assert not echo.smuggled
 
 
-@pytest.mark.usefixtures("quiet")
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("path", ["/fast", "/plain"])
 @pytest.mark.parametrize(
     ("headers", "version"),
@@ -122,12 +123,12 @@ async def test_an_upgrade_on_the_last_request_of_a_connection_is_ignored(
     assert not echo.smuggled
 
 
-@pytest.mark.usefixtures("quiet")
+@pytest.mark.usefixtures("either_way")
 async def test_upgrades_in_a_row_are_answered_in_order(payment_engine: Engine) -> None:
     """Requests that arrive in one piece keep their bodies; a chunked body does not differ, nor does a trailer."""
     upgrade = UPGRADES["curl --http2"]
     chunked = f"POST /plain HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n{upgrade}\r\n\r\n".encode()
-    chunked += b"3\r\none\r\n0\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"
+    chunked += b"3\r\none\r\n0\r\nX-Trailing: 1\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"
     sent = chunked + b"".join(
         b"".join(_request("POST", path, headers, body))
         for path, headers, body in (
@@ -151,7 +152,7 @@ async def test_upgrades_in_a_row_are_answered_in_order(payment_engine: Engine) -
 LONG = 3_000_000
 
 
-@pytest.mark.usefixtures("quiet")
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize(
     ("start", "body"),
     [
@@ -195,7 +196,7 @@ async def test_a_connection_ends_with_a_request_that_is_not_read_to_its_end(
     assert not echo.smuggled
 
 
-@pytest.mark.usefixtures("quiet")
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("framing", [f"Content-Length: {LONG}", "Transfer-Encoding: chunked"])
 async def test_a_connection_goes_on_when_the_rest_of_a_body_follows(payment_engine: Engine, framing: str) -> None:
     """An answer that needed no body waits for it a little, so that a client that sends at all can use its connection again."""
@@ -214,7 +215,7 @@ async def test_a_connection_goes_on_when_the_rest_of_a_body_follows(payment_engi
         writer.close()
 
 
-@pytest.mark.usefixtures("quiet")
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("path", ["/fast", "/plain"])
 @pytest.mark.parametrize(
     "surplus", [b"surplus\r\n\r\n", b"POST /plain HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nno\r\n"]

@@ -54,6 +54,18 @@ def test_a_line_is_an_object_with_the_sentence_its_fields_and_who_said_it(capsys
     assert "ZeroDivisionError" in second["exception"]
 
 
+@pytest.mark.parametrize("layout", ["json", "console"])
+def test_a_line_says_its_sentence_once(capsys: pytest.CaptureFixture[str], layout: str) -> None:
+    """The server adds its sentences in colours; of its two listeners only the service tells."""
+    configure_logging("payment", "INFO", layout)
+    log.info("[%d]", 7, extra={"color_message": "in colours"})
+    logging.getLogger("uvicorn.error").info("Started server process [%d]", 7)
+
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "[7]" in line
+    assert "colo" not in line
+
+
 def test_a_line_for_people_begins_with_its_time_and_says_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     """A traceback follows on lines of its own, where it can be read."""
     configure_logging("payment", "INFO", "console")

@@ -7,11 +7,14 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
-from pythonjsonlogger.core import BaseJsonFormatter
+from pythonjsonlogger.core import RESERVED_ATTRS, BaseJsonFormatter
 from pythonjsonlogger.json import JsonFormatter
 
-#: httpx has a line for each request, and so for each round.
-_QUIET = ("uvicorn.access", "alembic.runtime.plugins", "httpx")
+#: uvicorn says of each of the two listeners that a process has started and finished; httpx has a
+#: line for each request, and so for each round.
+_QUIET = ("uvicorn.access", "uvicorn.error", "alembic.runtime.plugins", "httpx")
+#: Fields that are no part of what is told: a sentence once more, in colours.
+_LEFT_OUT = [*RESERVED_ATTRS, "color_message"]
 _NAMES = {"message": "event", "levelname": "level", "exc_info": "exception"}
 
 
@@ -32,7 +35,13 @@ def configure_logging(service: str, level: str, layout: str) -> None:
     formatter = _ConsoleFormatter if layout == "console" else JsonFormatter
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
-        formatter(["message", "levelname"], rename_fields=_NAMES, static_fields={"service": service}, timestamp=True)
+        formatter(
+            ["message", "levelname"],
+            rename_fields=_NAMES,
+            static_fields={"service": service},
+            timestamp=True,
+            reserved_attrs=_LEFT_OUT,
+        )
     )
     for name, number in logging.getLevelNamesMapping().items():
         logging.addLevelName(number, name.lower())

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, text
 from two_phase.branches import SqlBranchStore, touching
 from two_phase.client import ROUND_PATH, HttpCoordinator, Peer
 from two_phase.hosting.database import connect, repeated
-from two_phase.hosting.http_protocol import Express
+from two_phase.hosting.fast_path import FastPath
 from two_phase.hosting.server import Service, Status
 from two_phase.hosting.settings import ParticipantSettings
 from two_phase.hosting.turns import Together, Turns
@@ -132,7 +132,7 @@ def participant_service(
         status=status,
         public=public_app(name, description, prefix, routes(Desk(engine, sweep)), status.is_ready),
         internal=internal_app(participant_routes(participant, store.records, conserved), [settings.order_key]),
-        internal_express=Express(ROUND_PATH, KeyHolders([settings.order_key]).only(rounds(participant))),
+        internal_fast_path=FastPath(ROUND_PATH, KeyHolders([settings.order_key]).only(rounds(participant))),
         background=[sweep.run],
         close=peer.close,
     )

@@ -18,6 +18,7 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from two_phase.hosting.database import DATABASE_FAILURES, unavailable
 from two_phase.protocol import ProtocolViolation, Unavailable
@@ -130,7 +131,34 @@ def install(app: FastAPI) -> None:
         *DATABASE_FAILURES,
     ):
         app.add_exception_handler(kind, told)
-    app.add_exception_handler(Exception, told)
+    app.add_middleware(_Surprises)
+
+
+class _Surprises:
+    """The application ``app``, whose connections go on after a failure that nothing else expects.
+
+    The framework's own handler of such failures raises them again, so that the server closes the
+    connection under a client that was not told.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        has_begun = False
+
+        async def sent(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sent)
+        except Exception as error:
+            if has_begun:
+                raise
+            await answer(error)(scope, receive, send)
 
 
 def _allowed_methods(request: Request) -> list[str]:

@@ -14,7 +14,6 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, TypeVar
 
 import uvicorn
@@ -24,8 +23,9 @@ from sqlalchemy import Engine
 from starlette.types import ASGIApp
 
 from two_phase.hosting import migrations
+from two_phase.hosting.admission import Admission, AdmissionControl
 from two_phase.hosting.database import UnsafeDatabase, is_reachable, wait_for_schema
-from two_phase.hosting.http_protocol import Express, HttpProtocol
+from two_phase.hosting.fast_path import FastPath, protocol
 from two_phase.hosting.observability import configure_logging
 from two_phase.hosting.settings import ServiceSettings, told
 from two_phase.hosting.whole_bodies import WholeBodies
@@ -63,8 +63,10 @@ class Service:
     public: ASGIApp
     internal: ASGIApp
     #: What most requests to either listener are, if one kind is.
-    public_express: Express | None = None
-    internal_express: Express | None = None
+    public_fast_path: FastPath | None = None
+    internal_fast_path: FastPath | None = None
+    #: How many requests of one kind the public listener lets in.
+    public_admission: Admission | None = None
     #: Work that never ends while the service runs; if it does end, the process does too, and is started again.
     background: Sequence[Callable[[], Awaitable[Any]]] = ()
     #: Returns when all that was accepted is done.
@@ -108,9 +110,12 @@ async def _run(settings: S, create: Callable[[S], Service]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     working = asyncio.create_task(_work(service, settings))
-    listening = partial(_listening, host=settings.host, keep_alive_seconds=settings.keep_alive_seconds)
-    async with listening(service.internal, service.internal_express, settings.internal_port, INTERNAL_SECONDS):
-        async with listening(service.public, service.public_express, settings.public_port, PUBLIC_SECONDS):
+    internal = _configuration(service.internal, service.internal_fast_path, None, settings, INTERNAL_SECONDS)
+    public = _configuration(service.public, service.public_fast_path, service.public_admission, settings, PUBLIC_SECONDS)
+    async with _listening(internal, settings.host, settings.internal_port):
+        async with _listening(public, settings.host, settings.public_port):
+            ports = {"public": settings.public_port, "internal": settings.internal_port}
+            log.info("%s listens", service.name, extra=ports)
             await _until_stopped(service, settings, stop, working)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(service.drain(), DRAIN_SECONDS)
@@ -164,26 +169,34 @@ async def _endless(work: Callable[[], Awaitable[Any]]) -> None:
     raise AssertionError("background work never ends")
 
 
-@contextlib.asynccontextmanager
-async def _listening(
-    app: ASGIApp, express: Express | None, port: int, graceful_seconds: int, *, host: str, keep_alive_seconds: int
-) -> AsyncIterator[None]:
-    """Serve ``app`` inside the block; on leaving, requests under way are finished first."""
-    listener = _Listener(
-        uvicorn.Config(
-            WholeBodies(app),
-            http=partial(HttpProtocol, express=express),  # type: ignore[arg-type] # called as a type would be
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=keep_alive_seconds,
-            timeout_graceful_shutdown=graceful_seconds,
-        )
+def _configuration(
+    app: ASGIApp,
+    fast_path: FastPath | None,
+    admission: Admission | None,
+    settings: ServiceSettings,
+    graceful_seconds: int,
+) -> uvicorn.Config:
+    admitting = AdmissionControl(app, admission) if admission else app
+    made_by = protocol(fast_path if settings.fast_path else None, admission)
+    return uvicorn.Config(
+        WholeBodies(admitting),
+        http=made_by,  # type: ignore[arg-type] # called as a type would be
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=settings.keep_alive_seconds,
+        timeout_graceful_shutdown=graceful_seconds,
     )
+
+
+@contextlib.asynccontextmanager
+async def _listening(config: uvicorn.Config, host: str, port: int) -> AsyncIterator[None]:
+    """Serve on ``port`` inside the block; on leaving, finish requests in progress first."""
+    listener = _Listener(config)
     serving = asyncio.create_task(listener.serve([_bound(host, port)]))
     try:
         yield

@@ -97,6 +97,8 @@ class ServiceSettings(BaseSettings):
     #: Longer than any client or proxy keeps an idle connection (90 s are usual): the one that closes first must not be the
     #: service, or a request that is just being sent gets lost.
     keep_alive_seconds: int = Field(default=120, ge=1, le=86_400)
+    #: Whether the one request that most are is answered past the framework.
+    fast_path: bool = True
     database_pool_size: int = Field(default=8, ge=2, le=100)
     #: The database has a standby that may take over: refuse to start unless commits wait for it.
     synchronous_standby_required: bool = False

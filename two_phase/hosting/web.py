@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from two_phase.hosting import problems
-from two_phase.hosting.http_protocol import Endpoint
+from two_phase.hosting.fast_path import Endpoint
 from two_phase.hosting.json_body import read_json
 from two_phase.hosting.observability import metrics_routes
 
