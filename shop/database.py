@@ -81,7 +81,9 @@ class ShopDatabase:
     def _provide_database(self, connection: Connection) -> None:
         found = connection.execute(text("SELECT FROM pg_database WHERE datname = :name"), {"name": self.name}).first()
         if found is None:
-            connection.execute(text(f"CREATE DATABASE {self.name} ENCODING 'UTF8' TEMPLATE template0"))
+            # A server's own locale may be for another encoding, and changes the order of texts when its libraries do.
+            locale = "LC_COLLATE 'C' LC_CTYPE 'C'"
+            connection.execute(text(f"CREATE DATABASE {self.name} ENCODING 'UTF8' {locale} TEMPLATE template0"))
         connection.execute(text(f"REVOKE ALL ON DATABASE {self.name} FROM PUBLIC"))
 
     def _provide_role(self, connection: Connection, service: str) -> None:

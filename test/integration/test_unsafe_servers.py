@@ -5,14 +5,18 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
 
+from payment_service import accounts
 from shop import postgres_binaries
 from shop.database import connected
 from shop.ports import Ports
 from shop.postgres import Postgres, account_for
 from two_phase.hosting.database import UnsafeDatabase, check_database, connect
 
-from .conftest import PASSWORD
+from .conftest import PASSWORD, migrate
+
+_TURKISH = "LOCALE_PROVIDER icu ICU_LOCALE 'tr' LC_COLLATE 'C' LC_CTYPE 'C'"
 
 
 def _check(server: Postgres, database: str) -> None:
@@ -38,6 +42,32 @@ def test_a_database_in_another_encoding_is_refused(postgres: Postgres, admin: En
                 _check(postgres, name)
         finally:
             connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+def test_keys_and_names_do_not_depend_on_the_locale(postgres: Postgres, admin: Engine) -> None:
+    """In Turkish `I` is no capital `i`; keys that differ in a byte are different keys, wherever the database stands."""
+    with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        try:
+            connection.execute(text(f"CREATE DATABASE turkish ENCODING 'UTF8' {_TURKISH} TEMPLATE template0"))
+        except DBAPIError as error:
+            pytest.skip(f"this server has no ICU: {error.orig}")
+        engine = None
+        try:
+            url = postgres.url("turkish")
+            migrate("payment_service", url)
+            engine = connect(SecretStr(url.render_as_string(hide_password=False)), "payment_service", pool_size=2)
+            check_database(engine, "payment_service")
+            with engine.begin() as work:
+                user_id = accounts.opened(work, "İı", 0)["user_id"]
+                for key in ("I", "i", "I"):
+                    accounts.deposited(work, user_id, 1, key)
+                found = accounts.found(work, user_id)
+
+            assert (found["name"], found["balance"]) == ("İı", 2)
+        finally:
+            if engine is not None:
+                engine.dispose()
+            connection.execute(text("DROP DATABASE turkish WITH (FORCE)"))
 
 
 def test_a_service_refuses_a_server_that_forgets(tmp_path_factory: pytest.TempPathFactory) -> None:
