@@ -20,4 +20,5 @@ def create_service(settings: ParticipantSettings) -> Service:
         give_back=give_back,
         conservation=slots.unbalanced,
         routes=routes,
+        tags={"slots": "Time slots and their couriers."},
     )

@@ -10,6 +10,8 @@ from uuid import UUID
 from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, Index, Integer, Text, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from two_phase.hosting.creations import CreationColumns
+
 
 class Base(DeclarativeBase):
     """The schema of delivery_service; the table of branches is added by two_phase."""
@@ -22,6 +24,10 @@ class Slot(Base):
 
     slot_id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     starts_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class Creation(CreationColumns, Base):
+    """The answers to the requests with a key that opened slots."""
 
 
 class Courier(Base):

@@ -4,16 +4,18 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, insert, text
 
 from delivery_service.book import held
+from delivery_service.models import Slot
+from delivery_service.schemas import NewSlot
 from two_phase.branches import bigint_array
-from two_phase.hosting.problems import NotFound
+from two_phase.hosting.problems import Invalid, NotFound
 
-_OPEN = text("INSERT INTO slots (starts_at) VALUES (:starts_at) RETURNING slot_id, starts_at")
+_OPEN = insert(Slot).returning(Slot.slot_id, Slot.starts_at, sort_by_parameter_order=True)
 _COURIERS = text("""
     INSERT INTO couriers (slot_id, position, name)
-    SELECT :slot_id, position, name FROM unnest(CAST(:names AS text[])) WITH ORDINALITY AS courier (name, position)
+    SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:positions AS bigint[]), CAST(:names AS text[]))
 """)
 _FIND = text("SELECT slot_id, starts_at FROM slots WHERE slot_id = :slot_id")
 _PAGE = text("SELECT slot_id, starts_at FROM slots WHERE slot_id > :after ORDER BY slot_id LIMIT :limit")
@@ -35,11 +37,20 @@ _SLOTS = text("SELECT count(*) FROM slots")
 Body = dict[str, Any]
 
 
-def opened(connection: Connection, starts_at: datetime, couriers: Sequence[str]) -> Body:
-    """Open a slot with its couriers and return it."""
-    row = connection.execute(_OPEN, {"starts_at": starts_at}).one()
-    connection.execute(_COURIERS, {"slot_id": row.slot_id, "names": list(couriers)})
-    return _bodies(connection, [row])[0]
+def open_slots(connection: Connection, new: Sequence[NewSlot], *, many: bool = False) -> list[Body]:
+    """Open each slot with its couriers and return them, in this order; raises Invalid for a time that has come."""
+    for number, slot in enumerate(new):
+        if slot.starts_at <= datetime.now(UTC):
+            raise Invalid(f"items.{number}.starts_at" if many else "starts_at", "must be in the future")
+    slots = connection.execute(_OPEN, [{"starts_at": slot.starts_at} for slot in new]).all()
+    couriers = [
+        (row.slot_id, position, name)
+        for row, slot in zip(slots, new, strict=True)
+        for position, name in enumerate(slot.couriers, 1)
+    ]
+    ids, positions, names = zip(*couriers, strict=True) if couriers else ((), (), ())
+    connection.execute(_COURIERS, {"ids": bigint_array(ids), "positions": bigint_array(positions), "names": list(names)})
+    return _bodies(connection, slots)
 
 
 def found(connection: Connection, slot_id: int) -> Body:
@@ -50,7 +61,7 @@ def found(connection: Connection, slot_id: int) -> Body:
     return _bodies(connection, [row])[0]
 
 
-def page(connection: Connection, after: int, limit: int) -> Sequence[Body]:
+def page(connection: Connection, after: int, limit: int) -> list[Body]:
     """Return up to ``limit`` slots behind the id ``after``."""
     return _bodies(connection, connection.execute(_PAGE, {"after": after, "limit": limit}).all())
 

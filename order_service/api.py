@@ -2,13 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
-from uuid import UUID
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
-from pydantic import Field, field_validator
-from pydantic_core import to_json
 
 from order_service import orders
 from order_service.checkout import (
@@ -23,15 +20,25 @@ from order_service.checkout import (
     Wish,
 )
 from order_service.decision_log import SqlDecisionLog
+from order_service.schemas import (
+    ORDERS,
+    NewOrder,
+    Order,
+    OrderPage,
+    OrderQuery,
+    PendingOrder,
+    RefusedOrder,
+    UndecidedOrder,
+)
+from two_phase.hosting.documents import IDEMPOTENCY_KEY, LOCATION, answer
+from two_phase.hosting.documents import problem as documented
 from two_phase.hosting.fast_path import Endpoint
-from two_phase.hosting.fields import KEY_SCHEMA, Identifier, Quantity, StrictModel, idempotency_key
+from two_phase.hosting.fields import OrderId, idempotency_key
 from two_phase.hosting.json_body import read_json
-from two_phase.hosting.paging import Page, decode_cursor, next_cursor
-from two_phase.hosting.problems import MEDIA_TYPE, Invalid, NotFound, problem, unavailable_problem
+from two_phase.hosting.problems import Invalid, NotFound, answered, created, problem, unavailable_problem
 from two_phase.hosting.web import StrictRoute
-from two_phase.protocol import MAX_INTEGER, Unavailable
-
-ITEMS_MAX = 100
+from two_phase.protocol import Unavailable
+from two_phase.records import takes
 
 FRONT_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Two-phase-commit shop</title>
 <h1>Two-phase-commit shop</h1>
@@ -40,58 +47,31 @@ FRONT_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Two-
 <li><a href="/delivery/docs">delivery</a></ul></html>"""
 
 
-class Item(StrictModel):
-    """So many of one product."""
+#: What the document refers to beside the answers.
+MODELS = (NewOrder, RefusedOrder, UndecidedOrder)
 
-    product_id: Identifier
-    quantity: Quantity
-
-
-class NewOrder(StrictModel):
-    """What a customer asks for; the same product twice is summed."""
-
-    user_id: Identifier
-    items: list[Item] = Field(min_length=1, max_length=ITEMS_MAX)
-    slot_id: Identifier
-
-    @field_validator("items")
-    @classmethod
-    def _sums_stay_exact(cls, items: list[Item]) -> list[Item]:
-        if max(_summed(items).values()) > MAX_INTEGER:
-            message = f"the quantity of one product must not be above {MAX_INTEGER}"
-            raise ValueError(message)
-        return items
-
-    def quantities(self) -> dict[int, int]:
-        """Return the quantity of each product, in the order in which they were named first."""
-        return _summed(self.items)
-
-
-def _summed(items: Sequence[Item]) -> dict[int, int]:
-    sums: dict[int, int] = {}
-    for item in items:
-        sums[item.product_id] = sums.get(item.product_id, 0) + item.quantity
-    return sums
-
-
-# Where the schema below stands in the document: a reference inside it is read from the document's root.
-_DEFINITIONS = "#/paths/~1orders/post/requestBody/content/application~1json/schema/$defs/{model}"
-_ORDER_SCHEMA = NewOrder.model_json_schema(ref_template=_DEFINITIONS)
-_ORDER_BODY = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": _ORDER_SCHEMA}}},
-    "parameters": [{"name": "Idempotency-Key", "in": "header", "required": False, "schema": KEY_SCHEMA}],
-}
+_EXAMPLE = "01a21323-76c1-7835-8de8-84eccdf45daf"
+_REFUSAL = {"participant": "payment", "reason": "insufficient_funds", "detail": "user 1 has less than 200"}
 _PLACED: dict[int | str, dict[str, Any]] = {
-    202: {"description": "The decision is not known yet; Location tells where it will be"},
-    409: {"description": "A participant refused", "content": {MEDIA_TYPE: {"schema": {"type": "object"}}}},
+    201: answer(Order, "All have taken their part.", headers=LOCATION),
+    202: answer(PendingOrder, "The decision is not known yet.", headers=LOCATION),
+    409: documented(
+        409,
+        says="A participant refused, and nothing was taken.",
+        kind="insufficient_funds",
+        model=RefusedOrder,
+        order_id=_EXAMPLE,
+        order_status="cancelled",
+        refusals=[_REFUSAL],
+    ),
+    503: documented(
+        503,
+        says="There was no answer in time: nothing was taken, or it will be given back.",
+        model=UndecidedOrder,
+        order_status="cancelled",
+        order_id=_EXAMPLE,
+    ),
 }
-
-
-class OrderQuery(Page):
-    """Which orders to list."""
-
-    user_id: Identifier | None = None
-    status: Literal["confirmed", "cancelled"] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,29 +107,32 @@ def placing(counter: Counter) -> Endpoint:
 def routes(counter: Counter) -> APIRouter:
     """Return the endpoints, which work at ``counter``."""
     router = APIRouter(route_class=StrictRoute, tags=["orders"])
-    router.post("/orders", status_code=201, responses=_PLACED, openapi_extra=_ORDER_BODY)(placing(counter))
+    extra = {**takes(NewOrder), "parameters": [IDEMPOTENCY_KEY]}
+    router.post("/orders", status_code=201, responses=_PLACED, openapi_extra=extra)(placing(counter))
 
-    @router.get("/orders")
+    @router.get("/orders", responses={200: answer(OrderPage, "A page of orders.")})
     async def list_orders(query: Annotated[OrderQuery, Query()]) -> Response:
         """List orders, the newest first."""
-        before = _position(query.cursor)
         found = await counter.decision_log.run(
             lambda connection: orders.newest_first(
-                connection, user_id=query.user_id, status=query.status, before=before, limit=query.limit + 1
+                connection, user_id=query.user_id, status=query.status, before=query.cursor, limit=query.limit + 1
             )
         )
         items = list(found)
-        return _answered({"items": items[: query.limit], "next_cursor": next_cursor(items, query.limit, "order_id")})
+        return answered({"items": items[: query.limit], "next_cursor": ORDERS.behind(items, query.limit, "order_id")})
 
-    @router.get("/orders/{order_id}")
-    async def show_order(order_id: UUID) -> Response:
+    @router.get(
+        "/orders/{order_id}",
+        responses={200: answer(Order | PendingOrder, "The order."), 404: documented(404)},
+    )
+    async def show_order(order_id: OrderId) -> Response:
         """Show an order as it was decided."""
-        body = await _found(counter, str(order_id))
-        if body is None and counter.checkout.is_pending(str(order_id)):
-            body = {"order_id": str(order_id), "status": "pending"}
+        body = await _found(counter, order_id)
+        if body is None and counter.checkout.is_pending(order_id):
+            body = {"order_id": order_id, "status": "pending"}
         if body is None:
             raise NotFound(f"there is no order {order_id}")
-        return _answered(body)
+        return answered(body)
 
     @router.get("/", include_in_schema=False)
     async def front_page() -> Response:
@@ -180,7 +163,7 @@ async def _told(counter: Counter, answer: Answer) -> Response:
         case OrderRefused(order_id, refusals):
             return _refused(order_id, refusals)
         case Pending(order_id):
-            return _answered({"order_id": order_id, "status": "pending"}, 202, {"Location": f"/orders/{order_id}"})
+            return answered({"order_id": order_id, "status": "pending"}, 202, {"Location": f"/orders/{order_id}"})
         case Repeated(order_id):
             body = await _found(counter, order_id)
             if body is None:
@@ -189,23 +172,11 @@ async def _told(counter: Counter, answer: Answer) -> Response:
             return _placed(body) if body["status"] == "confirmed" else _refused(order_id, body["refusals"])
 
 
-def _answered(body: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(to_json(body), status, headers, media_type="application/json")
-
-
 def _placed(body: dict[str, Any]) -> Response:
-    return _answered(body, 201, {"Location": f"/orders/{body['order_id']}"})
+    return created(body, "/orders", "order_id")
 
 
 def _refused(order_id: str, refusals: Sequence[Mapping[str, Any]]) -> Response:
     detail = "; ".join(str(refusal["detail"]) for refusal in refusals)
     kind = str(refusals[0]["reason"])
     return problem(409, kind, detail, order_id=order_id, order_status="cancelled", refusals=refusals)
-
-
-def _position(cursor: str | None) -> UUID | None:
-    position = decode_cursor(cursor, str)
-    try:
-        return None if position is None else UUID(position)
-    except ValueError:
-        raise Invalid("cursor", "is not a cursor of this list") from None

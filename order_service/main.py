@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from order_service import orders
-from order_service.api import Counter, placing, routes
+from order_service.api import MODELS, Counter, placing, routes
 from order_service.checkout import Checkout
 from order_service.claims import Claims
 from order_service.decision_log import SqlDecisionLog
@@ -15,6 +15,7 @@ from two_phase.client import HttpTransport, Peer
 from two_phase.engine import TOO_MANY, Engine
 from two_phase.hosting.admission import Admission
 from two_phase.hosting.database import connect
+from two_phase.hosting.documents import Document
 from two_phase.hosting.fast_path import FastPath
 from two_phase.hosting.server import Service, Status
 from two_phase.hosting.web import internal_app, public_app
@@ -24,6 +25,7 @@ from two_phase.router import coordinator_routes
 
 NAME = "order_service"
 DESCRIPTION = "Places orders that take money, goods and a courier: all three or none."
+_DOCUMENT = Document(NAME, DESCRIPTION, {"orders": "Orders: all of what they need, or nothing."}, MODELS)
 
 
 def create_service(settings: OrderSettings) -> Service:
@@ -54,10 +56,10 @@ def create_service(settings: OrderSettings) -> Service:
     return Service(
         name=NAME,
         status=status,
-        public=public_app(NAME, DESCRIPTION, "", routes(counter), is_ready),
+        public=public_app(_DOCUMENT, "", routes(counter), is_ready),
         public_fast_path=FastPath("/orders", placing(counter)),
         public_admission=Admission("/orders", capacity, Unavailable(TOO_MANY)),
-        internal=internal_app(coordinator_routes(decision_log, decisions, SqlReconciliation(decision_log)), keys),
+        internal=internal_app(NAME, coordinator_routes(decision_log, decisions, SqlReconciliation(decision_log)), keys),
         background=[engine.run],
         drain=engine.drain,
         close=close,

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
@@ -65,17 +64,17 @@ def _decision(row: Row[Any]) -> Body:
 
 
 def newest_first(
-    connection: Connection, *, user_id: int | None, status: str | None, before: UUID | None, limit: int
+    connection: Connection, *, user_id: int | None, status: str | None, before: TransactionId | None, limit: int
 ) -> Sequence[Body]:
     """Return up to ``limit`` orders older than ``before``; ids are UUIDv7, so their order is that of time."""
     conditions: Mapping[str, Any] = {
         "user_id = :user_id": user_id,
         "status = :status": status,
-        "transaction_id < CAST(:before AS uuid)": None if before is None else str(before),
+        "transaction_id < CAST(:before AS uuid)": before,
     }
     asked = [condition for condition, value in conditions.items() if value is not None]
     where = " AND ".join(["user_id IS NOT NULL", *asked])
     statement = text(f"SELECT {_COLUMNS} FROM orders WHERE {where} ORDER BY transaction_id DESC LIMIT :limit")  # noqa: S608 - constants
-    parameters = {"user_id": user_id, "status": status, "before": None if before is None else str(before), "limit": limit}
+    parameters = {"user_id": user_id, "status": status, "before": before, "limit": limit}
     used = {name: value for name, value in parameters.items() if value is not None}
     return [body_of(row) for row in connection.execute(statement, used)]

@@ -1,18 +1,18 @@
 """The accounts themselves: opened, filled, looked at."""
 
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, insert, select, text
 
 from payment_service.charge import held
-from two_phase.hosting.paging import encode_cursor
-from two_phase.hosting.problems import Invalid, NotFound
+from payment_service.models import Account
+from payment_service.schemas import ENTRIES, NewUser
+from two_phase.hosting.problems import Invalid, NotFound, Problem
 from two_phase.protocol import MAX_INTEGER
 
-_OPEN = text("""
-    INSERT INTO accounts (name, opening, available) VALUES (:name, :balance, :balance) RETURNING user_id, name, available
-""")
+_OPEN = insert(Account).returning(Account.user_id, Account.name, Account.available, sort_by_parameter_order=True)
 _FIND = text("SELECT user_id, name, available, opening FROM accounts WHERE user_id = :user_id")
 _LOCK = text("SELECT user_id, name, available, opening FROM accounts WHERE user_id = :user_id FOR UPDATE")
 _ADD = text("UPDATE accounts SET available = available + :amount, deposited = deposited + :amount WHERE user_id = :user_id")
@@ -45,15 +45,26 @@ _UNBALANCED = text("""
        OR deposited <> (SELECT coalesce(sum(amount), 0) FROM deposits WHERE deposits.user_id = accounts.user_id)
 """)
 _COUNT = text("SELECT count(*) FROM accounts")
+_BEGINNING, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 _END = (datetime.max.replace(tzinfo=UTC), "")
 
 Body = dict[str, Any]
 
 
-def opened(connection: Connection, name: str, balance: int) -> Body:
-    """Open an account and return it."""
-    row = connection.execute(_OPEN, {"name": name, "balance": balance}).one()
-    return _body(row, 0)
+def open_accounts(connection: Connection, users: Sequence[NewUser]) -> list[Body]:
+    """Open an account for each and return them, in this order."""
+    rows = [{"name": user.name, "opening": user.balance, "available": user.balance} for user in users]
+    return [_body(row, 0) for row in connection.execute(_OPEN, rows)]
+
+
+def page(connection: Connection, name: str | None, after: int, limit: int) -> list[Body]:
+    """Return up to ``limit`` accounts behind the id ``after``, whose names begin with ``name`` if one is given."""
+    accounts = select(Account.user_id, Account.name, Account.available).where(Account.user_id > after)
+    if name is not None:
+        accounts = accounts.where(Account.name.startswith(name, autoescape=True))
+    rows = connection.execute(accounts.order_by(Account.user_id).limit(limit)).all()
+    on_hold = held(connection, {row.user_id for row in rows})
+    return [_body(row, on_hold.get(row.user_id, 0)) for row in rows]
 
 
 def found(connection: Connection, user_id: int) -> Body:
@@ -74,7 +85,7 @@ def deposited(connection: Connection, user_id: int, amount: int, key: str | None
     on_hold = held(connection, {user_id}).get(user_id, 0)
     available = row.available + amount
     if available + on_hold > MAX_INTEGER:
-        raise Invalid("amount", f"would lift the balance above {MAX_INTEGER}")
+        raise Problem(409, f"would lift the balance above {MAX_INTEGER}", kind="limit_exceeded")
     connection.execute(_ADD, {"user_id": user_id, "amount": amount})
     parameters = {
         "deposit_id": connection.execute(_NEXT_DEPOSIT).scalar_one(),
@@ -88,10 +99,10 @@ def deposited(connection: Connection, user_id: int, amount: int, key: str | None
     return dict(connection.execute(_DEPOSIT, parameters).scalar_one())
 
 
-def statement(connection: Connection, user_id: int, before: tuple[datetime, str] | None, limit: int) -> Body:
-    """Return the account's deposits and committed payments, the newest first; raises NotFound."""
+def statement(connection: Connection, user_id: int, before: str | None, limit: int) -> Body:
+    """Return the account's deposits and committed payments behind ``before``, the newest first; raises NotFound."""
     account = found(connection, user_id)
-    at, entry_id = before or _END
+    at, entry_id = _position(before) if before else _END
     parameters = {"user_id": user_id, "at": at, "id": entry_id, "limit": limit + 1}
     rows = connection.execute(_STATEMENT, parameters).all()
     more = len(rows) > limit
@@ -100,7 +111,7 @@ def statement(connection: Connection, user_id: int, before: tuple[datetime, str]
         "balance": account["balance"],
         "opening": _row(connection, user_id).opening,
         "items": [_entry(row) for row in rows[:limit]],
-        "next_cursor": encode_cursor(f"{rows[limit - 1].at.isoformat()} {rows[limit - 1].id}") if more else None,
+        "next_cursor": ENTRIES.write(_position_of(rows[limit - 1])) if more else None,
     }
 
 
@@ -125,6 +136,15 @@ def _body(row: Any, on_hold: int) -> Body:
         "held": on_hold,
         "available": row.available,
     }
+
+
+def _position_of(row: Any) -> str:
+    return f"{(row.at - _BEGINNING) // _MICROSECOND}-{row.id}"
+
+
+def _position(text_: str) -> tuple[datetime, str]:
+    microseconds, _, entry_id = text_.partition("-")
+    return _BEGINNING + int(microseconds) * _MICROSECOND, entry_id
 
 
 def _entry(row: Any) -> Body:

@@ -1,78 +1,82 @@
 """The public endpoints of payment_service: users with a balance, deposits, statements."""
 
-import re
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
 from payment_service import accounts
-from two_phase.hosting.fields import IdempotencyKey, Identifier, Name, Quantity, QuantityOrZero, StrictModel
-from two_phase.hosting.paging import Page, decode_cursor
+from payment_service.schemas import (
+    USERS,
+    Account,
+    AccountPage,
+    Accounts,
+    Deposit,
+    EntryQuery,
+    NewDeposit,
+    Opening,
+    Statement,
+    UserQuery,
+)
+from two_phase.hosting.creations import create
+from two_phase.hosting.documents import answer, creation, problem
+from two_phase.hosting.fields import IdempotencyKey, Identifier
 from two_phase.hosting.participant import Desk
-from two_phase.hosting.problems import Invalid
-from two_phase.hosting.web import StrictRoute
+from two_phase.hosting.problems import answered, created
+from two_phase.hosting.web import StrictRoute, takes_lists
 
-#: A deposit's number or an order's id.
-_ENTRY_ID = re.compile(r"[0-9a-f-]{1,36}")
 _TOUCHES_USER = "CAST(payload->>'user_id' AS bigint) = :user_id"
-
-
-class NewUser(StrictModel):
-    """A user to open an account for; names need not be unique."""
-
-    name: Name
-    balance: QuantityOrZero = 0
-
-
-class NewDeposit(StrictModel):
-    """Money to add."""
-
-    amount: Quantity
+_ANY = "true"
+_FULL = problem(409, says="The balance would pass what an account holds.", kind="limit_exceeded")
 
 
 def routes(desk: Desk) -> APIRouter:
     """Return the endpoints, which work at ``desk``."""
     router = APIRouter(prefix="/payment/users", route_class=StrictRoute, tags=["users"])
 
-    @router.post("", status_code=201)
-    async def open_account(user: NewUser, response: Response) -> dict[str, Any]:
-        """Open an account."""
-        body = await desk.write(lambda connection: accounts.opened(connection, user.name, user.balance))
-        response.headers["Location"] = f"/payment/users/{body['user_id']}"
-        return body
+    @router.post("", status_code=201, responses=creation(Account, Accounts))
+    @takes_lists
+    async def open_account(body: Opening, key: IdempotencyKey) -> Response:
+        """Open an account, or up to 1,000 at once; the same Idempotency-Key opens them once."""
+        made = await desk.write(
+            lambda connection: create(connection, key, body, lambda users: accounts.open_accounts(connection, users)),
+            key,
+        )
+        return created(made, "/payment/users", "user_id")
 
-    @router.get("/{user_id}")
-    async def show_account(user_id: Identifier) -> dict[str, Any]:
+    @router.get("", responses={200: answer(AccountPage, "A page of accounts.")})
+    async def list_accounts(query: Annotated[UserQuery, Query()]) -> Response:
+        """List accounts in the order in which they were opened, all or those whose name begins with `name`."""
+        after = int(query.cursor or 0)
+        found = await desk.read(lambda connection: accounts.page(connection, query.name, after, query.limit + 1), _ANY, {})
+        return answered({"items": found[: query.limit], "next_cursor": USERS.behind(found, query.limit, "user_id")})
+
+    @router.get("/{user_id}", responses={200: answer(Account, "The account."), 404: problem(404)})
+    async def show_account(user_id: Identifier) -> Response:
         """Show the balance, and what of it undecided orders hold."""
         touched = {"user_id": user_id}
-        return await desk.read(lambda connection: accounts.found(connection, user_id), _TOUCHES_USER, touched)
+        return answered(await desk.read(lambda connection: accounts.found(connection, user_id), _TOUCHES_USER, touched))
 
-    @router.post("/{user_id}/deposits", status_code=201)
-    async def deposit(user_id: Identifier, body: NewDeposit, key: IdempotencyKey) -> dict[str, Any]:
+    @router.post(
+        "/{user_id}/deposits",
+        status_code=201,
+        responses={201: answer(Deposit, "It is there."), 404: problem(404), 409: _FULL},
+    )
+    async def add_deposit(user_id: Identifier, body: NewDeposit, key: IdempotencyKey) -> Response:
         """Add money; the same Idempotency-Key adds it once."""
-        return await desk.write(lambda connection: accounts.deposited(connection, user_id, body.amount, key), user_id)
+        return created(
+            await desk.write(lambda connection: accounts.deposited(connection, user_id, body.amount, key), user_id)
+        )
 
-    @router.get("/{user_id}/statement")
-    async def show_statement(user_id: Identifier, page: Annotated[Page, Query()]) -> dict[str, Any]:
+    @router.get("/{user_id}/statement", responses={200: answer(Statement, "A page of it."), 404: problem(404)})
+    async def show_statement(user_id: Identifier, query: Annotated[EntryQuery, Query()]) -> Response:
         """List deposits and committed payments, the newest first; nothing undecided or cancelled is in it."""
-        before = _position(page.cursor)
         touched = {"user_id": user_id}
-        return await desk.read(
-            lambda connection: accounts.statement(connection, user_id, before, page.limit), _TOUCHES_USER, touched
+        return answered(
+            await desk.read(
+                lambda connection: accounts.statement(connection, user_id, query.cursor, query.limit),
+                _TOUCHES_USER,
+                touched,
+            )
         )
 
     return router
-
-
-def _position(cursor: str | None) -> tuple[datetime, str] | None:
-    position = decode_cursor(cursor, str)
-    if position is None:
-        return None
-    at, _, entry_id = position.partition(" ")
-    try:
-        if _ENTRY_ID.fullmatch(entry_id):
-            return datetime.fromisoformat(at).astimezone(UTC), entry_id
-    except (ValueError, OverflowError):
-        pass
-    raise Invalid("cursor", "is not a cursor of this list")

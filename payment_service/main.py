@@ -20,4 +20,5 @@ def create_service(settings: ParticipantSettings) -> Service:
         give_back=give_back,
         conservation=accounts.unbalanced,
         routes=routes,
+        tags={"users": "Users, their money, deposits and statements."},
     )

@@ -11,6 +11,8 @@ from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Identi
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from two_phase.hosting.creations import CreationColumns
+
 
 class Base(DeclarativeBase):
     """The schema of payment_service; the table of branches is added by two_phase."""
@@ -24,6 +26,7 @@ class Account(Base):
         CheckConstraint("available >= 0", name="account_not_overdrawn"),
         CheckConstraint("available <= opening + deposited", name="account_not_enriched"),
         CheckConstraint("opening >= 0 AND deposited >= 0", name="account_takes_no_debt"),
+        Index("accounts_by_name", "name", postgresql_ops={"name": "text_pattern_ops"}),
     )
 
     user_id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
@@ -31,6 +34,10 @@ class Account(Base):
     opening: Mapped[int] = mapped_column(BigInteger)
     deposited: Mapped[int] = mapped_column(BigInteger, server_default="0")
     available: Mapped[int] = mapped_column(BigInteger)
+
+
+class Creation(CreationColumns, Base):
+    """The answers to the requests with a key that opened accounts."""
 
 
 class Deposit(Base):

@@ -132,5 +132,5 @@ def _unavailable(service: str) -> dict[str, Any]:
         "handler": "static_response",
         "status_code": "503",
         "headers": {"Content-Type": ["application/problem+json"], "Retry-After": [str(RETRY_AFTER_SECONDS)]},
-        "body": json.dumps(problem),
+        "body": json.dumps(problem, separators=(",", ":")),
     }

@@ -20,4 +20,5 @@ def create_service(settings: ParticipantSettings) -> Service:
         give_back=give_back,
         conservation=products.unbalanced,
         routes=routes,
+        tags={"products": "Products, their prices and quantities."},
     )

@@ -11,6 +11,8 @@ from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Identi
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from two_phase.hosting.creations import CreationColumns
+
 
 class Base(DeclarativeBase):
     """The schema of stock_service; the table of branches is added by two_phase."""
@@ -33,6 +35,10 @@ class Product(Base):
     opening: Mapped[int] = mapped_column(BigInteger)
     restocked: Mapped[int] = mapped_column(BigInteger, server_default="0")
     available: Mapped[int] = mapped_column(BigInteger)
+
+
+class Creation(CreationColumns, Base):
+    """The answers to the requests with a key that added products."""
 
 
 class Restock(Base):

@@ -4,16 +4,17 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, insert, text
 
+from stock_service.models import Product
 from stock_service.reserve import reserved
-from two_phase.hosting.problems import Invalid, NotFound
+from stock_service.schemas import NewProduct
+from two_phase.hosting.problems import Invalid, NotFound, Problem
 from two_phase.protocol import MAX_INTEGER
 
-_ADD = text("""
-    INSERT INTO products (name, price, opening, available) VALUES (:name, :price, :quantity, :quantity)
-    RETURNING product_id, name, price, available
-""")
+_ADD = insert(Product).returning(
+    Product.product_id, Product.name, Product.price, Product.available, sort_by_parameter_order=True
+)
 _FIND = text("SELECT product_id, name, price, available FROM products WHERE product_id = :product_id")
 _PAGE = text("""
     SELECT product_id, name, price, available FROM products WHERE product_id > :after ORDER BY product_id LIMIT :limit
@@ -46,9 +47,10 @@ _COUNT = text("SELECT count(*) FROM products")
 Body = dict[str, Any]
 
 
-def added(connection: Connection, name: str, price: int, quantity: int) -> Body:
-    """Add a product and return it."""
-    return _body(connection.execute(_ADD, {"name": name, "price": price, "quantity": quantity}).one(), 0)
+def add_products(connection: Connection, new: Sequence[NewProduct]) -> list[Body]:
+    """Add each product and return them, in this order."""
+    rows = [{"name": each.name, "price": each.price, "opening": each.quantity, "available": each.quantity} for each in new]
+    return [_body(row, 0) for row in connection.execute(_ADD, rows)]
 
 
 def found(connection: Connection, product_id: int) -> Body:
@@ -59,7 +61,7 @@ def found(connection: Connection, product_id: int) -> Body:
     return _body(row, reserved(connection, {product_id}).get(product_id, 0))
 
 
-def page(connection: Connection, after: int, limit: int) -> Sequence[Body]:
+def page(connection: Connection, after: int, limit: int) -> list[Body]:
     """Return up to ``limit`` products behind the id ``after``."""
     rows = connection.execute(_PAGE, {"after": after, "limit": limit}).all()
     on_hold = reserved(connection, {row.product_id for row in rows})
@@ -84,7 +86,7 @@ def restocked(connection: Connection, product_id: int, quantity: int, key: str |
         return dict(earlier.answer)
     on_hold = reserved(connection, {product_id}).get(product_id, 0)
     if row.available + on_hold + quantity > MAX_INTEGER:
-        raise Invalid("quantity", f"would lift the stock above {MAX_INTEGER}")
+        raise Problem(409, f"would lift the stock above {MAX_INTEGER}", kind="limit_exceeded")
     more = connection.execute(_MORE, {"product_id": product_id, "quantity": quantity}).one()
     product = json.dumps(_body(more, on_hold))
     parameters = {"product_id": product_id, "quantity": quantity, "key": key, "product": product}

@@ -51,9 +51,8 @@ def test_deposit_past_the_largest_balance_is_refused(client: httpx.Client, given
     """No balance grows past 2^53 - 1, or giving back could overflow."""
     user_id = given.user(MAX_INTEGER)["user_id"]
 
-    problem = assert_problem(client.post(f"/payment/users/{user_id}/deposits", json={"amount": 1}), 422, "invalid")
+    assert_problem(client.post(f"/payment/users/{user_id}/deposits", json={"amount": 1}), 409, "limit_exceeded")
 
-    assert [error["field"] for error in problem["errors"]] == ["amount"]
     assert client.get(f"/payment/users/{user_id}").json()["balance"] == MAX_INTEGER
 
 
@@ -118,9 +117,8 @@ def test_restock_past_the_largest_quantity_is_refused(client: httpx.Client, give
     """No quantity grows past 2^53 - 1, or giving back could overflow."""
     product_id = given.product(quantity=MAX_INTEGER)["product_id"]
 
-    problem = assert_problem(client.post(f"/stock/products/{product_id}/restocks", json={"quantity": 1}), 422, "invalid")
+    assert_problem(client.post(f"/stock/products/{product_id}/restocks", json={"quantity": 1}), 409, "limit_exceeded")
 
-    assert [error["field"] for error in problem["errors"]] == ["quantity"]
     assert client.get(f"/stock/products/{product_id}").json()["quantity"] == MAX_INTEGER
 
 

@@ -75,11 +75,11 @@ def test_page_has_twenty_items_unless_asked_otherwise(client: httpx.Client, give
     assert page["next_cursor"]
 
 
-LISTS = ["/orders", "/stock/products", "/delivery/slots", "statement"]
+LISTS = ["/orders", "/payment/users", "/stock/products", "/delivery/slots", "statement"]
 BAD_QUERIES = [
     ("limit", "0"),
     ("limit", "-1"),
-    ("limit", "101"),
+    ("limit", "1001"),
     ("limit", str(2**64)),
     ("limit", "ten"),
     ("limit", "1.5"),
@@ -106,7 +106,7 @@ BAD_QUERIES = [
 def test_bad_query_is_refused_by_the_name_of_its_parameter(
     client: httpx.Client, given: Given, path: str, parameter: str, value: str
 ) -> None:
-    """A limit outside 1 to 100, a cursor that no list gave out, a parameter that nobody knows: each is a 422."""
+    """A limit outside 1 to 1,000, a cursor that no list gave out, a parameter that nobody knows: each is a 422."""
     if path == "statement":
         path = f"/payment/users/{given.user()['user_id']}/statement"
 

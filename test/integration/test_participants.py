@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, text
 
 from delivery_service import book, slots
+from delivery_service.schemas import NewSlot
 from laws import broken_laws
 from payment_service import accounts, charge
+from payment_service.schemas import NewUser
 from stock_service import products, reserve
+from stock_service.schemas import NewProduct
 from two_phase.branches import SqlBranchStore
 from two_phase.participant import Participant
 from two_phase.protocol import Ballot, Prepare, Round, new_transaction_id
@@ -40,7 +43,7 @@ def yes(ballot: Ballot) -> list[bool]:
 def opened(engine: Engine, balance: int) -> int:
     """Open an account and return its id."""
     with engine.begin() as connection:
-        return int(accounts.opened(connection, "Ivan", balance)["user_id"])
+        return int(accounts.open_accounts(connection, [NewUser(name="Ivan", balance=balance)])[0]["user_id"])
 
 
 def balance_of(engine: Engine, user_id: int) -> dict[str, Any]:
@@ -200,7 +203,7 @@ def test_an_amount_beyond_every_balance_is_refused_as_any_other(payment_engine: 
 def test_stock_refuses_a_stale_price_and_tells_the_new_one(stock_engine: Engine) -> None:
     """The price is the shop's: an order at another price is refused, with the price that holds."""
     with stock_engine.begin() as connection:
-        apple = products.added(connection, "apple", 10, 5)["product_id"]
+        apple = products.add_products(connection, [NewProduct(name="apple", price=10, quantity=5)])[0]["product_id"]
     participant = Participant(SqlBranchStore(stock_engine), reserve.Reservation, reserve.take, reserve.give_back)
     payloads = [{"items": [{"product_id": apple, "quantity": 1, "price": price}]} for price in (None, 9, 10)]
 
@@ -214,7 +217,9 @@ def test_stock_refuses_a_stale_price_and_tells_the_new_one(stock_engine: Engine)
 def test_a_courier_brings_one_order(delivery_engine: Engine) -> None:
     """L5: couriers are booked in their order, and nobody twice."""
     with delivery_engine.begin() as connection:
-        slot_id = slots.opened(connection, TOMORROW, ["Olga", "Petr"])["slot_id"]
+        slot_id = slots.open_slots(connection, [NewSlot(starts_at=TOMORROW.isoformat(), couriers=["Olga", "Petr"])])[0][
+            "slot_id"
+        ]
     participant = Participant(SqlBranchStore(delivery_engine), book.Booking, book.take, book.give_back)
     asked = prepares(*({"slot_id": slot_id} for _ in range(3)))
 
@@ -230,7 +235,8 @@ def test_a_courier_brings_one_order(delivery_engine: Engine) -> None:
 def test_a_slot_that_has_started_takes_no_order(delivery_engine: Engine) -> None:
     """What starts by now is too late to be brought."""
     with delivery_engine.begin() as connection:
-        slot_id = slots.opened(connection, datetime.now(UTC) - timedelta(seconds=1), ["Olga"])["slot_id"]
+        slot_id = slots.open_slots(connection, [NewSlot(starts_at=TOMORROW.isoformat(), couriers=["Olga"])])[0]["slot_id"]
+        connection.execute(text("UPDATE slots SET starts_at = clock_timestamp()"))
     participant = Participant(SqlBranchStore(delivery_engine), book.Booking, book.take, book.give_back)
 
     votes = participant.round(Round(generation=1, prepares=prepares({"slot_id": slot_id}))).votes
@@ -254,7 +260,7 @@ def _account(engine: Engine, units: int) -> Callable[[int], dict[str, Any]]:
 
 def _product(engine: Engine, units: int) -> Callable[[int], dict[str, Any]]:
     with engine.begin() as connection:
-        product_id = products.added(connection, "apple", 1, units)["product_id"]
+        product_id = products.add_products(connection, [NewProduct(name="apple", price=1, quantity=units)])[0]["product_id"]
     return lambda amount: {"items": [{"product_id": product_id, "quantity": amount, "price": 1}]}
 
 

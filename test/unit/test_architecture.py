@@ -32,7 +32,8 @@ ARROWS = {
     "participant": {"protocol", "branches", "counters", "recording", "pieces", "faults", "metrics"},
     "sweep": {"protocol", "branches", "counters", "participant", "faults", "metrics"},
     "reconciliation": {"protocol", "decision_log"},
-    "router": {"protocol", "branches", "client", "decision_log", "participant", "reconciliation", "sweep"},
+    "records": {"protocol"},
+    "router": {"protocol", "branches", "client", "decision_log", "participant", "reconciliation", "records", "sweep"},
 }
 FUNCTION_LINES_MAX = 40
 MODULE_LINES_MAX = 300

@@ -2,12 +2,12 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Depends, Header, Request
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-from two_phase.hosting.problems import Invalid
+from two_phase.hosting.problems import MANY, ONE, Invalid
 from two_phase.protocol import MAX_INTEGER
 
 #: The idempotency key: printable ASCII; HTTP takes blanks around a header's value away.
@@ -29,15 +29,37 @@ _KEY = re.compile(KEY_PATTERN)
 _DIGITS = re.compile(r"-?[0-9]+")
 
 
+#: So many things may be created at once.
+LIST_MAX = 1000
+
+
 class StrictModel(BaseModel):
     """A request's body: no conversions ("1" is no integer), no unknown fields."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-def _legible(name: str) -> str:
+M = TypeVar("M", bound=StrictModel)
+
+
+class Many(StrictModel, Generic[M]):
+    """Many things to create at once: all or none."""
+
+    items: list[M] = Field(min_length=1, max_length=LIST_MAX)
+
+
+def one_or_many(body: object) -> str:
+    """Return which of the two bodies of a creation this is, for ``Discriminator``."""
+    return MANY if isinstance(body, Many) or (isinstance(body, dict) and "items" in body) else ONE
+
+
+def _uncontrolled(name: str) -> str:
     if _CONTROL.search(name):
         raise ValueError("must not contain control characters")
+    return name
+
+
+def _legible(name: str) -> str:
     if not _VISIBLE.search(name):
         raise ValueError("must have a character that can be seen")
     return name
@@ -72,7 +94,20 @@ Identifier = Annotated[int, Field(ge=1, le=MAX_INTEGER), BeforeValidator(plain_d
 Quantity = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
 #: The same, or nothing.
 QuantityOrZero = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
-Name = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH_MAX), AfterValidator(_legible)]
+Name = Annotated[
+    str,
+    Field(min_length=1, max_length=NAME_LENGTH_MAX, json_schema_extra={"pattern": NAME_PATTERN}),
+    AfterValidator(_uncontrolled),
+    AfterValidator(_legible),
+]
+#: How a name begins.
+NamePrefix = Annotated[
+    str,
+    Field(min_length=1, max_length=NAME_LENGTH_MAX, json_schema_extra={"pattern": f"^[^{_CONTROLS}]*$"}),
+    AfterValidator(_uncontrolled),
+]
+#: An order's id as it is written in answers; the case of its letters does not matter.
+OrderId = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"), AfterValidator(str.lower)]
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -88,11 +123,11 @@ def idempotency_key(request: Request) -> str | None:
 
 
 #: The rule of keys as the documents say it.
-KEY_SCHEMA = {"type": "string", "minLength": 1, "maxLength": KEY_LENGTH_MAX, "pattern": KEY_PATTERN}
+KEY_SCHEMA: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": KEY_LENGTH_MAX, "pattern": KEY_PATTERN}
 
 
 def _documented_key(
-    request: Request, _key: Annotated[str | None, Header(alias="Idempotency-Key", json_schema_extra=dict(KEY_SCHEMA))] = None
+    request: Request, _key: Annotated[str | None, Header(alias="Idempotency-Key", json_schema_extra=KEY_SCHEMA)] = None
 ) -> str | None:
     return idempotency_key(request)
 

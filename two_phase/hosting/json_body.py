@@ -4,14 +4,18 @@ import asyncio
 import json
 from codecs import BOM_UTF8
 from collections.abc import AsyncGenerator, Callable, MutableMapping
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from two_phase.hosting.problems import Invalid, Problem
+from two_phase.protocol import MAX_INTEGER
 
 BODY_BYTES_MAX = 65_536
+#: A body that may hold many items has so much; an ingress commonly lets no more than this through.
+LIST_BYTES_MAX = 1024 * 1024
 _BODY_SECONDS = 10
 #: So many digits of an integer are enough to know that it is too large.
 _DIGITS_KEPT = 100
@@ -41,12 +45,15 @@ def check_identity(request: Request) -> None:
         raise Problem(415, "the body must not be compressed or encoded", headers=headers)
 
 
-async def read_json(request: Request) -> Any:
-    """Return the parsed body; raises Problem: 400 malformed, 413 too large, 415 not JSON, 422 for a key that stands twice."""
+async def read_json(request: Request, limit: int = BODY_BYTES_MAX) -> Any:
+    """Return the parsed body of at most ``limit`` bytes.
+
+    Raises Problem: 400 malformed, 413 too large, 415 not JSON, 422 for a key that stands twice.
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise Problem(415, "the body must be application/json")
-    body = await read_body(request, BODY_BYTES_MAX)
+    body = await read_body(request, limit)
     try:
         return _parsed(body.removeprefix(BOM_UTF8).decode())
     except _DuplicateKey as error:
@@ -88,7 +95,7 @@ async def _arrived(request: Request, limit: int) -> tuple[list[bytes], int]:
                     break
                 parts.append(part)
     except TimeoutError:
-        raise Problem(408, f"the body did not arrive within {_BODY_SECONDS} seconds", kind="timeout") from None
+        raise Problem(408, f"the body did not arrive within {_BODY_SECONDS} seconds") from None
     except ClientDisconnect:
         raise Problem(400, "the caller hung up before the body was whole") from None
     return parts, size
@@ -106,8 +113,21 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+def _number(text: str) -> int | float:
+    """Return an integer if that is what the text stands for, as JSON Schema reads 1.0 and 1e2."""
+    value = float(text)
+    if not value.is_integer() or abs(value) > MAX_INTEGER:
+        return value
+    try:
+        return int(value) if Decimal(text) == int(value) else value
+    except InvalidOperation:
+        return value
+
+
 def _decoder(parse_int: Callable[[str], int]) -> json.JSONDecoder:
-    return json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_no_constant, parse_int=parse_int)
+    return json.JSONDecoder(
+        object_pairs_hook=_without_duplicates, parse_constant=_no_constant, parse_int=parse_int, parse_float=_number
+    )
 
 
 #: UTF-8 alone, with or without a byte order mark (RFC 8259, section 8.1).

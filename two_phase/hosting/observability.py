@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import Response
+from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from pythonjsonlogger.core import RESERVED_ATTRS, BaseJsonFormatter
 from pythonjsonlogger.json import JsonFormatter
@@ -54,8 +54,9 @@ def metrics_routes() -> APIRouter:
     """Return the page that Prometheus reads."""
     router = APIRouter()
 
-    @router.get("/metrics", include_in_schema=False)
-    def metrics() -> Response:
+    @router.get("/metrics", tags=["metrics"], response_class=PlainTextResponse, openapi_extra={"security": []})
+    def show_metrics() -> Response:
+        """Show the figures of this process as Prometheus reads them; no key is needed."""
         return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
     return router

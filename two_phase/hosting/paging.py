@@ -1,17 +1,16 @@
 """Lists a page at a time: ``limit``, and an opaque ``cursor`` that says where the next page begins."""
 
-import base64
-import binascii
-import json
-from typing import Annotated, Any, TypeVar
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 from two_phase.hosting.fields import plain_digits
-from two_phase.hosting.problems import Invalid
-from two_phase.protocol import MAX_INTEGER
 
-T = TypeVar("T")
+LIMIT_MAX = 1000
 
 
 class Page(BaseModel):
@@ -19,28 +18,44 @@ class Page(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    limit: Annotated[int, BeforeValidator(plain_digits)] = Field(default=20, ge=1, le=100)
-    cursor: str | None = Field(default=None, max_length=200)
+    limit: Annotated[int, BeforeValidator(plain_digits)] = Field(
+        default=20, ge=1, le=LIMIT_MAX, description="How many items the page has at most."
+    )
 
 
-def encode_cursor(position: int | str) -> str:
-    """Return ``position``, the last one on the page, as an opaque cursor."""
-    return base64.urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
+@dataclass(frozen=True)
+class Cursor:
+    """The cursors of one list: the list's ``name``, and the position of a page's last item, which matches ``position``.
 
+    Documents say the pattern, so that every text is a cursor of this list or announced to be none.
+    """
 
-def decode_cursor(cursor: str | None, kind: type[T]) -> T | None:
-    """Return the position of a cursor that ``encode_cursor`` made; raises Invalid for any other text."""
-    if cursor is None:
-        return None
-    try:
-        position: Any = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
-    except (ValueError, binascii.Error, RecursionError):
-        position = None
-    if type(position) is not kind or (isinstance(position, int) and not 0 <= position <= MAX_INTEGER):
-        raise Invalid("cursor", "is not a cursor of this list")
-    return position
+    name: str
+    position: str = r"[0-9]{1,15}"
 
+    @property
+    def pattern(self) -> str:
+        """Return the regular expression of all cursors of this list."""
+        return f"{self.name}-{self.position}"
 
-def next_cursor(items: list[dict[str, Any]], limit: int, key: str) -> str | None:
-    """Return the cursor behind a page of ``items``, of which one more than ``limit`` was read if there is a next page."""
-    return encode_cursor(items[limit - 1][key]) if len(items) > limit else None
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Make ``Annotated[str, cursor]`` the type of a field whose value becomes the position."""
+        return core_schema.no_info_after_validator_function(self.read, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Say the rule of these cursors."""
+        return {**handler(schema), "pattern": f"^{self.pattern}$", "description": "The `next_cursor` of the page before."}
+
+    def write(self, position: int | str) -> str:
+        """Return the cursor behind ``position``."""
+        return f"{self.name}-{position}"
+
+    def read(self, text: str) -> str:
+        """Return the position that a cursor stands for; raises ValueError for a text that is none."""
+        if not re.fullmatch(self.pattern, text):
+            raise ValueError("is not a cursor of this list")
+        return text.removeprefix(f"{self.name}-")
+
+    def behind(self, items: Sequence[dict[str, Any]], limit: int, key: str) -> str | None:
+        """Return the cursor behind a page of ``items``, of which one more than ``limit`` was read if there is a next page."""
+        return self.write(items[limit - 1][key]) if len(items) > limit else None

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine, text
 from two_phase.branches import SqlBranchStore, touching
 from two_phase.client import ROUND_PATH, HttpCoordinator, Peer
 from two_phase.hosting.database import connect, repeated
+from two_phase.hosting.documents import Document
 from two_phase.hosting.fast_path import FastPath
 from two_phase.hosting.server import Service, Status
 from two_phase.hosting.settings import ParticipantSettings
@@ -106,6 +107,7 @@ def participant_service(
     give_back: GiveBack[Connection, P],
     conservation: Callable[[Connection], Conserved],
     routes: Callable[[Desk], APIRouter],
+    tags: Mapping[str, str],
 ) -> Service:
     """Return a service called ``name``, whose public paths begin with ``prefix``."""
     engine = connect(settings.database_url, name, pool_size=settings.database_pool_size)
@@ -130,8 +132,8 @@ def participant_service(
     return Service(
         name=name,
         status=status,
-        public=public_app(name, description, prefix, routes(Desk(engine, sweep)), status.is_ready),
-        internal=internal_app(participant_routes(participant, store.records, conserved), [settings.order_key]),
+        public=public_app(Document(name, description, tags), prefix, routes(Desk(engine, sweep)), status.is_ready),
+        internal=internal_app(name, participant_routes(participant, store.records, conserved), [settings.order_key]),
         internal_fast_path=FastPath(ROUND_PATH, KeyHolders([settings.order_key]).only(rounds(participant))),
         background=[sweep.run],
         close=peer.close,

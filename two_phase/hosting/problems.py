@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError, to_json
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,22 +28,17 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
-_KINDS = {
+KINDS = {
     400: "malformed",
     401: "unauthenticated",
     404: "not_found",
     405: "method_not_allowed",
+    408: "timeout",
     413: "too_large",
     415: "unsupported_media_type",
     422: "invalid",
     500: "internal",
     503: "unavailable",
-}
-
-#: For OpenAPI: what every endpoint may answer beside its own.
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"description": http.HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": {"type": "object"}}}}
-    for status in (400, 404, 405, 413, 415, 422, 503)
 }
 
 
@@ -55,7 +51,7 @@ class Problem(Exception):
         super().__init__(detail)
         self.status = status
         self.detail = detail
-        self.kind = kind or _KINDS.get(status, "error")
+        self.kind = kind or KINDS.get(status, "error")
         self.headers = headers
         self.members = members
 
@@ -87,7 +83,26 @@ def problem(status: int, kind: str, detail: str, *, headers: Mapping[str, str] |
         "detail": detail,
         **members,
     }
-    return Response(json.dumps(body), status, dict(headers or {}), media_type=MEDIA_TYPE)
+    return Response(as_json(body), status, dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def as_json(body: Any) -> bytes:
+    """Return ``body`` as every answer writes it: UTF-8 without spaces."""
+    try:
+        return to_json(body)
+    except PydanticSerializationError:
+        # A lone surrogate, which a caller's own word may have, is no UTF-8 and can only be escaped.
+        return json.dumps(body, separators=(",", ":")).encode()
+
+
+def answered(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an answer in JSON, past the framework's check of what was made here."""
+    return Response(as_json(body), status, headers, media_type="application/json")
+
+
+def created(body: Mapping[str, Any], path: str = "", key: str = "") -> Response:
+    """Return a 201, with the Location of what is found under ``path`` by its ``key``, if the body is one thing that has it."""
+    return answered(body, 201, {"Location": f"{path}/{body[key]}"} if key in body else None)
 
 
 def unavailable_problem(failure: Unavailable, **members: Any) -> Response:
@@ -102,8 +117,14 @@ def invalid(errors: Sequence[Any]) -> Problem:
     return Problem(422, "; ".join(f"{each['field']}: {each['message']}" for each in fields[:5]), errors=fields)
 
 
+#: How errors name which of two bodies was read; no field has such a name.
+ONE, MANY = "one of them", "many of them"
+#: What pydantic and the framework put before or between the names of fields.
+_NO_FIELDS = ("body", "query", "path", "header", ONE, MANY)
+
+
 def _field(location: Sequence[Any]) -> str:
-    parts = [str(part) for part in location if part not in ("body", "query", "path", "header")]
+    parts = [str(part) for part in location if part not in _NO_FIELDS]
     return ".".join(parts) or "body"
 
 
@@ -185,7 +206,7 @@ def answer(error: Exception) -> Response:  # noqa: PLR0911 - one line of a table
         case ValidationError():
             return invalid(error.errors(include_url=False, include_input=False)).response()
         case HTTPException():
-            kind = _KINDS.get(error.status_code, "error")
+            kind = KINDS.get(error.status_code, "error")
             return problem(error.status_code, kind, str(error.detail), headers=error.headers)
     if isinstance(error, DATABASE_FAILURES):
         return unavailable_problem(unavailable(error))
