@@ -18,13 +18,16 @@ NAME_LENGTH_MAX = 200
 _INVISIBLE = (
     r"\s\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890-\u0891\u08e2\u115f\u1160\u17b4\u17b5\u180b-\u180f"
     r"\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+)
+#: The same past the first 65,536 characters, where documents cannot follow: not every reader of theirs takes such ranges.
+_INVISIBLE_BEYOND = (
     "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 _CONTROLS = r"\u0000-\u001f\u007f-\u009f"
 #: No control characters, and one character at least that can be seen. A regular expression of JSON Schema as well.
 NAME_PATTERN = f"^[^{_CONTROLS}]*[^{_CONTROLS}{_INVISIBLE}][^{_CONTROLS}]*$"
 _RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
-_CONTROL, _VISIBLE = re.compile(f"[{_CONTROLS}]"), re.compile(f"[^{_CONTROLS}{_INVISIBLE}]")
+_CONTROL, _VISIBLE = re.compile(f"[{_CONTROLS}]"), re.compile(f"[^{_CONTROLS}{_INVISIBLE}{_INVISIBLE_BEYOND}]")
 _KEY = re.compile(KEY_PATTERN)
 _DIGITS = re.compile(r"-?[0-9]+")
 
