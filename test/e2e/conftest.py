@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
+import documented
 from given import Given
 from running_shop import Shop
 
@@ -17,8 +18,9 @@ def shop(start_shop: Callable[..., Shop]) -> Shop:
 
 @pytest.fixture(scope="session")
 def client(shop: Shop) -> Iterator[httpx.Client]:
-    """Return a client of the shared shop's gateway."""
-    with httpx.Client(base_url=f"http://{shop.address}", timeout=10) as made:
+    """Return a client of the shared shop's gateway, whose every answer is held against the documents."""
+    hooks = {"response": [documented.check]}
+    with httpx.Client(base_url=f"http://{shop.address}", timeout=10, event_hooks=hooks) as made:
         yield made
 
 
