@@ -70,7 +70,7 @@ check-code:
 check-unit:
 	@$(BIN)/python -m pytest -q test/unit
 
-test: check .venv/kubernetes test/node_modules/installed ## everything that must hold before a change lands
+test: check .venv/kubernetes .venv/clients test/node_modules/installed ## everything that must hold before a change lands
 	@echo "two halves run side by side; each is shown when it has ended"
 	@$(MAKE) --no-print-directory --output-sync --jobs=2 test-faults test-services
 
@@ -94,6 +94,10 @@ images: ## build the four images with docker, podman or buildah (BUILDER=... nam
 .venv/kubernetes: .venv/installed test/charts/tools.txt
 	@$(BIN)/python -I tools/install.py tools test/charts/tools.txt
 	@$(BIN)/python -m shop.kubernetes_tools
+	@touch $@
+
+.venv/clients: .venv/installed test/clients/tools.txt
+	@$(BIN)/python -I tools/install.py tools test/clients/tools.txt
 	@touch $@
 
 manifests: .venv/kubernetes ## render k8s/ and config/ from the chart
