@@ -30,6 +30,7 @@ from order_service.schemas import (
     RefusedOrder,
     UndecidedOrder,
 )
+from two_phase.errors import Unavailable
 from two_phase.hosting.documents import IDEMPOTENCY_KEY, LOCATION, answer
 from two_phase.hosting.documents import problem as documented
 from two_phase.hosting.fast_path import Endpoint
@@ -37,8 +38,7 @@ from two_phase.hosting.fields import OrderId, idempotency_key
 from two_phase.hosting.json_body import read_json
 from two_phase.hosting.problems import Invalid, NotFound, answered, created, problem, unavailable_problem
 from two_phase.hosting.web import StrictRoute
-from two_phase.protocol import Unavailable
-from two_phase.records import takes
+from two_phase.http.records import takes
 
 FRONT_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Two-phase-commit shop</title>
 <h1>Two-phase-commit shop</h1>

@@ -17,9 +17,10 @@ from typing import Any
 
 from order_service.claims import Answered, Busy, Claimed, Claims, Reused, Wanted, digest_of
 from order_service.record import OrderItem, OrderRecord, is_repeated, memo_of, payloads_of, refusals_of
-from two_phase.coordinator import Transaction
-from two_phase.engine import Engine, Settled, Ticket
-from two_phase.protocol import Decision, TransactionId, Unavailable, new_transaction_id
+from two_phase.coordinator.coordinator import Engine, Settled, Ticket
+from two_phase.coordinator.verdict import Transaction
+from two_phase.errors import Unavailable
+from two_phase.messages import Decision, TransactionId, new_transaction_id
 
 PRICES_MAX = 200_000
 #: One for a price that was unknown, one for a price that has changed, one for undecided orders in the way.

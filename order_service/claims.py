@@ -15,10 +15,10 @@ from pydantic_core import to_json
 from sqlalchemy import Connection, text
 
 from order_service.decision_log import SqlDecisionLog
-from two_phase import faults
-from two_phase.group import Group
-from two_phase.protocol import Decision, InDoubt, TransactionId
-from two_phase.statements import Planned
+from two_phase import crash_points
+from two_phase.coordinator.group_commit import Group
+from two_phase.messages import Decision, InDoubt, TransactionId
+from two_phase.sql import Planned
 
 #: Earlier attempts that a transaction carries along; older ones have long been resolved by the sweep.
 ATTEMPTS_MAX = 16
@@ -107,7 +107,7 @@ class Claims:
 
     async def _claim(self, wanted: Sequence[Wanted]) -> Sequence[Standing]:
         standings = await self._log.run(lambda connection: self._claimed(connection, wanted))
-        faults.crash_point("claim_durable")
+        crash_points.reach("claim_durable")
         return standings
 
     async def move(self, wanted: Wanted, successor: TransactionId) -> bool:

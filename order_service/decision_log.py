@@ -5,7 +5,7 @@ read in a second statement, because in the same one it is invisible; that read i
 found is not a row flushed (R4).
 
 The same statement counts, and compares: a log of another generation, or one that was further when somebody saw it, writes
-nothing (R12). The counter is the sum over sixteen rows, for the reasons that ``two_phase.counters`` gives.
+nothing (R12). The counter is the sum over sixteen rows, for the reasons that ``two_phase.participant.round_counter`` gives.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from order_service.record import row_of, tombstone
-from two_phase import faults
-from two_phase.branches import id_array
-from two_phase.coordinator import Verdict
-from two_phase.decision_log import LOG, Recorded, Standing
-from two_phase.protocol import Decision, InDoubt, Outcomes, TransactionId, Unavailable
-from two_phase.statements import Planned
+from two_phase import crash_points
+from two_phase.coordinator.decision_log import LOG, Recorded, Standing
+from two_phase.coordinator.verdict import Verdict
+from two_phase.errors import Unavailable
+from two_phase.messages import Decision, InDoubt, Outcomes, TransactionId
+from two_phase.sql import Planned, id_array
 
 T = TypeVar("T")
 
@@ -150,7 +150,7 @@ class SqlDecisionLog:
         self.heed(log_seen)
         work = self.ask if self._opened else self._told
         decided = await self.run(lambda connection: work(connection, transactions))
-        faults.crash_point("outcomes_durable")
+        crash_points.reach("outcomes_durable")
         return _as_outcomes(decided)
 
     def ask(self, connection: Connection, transactions: Sequence[InDoubt]) -> dict[TransactionId, Decision]:

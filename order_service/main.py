@@ -11,17 +11,18 @@ from order_service.claims import Claims
 from order_service.decision_log import SqlDecisionLog
 from order_service.reconciliation import SqlReconciliation
 from order_service.settings import OrderSettings
-from two_phase.client import HttpTransport, Peer
-from two_phase.engine import TOO_MANY, Engine
+from two_phase.coordinator.coordinator import TOO_MANY, Engine
+from two_phase.coordinator.remote_participant import Lane
+from two_phase.errors import Unavailable
 from two_phase.hosting.admission import Admission
 from two_phase.hosting.database import connect
 from two_phase.hosting.documents import Document
 from two_phase.hosting.fast_path import FastPath
 from two_phase.hosting.server import Service, Status
 from two_phase.hosting.web import internal_app, public_app
-from two_phase.lane import Lane
-from two_phase.protocol import TransactionId, Unavailable
-from two_phase.router import coordinator_routes
+from two_phase.http.client import HttpTransport, Peer
+from two_phase.http.coordinator_api import coordinator_routes
+from two_phase.messages import TransactionId
 
 NAME = "order_service"
 DESCRIPTION = "Places orders that take money, goods and a courier: all three or none."

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from order_service.record import OrderRecord, memo_of, payloads_of
-from two_phase.protocol import TransactionId
+from two_phase.messages import TransactionId
 
 _COLUMNS = "transaction_id::text AS order_id, status, user_id, items, total, slot_id, courier, refusals"
 _ONE = text(f"SELECT {_COLUMNS} FROM orders WHERE transaction_id = CAST(:order_id AS uuid)")  # noqa: S608 - a constant

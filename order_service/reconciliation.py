@@ -14,11 +14,11 @@ from sqlalchemy import Connection, text
 
 from order_service.decision_log import SqlDecisionLog
 from order_service.record import OrderRecord, payloads_of, row_of, tombstone
-from two_phase.branches import id_array
-from two_phase.coordinator import Transaction, Verdict
-from two_phase.decision_log import Standing
-from two_phase.protocol import Decision, Outcomes, Vote
-from two_phase.reconciliation import Lost
+from two_phase.coordinator.decision_log import Standing
+from two_phase.coordinator.rebuild import Lost
+from two_phase.coordinator.verdict import Transaction, Verdict
+from two_phase.messages import Decision, Outcomes, Vote
+from two_phase.sql import id_array
 
 log = logging.getLogger(__name__)
 

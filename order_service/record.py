@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
-from two_phase.coordinator import Verdict
-from two_phase.protocol import Decision
+from two_phase.coordinator.verdict import Verdict
+from two_phase.messages import Decision
 
 
 class OrderItem(TypedDict):

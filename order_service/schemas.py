@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, field_validator
 from two_phase.hosting.documents import Problem, optional
 from two_phase.hosting.fields import Identifier, Quantity, StrictModel
 from two_phase.hosting.paging import Cursor, Page
-from two_phase.protocol import MAX_INTEGER
+from two_phase.messages import MAX_INTEGER
 
 ITEMS_MAX = 100
 ORDERS = Cursor("order", r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

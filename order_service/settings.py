@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from two_phase.engine import Limits
+from two_phase.coordinator.coordinator import Limits
 from two_phase.hosting.settings import Seconds, Secret, ServiceSettings, Urls
 
 

@@ -10,7 +10,7 @@ from payment_service.charge import held
 from payment_service.models import Account
 from payment_service.schemas import ENTRIES, NewUser
 from two_phase.hosting.problems import Invalid, NotFound, Problem
-from two_phase.protocol import MAX_INTEGER
+from two_phase.messages import MAX_INTEGER
 
 _OPEN = insert(Account).returning(Account.user_id, Account.name, Account.available, sort_by_parameter_order=True)
 _FIND = text("SELECT user_id, name, available, opening FROM accounts WHERE user_id = :user_id")

@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 from shop.audit import Standing, standings
 from shop.services import Services
-from two_phase.decision_log import LOG
-from two_phase.protocol import Prepare, Round
+from two_phase.coordinator.decision_log import LOG
+from two_phase.messages import Prepare, Round
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from uuid import UUID
 import httpx
 
 from shop.program import CannotRun
-from two_phase.client import (
+from two_phase.http.paths import (
     BRANCHES_PATH,
     CONSERVATION_PATH,
     COUNTERS_PATH,
@@ -26,7 +26,7 @@ from two_phase.client import (
     ROUND_PATH,
     STANDING_PATH,
 )
-from two_phase.protocol import Ballot, Outcomes, Round
+from two_phase.messages import Ballot, Outcomes, Round
 
 PARTICIPANTS = ("payment", "stock", "delivery")
 

@@ -10,7 +10,7 @@ from stock_service.models import Product
 from stock_service.reserve import reserved
 from stock_service.schemas import NewProduct
 from two_phase.hosting.problems import Invalid, NotFound, Problem
-from two_phase.protocol import MAX_INTEGER
+from two_phase.messages import MAX_INTEGER
 
 _ADD = insert(Product).returning(
     Product.product_id, Product.name, Product.price, Product.available, sort_by_parameter_order=True

@@ -7,9 +7,9 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, text
 
-from two_phase.branches import bigint_array
-from two_phase.protocol import Refused, Taken, TransactionId
-from two_phase.statements import Planned
+from two_phase.errors import Refused
+from two_phase.messages import Taken, TransactionId
+from two_phase.sql import Planned, bigint_array
 
 
 class Item(BaseModel):

@@ -6,7 +6,7 @@ from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from two_phase.protocol import Unavailable
+from two_phase.errors import Unavailable
 
 ROUNDS = Counter("two_phase_rounds", "Rounds sent to a participant", ["participant"])
 ROUNDS_FAILED = Counter("two_phase_rounds_failed", "Rounds without a well-formed answer", ["participant"])

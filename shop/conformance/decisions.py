@@ -1,7 +1,7 @@
 """The rules on decisions: each is applied once, may come again, and is refused where it contradicts the record."""
 
 from shop.conformance.trial import Trial, demand, violated
-from two_phase.protocol import new_transaction_id
+from two_phase.messages import new_transaction_id
 
 
 def abort_before_prepare(trial: Trial) -> None:

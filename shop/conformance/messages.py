@@ -8,8 +8,8 @@ import httpx
 
 from shop.conformance.trial import Payload, Trial, demand
 from shop.conformance.wire import Exchange, NotTried
-from two_phase.client import BRANCHES_PATH, ROUND_PATH
-from two_phase.protocol import (
+from two_phase.http.paths import BRANCHES_PATH, ROUND_PATH
+from two_phase.messages import (
     MAX_INTEGER,
     ROUND_BYTES_MAX,
     ROUND_DECISIONS_MAX,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from shop.conformance.trial import Trial, demand, violated
 from shop.conformance.votes import rest_on_repeated_votes, with_another_body
 from shop.conformance.wire import NotTried, Wire
-from two_phase.protocol import Prepare
+from two_phase.messages import Prepare
 
 _HINT = "(unless a coordinator has decided it meanwhile)"
 #: What the command says must not get into the report.

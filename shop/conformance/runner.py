@@ -9,7 +9,7 @@ from shop.conformance import decisions, messages, votes
 from shop.conformance.restart import restart_keeps_promises
 from shop.conformance.trial import Trial
 from shop.conformance.wire import Broken, Exchange, NotTried
-from two_phase.protocol import TransactionId
+from two_phase.messages import TransactionId
 
 Rule = Callable[[Trial], None]
 

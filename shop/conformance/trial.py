@@ -11,8 +11,8 @@ import httpx
 from pydantic import ValidationError
 
 from shop.conformance.wire import Broken, Exchange, NotTried, Wire
-from two_phase.client import BRANCHES_PATH
-from two_phase.protocol import PROTOCOL_VERSION, Ballot, Prepare, Round, State, TransactionId, Vote, new_transaction_id
+from two_phase.http.paths import BRANCHES_PATH
+from two_phase.messages import PROTOCOL_VERSION, Ballot, Prepare, Round, State, TransactionId, Vote, new_transaction_id
 
 Payload = dict[str, Any]
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from shop.conformance.trial import Payload, Trial, demand, violated
 from shop.conformance.wire import NotTried
-from two_phase.protocol import MAX_INTEGER, Prepare, new_transaction_id
+from two_phase.messages import MAX_INTEGER, Prepare, new_transaction_id
 
 AT_ONCE = 6
 #: The smallest capacity with which a round can have a yes, a no and a yes.

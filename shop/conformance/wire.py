@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import httpx
 
 from shop.program import CannotRun
-from two_phase.client import ROUND_PATH
+from two_phase.http.paths import ROUND_PATH
 
 TIMEOUT_SECONDS = 10
 #: 503 means "nothing was done, say it again": so often, with so long between, before it counts as no answer.

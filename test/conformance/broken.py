@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from conformance.in_memory import KEY, Branch, Malformed, MemoryParticipant
-from two_phase.protocol import ROUND_BYTES_MAX, Ballot, Prepare, Round, State, Vote
+from two_phase.messages import ROUND_BYTES_MAX, Ballot, Prepare, Round, State, Vote
 
 
 class AddsAMember(MemoryParticipant):

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from two_phase.protocol import MAX_INTEGER, PROTOCOL_VERSION, ROUND_BYTES_MAX, Ballot, Prepare, Round, State, Violation, Vote
+from two_phase.messages import MAX_INTEGER, PROTOCOL_VERSION, ROUND_BYTES_MAX, Ballot, Prepare, Round, State, Violation, Vote
 
 KEY = "a key of this test, shared by both sides"
 UNITS = 20

@@ -15,7 +15,7 @@ import pytest
 from faults.crashing import Crashing, until
 from faults.report import Row
 from laws import broken_laws
-from two_phase.faults import COORDINATOR_POINTS, PARTICIPANT_POINTS
+from two_phase.crash_points import COORDINATOR_POINTS, PARTICIPANT_POINTS
 
 PARTICIPANTS = ("payment", "stock", "delivery")
 #: After the last failed process is back, nothing may be in doubt for longer.

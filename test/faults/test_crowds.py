@@ -22,7 +22,7 @@ from faults.wire_faults import delayed
 from laws import broken_laws
 from public_laws import broken_public_laws
 from shop.services import Services
-from two_phase.protocol import Prepare, Round, new_transaction_id
+from two_phase.messages import Prepare, Round, new_transaction_id
 
 EQUAL, NEIGHBOURS = 50, 12
 RACES, RACERS, BRANCHES_PER_ROUND = 150, 6, 6

@@ -14,11 +14,11 @@ from starlette.responses import PlainTextResponse
 
 from serving import app_of, served, settings_on
 from shop.ports import LOOPBACK, Ports
+from two_phase.errors import Unavailable
 from two_phase.hosting.admission import REJECTED, Admission
 from two_phase.hosting.fast_path import FastPath
 from two_phase.hosting.json_body import read_body
 from two_phase.hosting.server import Service, Status
-from two_phase.protocol import Unavailable
 
 
 class _Crowd:

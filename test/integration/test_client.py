@@ -9,8 +9,9 @@ import pytest
 from pydantic import SecretStr
 
 from shop.ports import Ports
-from two_phase.client import HttpTransport, Peer
-from two_phase.protocol import ROUND_BYTES_MAX, Ballot, Round, Unavailable
+from two_phase.errors import Unavailable
+from two_phase.http.client import HttpTransport, Peer
+from two_phase.messages import ROUND_BYTES_MAX, Ballot, Round
 
 KEY = SecretStr("k" * 32)
 BALLOT = Ballot().model_dump_json().encode()

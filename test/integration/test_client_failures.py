@@ -16,8 +16,9 @@ import pytest
 from pydantic import SecretStr
 
 from shop.ports import Ports
-from two_phase.client import AiohttpTransport, HttpTransport, Peer
-from two_phase.protocol import Ballot, Round, Unavailable
+from two_phase.errors import Unavailable
+from two_phase.http.client import AiohttpTransport, HttpTransport, Peer
+from two_phase.messages import Ballot, Round
 
 BALLOT = Ballot().model_dump_json().encode()
 LIMIT = 1000

@@ -24,7 +24,7 @@ from shop.conformance.trial import Offer, Trial
 from shop.conformance.wire import Wire
 from shop.ports import Ports
 from shop.postgres import Postgres
-from two_phase.protocol import Ballot, InDoubt, Outcomes, Question, State, new_transaction_id
+from two_phase.messages import Ballot, InDoubt, Outcomes, Question, State, new_transaction_id
 
 UNIT_OFFER = Offer({"units": 1}, {"units": UNITS + 1}, '{"units": {amount}}', UNITS)
 SEAT_OPTIONS = (

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import Engine, text
 
-from two_phase.branches import BRANCHES_DDL_1, BRANCHES_DDL_2, SqlBranchStore
-from two_phase.counters import Counters
+from two_phase.participant.round_counter import Counters
+from two_phase.participant.sql_branches import BRANCHES_DDL_1, BRANCHES_DDL_2, SqlBranchStore
 
 
 @pytest.fixture

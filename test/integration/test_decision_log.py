@@ -13,9 +13,10 @@ from sqlalchemy.exc import IntegrityError
 from order_service.claims import Answered, Busy, Claimed, Claims, Reused, Wanted
 from order_service.decision_log import SqlDecisionLog
 from order_service.record import OrderRecord
-from two_phase.coordinator import Transaction, Verdict, judge
-from two_phase.decision_log import LOG, Recorded
-from two_phase.protocol import Decision, InDoubt, TransactionId, Unavailable, Vote, new_transaction_id
+from two_phase.coordinator.decision_log import LOG, Recorded
+from two_phase.coordinator.verdict import Transaction, Verdict, judge
+from two_phase.errors import Unavailable
+from two_phase.messages import Decision, InDoubt, TransactionId, Vote, new_transaction_id
 
 PARTICIPANTS = ("payment", "stock", "delivery")
 RECORD = OrderRecord(1, 1, ({"product_id": 1, "quantity": 2, "price": 10},), may_be_repeated=False)

@@ -19,12 +19,12 @@ from starlette.responses import PlainTextResponse, Response
 
 from serving import served, settings_on, status_of
 from shop.ports import LOOPBACK, Ports
+from two_phase.errors import Unavailable
 from two_phase.hosting import problems
 from two_phase.hosting.fast_path import FastPath
 from two_phase.hosting.json_body import read_json
 from two_phase.hosting.server import Service, Status
 from two_phase.hosting.settings import ServiceSettings
-from two_phase.protocol import Unavailable
 
 
 class _Shop:

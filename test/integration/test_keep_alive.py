@@ -14,10 +14,10 @@ from starlette.routing import Route
 
 from shop import gateway
 from shop.ports import LOOPBACK, Ports
-from two_phase import client
 from two_phase.hosting import server
 from two_phase.hosting.server import Service, Status
 from two_phase.hosting.settings import ServiceSettings
+from two_phase.http import client
 
 USUAL_SECONDS = 90
 

@@ -11,9 +11,9 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
-from two_phase.branches import BRANCHES_DDL_1, BRANCHES_DDL_2
-from two_phase.protocol import Ballot, InDoubt, Outcomes, Question, Round
-from two_phase.sweep import Sweep
+from two_phase.messages import Ballot, InDoubt, Outcomes, Question, Round
+from two_phase.participant.recovery import Sweep
+from two_phase.participant.sql_branches import BRANCHES_DDL_1, BRANCHES_DDL_2
 
 README = Path(__file__).parents[2] / "two_phase" / "README.md"
 KEY = SecretStr("a key of this test, shared by both sides")

@@ -18,9 +18,9 @@ from payment_service import accounts, charge
 from payment_service.schemas import NewUser
 from stock_service import products, reserve
 from stock_service.schemas import NewProduct
-from two_phase.branches import SqlBranchStore
-from two_phase.participant import Participant
-from two_phase.protocol import Ballot, Prepare, Round, new_transaction_id
+from two_phase.messages import Ballot, Prepare, Round, new_transaction_id
+from two_phase.participant.participant import Participant
+from two_phase.participant.sql_branches import SqlBranchStore
 
 TOMORROW = datetime.now(UTC) + timedelta(days=1)
 

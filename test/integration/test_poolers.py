@@ -18,7 +18,7 @@ from payment_service.charge import Charge, take
 from shop.ports import LOOPBACK, Ports
 from shop.postgres import Postgres
 from two_phase.hosting.database import UnsafeDatabase, check_database, connect, is_reachable
-from two_phase.protocol import Taken
+from two_phase.messages import Taken
 
 from .conftest import DATABASE, PASSWORD
 

@@ -13,9 +13,9 @@ from order_service.claims import Answered, Claimed, Claims, Reused, Wanted
 from order_service.decision_log import SqlDecisionLog
 from order_service.reconciliation import SqlReconciliation
 from order_service.record import OrderRecord, memo_of, payloads_of
-from two_phase.coordinator import Transaction, Verdict, judge
-from two_phase.protocol import Decision, InDoubt, TransactionId, Vote, new_transaction_id
-from two_phase.reconciliation import Lost
+from two_phase.coordinator.rebuild import Lost
+from two_phase.coordinator.verdict import Transaction, Verdict, judge
+from two_phase.messages import Decision, InDoubt, TransactionId, Vote, new_transaction_id
 
 RECORD = OrderRecord(7, 3, ({"product_id": 1, "quantity": 2, "price": 10}, {"product_id": 2, "quantity": 1, "price": 5}))
 FACTS = {"payment": {}, "stock": {}, "delivery": {"courier": "Mila"}}

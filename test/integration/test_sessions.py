@@ -26,7 +26,7 @@ from two_phase.hosting.database import (
     repeated,
 )
 from two_phase.hosting.sessions import LIMITS, MEANING, REQUIRED, pinned
-from two_phase.statements import Planned
+from two_phase.sql import Planned
 
 from .conftest import DATABASE, PASSWORD
 

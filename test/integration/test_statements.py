@@ -12,15 +12,17 @@ from delivery_service import book
 from order_service import claims, decision_log
 from payment_service import charge
 from stock_service import reserve
-from two_phase import branches, counters
-from two_phase.branches import BRANCHES_DDL_1, BRANCHES_DDL_2, Branch, SqlBranchStore
-from two_phase.protocol import State, Unavailable
-from two_phase.statements import Planned
+from two_phase.errors import Unavailable
+from two_phase.messages import State
+from two_phase.participant import branches, round_counter
+from two_phase.participant.branches import Branch
+from two_phase.participant.sql_branches import BRANCHES_DDL_1, BRANCHES_DDL_2, SqlBranchStore
+from two_phase.sql import Planned
 
 ID = "00000000-0000-7000-8000-000000000001"
 MODULES: dict[str, list[ModuleType]] = {
     "order_service": [decision_log, claims],
-    "payment_service": [branches, counters, charge],
+    "payment_service": [branches, round_counter, charge],
     "stock_service": [reserve],
     "delivery_service": [book],
 }

@@ -28,10 +28,12 @@ from simulation.fate import ChosenFate
 from simulation.log import LogDatabase
 from simulation.sessions import Sessions
 from simulation.store import MemoryBranchStore
-from two_phase.branches import BRANCHES_DDL_1, BRANCHES_DDL_2, Branch, SqlBranchStore, bigint_array
-from two_phase.coordinator import Transaction, judge
-from two_phase.participant import Participant
-from two_phase.protocol import Ballot, InDoubt, Prepare, Round, State, TransactionId, Vote
+from two_phase.coordinator.verdict import Transaction, judge
+from two_phase.messages import Ballot, InDoubt, Prepare, Round, State, TransactionId, Vote
+from two_phase.participant.branches import Branch
+from two_phase.participant.participant import Participant
+from two_phase.participant.sql_branches import BRANCHES_DDL_1, BRANCHES_DDL_2, SqlBranchStore
+from two_phase.sql import bigint_array
 
 #: As many sequences as fit into one round.
 GROUP = 512

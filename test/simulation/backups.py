@@ -16,9 +16,9 @@ from simulation.disk import Disk, LocalTransaction
 from simulation.escrow import TRADES
 from simulation.plan import SERVICES
 from simulation.store import MemoryBranchStore
-from two_phase.participant import Participant
-from two_phase.protocol import Ballot, Outcomes, Round
-from two_phase.reconciliation import Lost
+from two_phase.coordinator.rebuild import Lost
+from two_phase.messages import Ballot, Outcomes, Round
+from two_phase.participant.participant import Participant
 
 if TYPE_CHECKING:
     from simulation.world import World

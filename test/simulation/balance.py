@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from simulation.escrow import TRADES
 from simulation.plan import SERVICES
-from two_phase.branches import Branch
-from two_phase.protocol import State
+from two_phase.messages import State
+from two_phase.participant.branches import Branch
 
 if TYPE_CHECKING:
     from simulation.world import World

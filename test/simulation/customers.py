@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from order_service.checkout import Wish
 from simulation.network import Peer
 from simulation.plan import SERVICES, Errand
-from two_phase.protocol import TransactionId, Unavailable
+from two_phase.errors import Unavailable
+from two_phase.messages import TransactionId
 
 if TYPE_CHECKING:
     from simulation.world import World

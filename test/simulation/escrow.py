@@ -11,7 +11,8 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from simulation.disk import LocalTransaction
-from two_phase.protocol import Refused, State, Taken, TransactionId
+from two_phase.errors import Refused
+from two_phase.messages import State, Taken, TransactionId
 
 
 class _Payload(BaseModel):

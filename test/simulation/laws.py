@@ -12,10 +12,10 @@ from simulation.clock import Life
 from simulation.customers import Told
 from simulation.disk import Change, was_new
 from simulation.plan import SERVICES
-from two_phase.branches import Branch
-from two_phase.coordinator import Transaction
-from two_phase.lane import Lane
-from two_phase.protocol import Ballot, Outcomes, Round, State, TransactionId
+from two_phase.coordinator.remote_participant import Lane
+from two_phase.coordinator.verdict import Transaction
+from two_phase.messages import Ballot, Outcomes, Round, State, TransactionId
+from two_phase.participant.branches import Branch
 
 if TYPE_CHECKING:
     from simulation.world import World

@@ -19,7 +19,7 @@ from simulation.clock import VirtualLoop
 from simulation.disk import Disk, LocalTransaction
 from simulation.fate import Fate
 from simulation.sessions import Rows, failure
-from two_phase.decision_log import LOG
+from two_phase.coordinator.decision_log import LOG
 
 LOCK_TIMEOUT = "55P03"
 DEADLOCK = "40P01"

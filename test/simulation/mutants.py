@@ -32,7 +32,7 @@ class Mutant:
 
 
 MUTANTS = {
-    "no tombstone": Mutant("two_phase.participant", "tombstones.append(known[each])", "pass"),
+    "no tombstone": Mutant("two_phase.participant.participant", "tombstones.append(known[each])", "pass"),
     "the loser of the decision believes itself": Mutant(
         "order_service.decision_log",
         'found = _read(connection, _FOUND, id_array([row["transaction_id"] for row in missing]))',
@@ -43,10 +43,10 @@ MUTANTS = {
     ),
     "a restored log cancels what it has forgotten": Mutant("simulation.log", 'row["generation"] == generation and ', ""),
     "the vote leaves before its row is durable": Mutant(
-        "two_phase.participant", "begin(forced=bool(message.prepares), ", "begin(forced=False, "
+        "two_phase.participant.participant", "begin(forced=bool(message.prepares), ", "begin(forced=False, "
     ),
     "a repeated vote rests on a row that is not durable": Mutant(
-        "two_phase.participant",
+        "two_phase.participant.participant",
         "self._add(connection, message, added, answer, asked=not (aborts",
         "(added or not message.prepares) and self._add(connection, message, added, answer, asked=not (aborts",
         quick=False,
@@ -58,18 +58,18 @@ MUTANTS = {
         " | await self.run(lambda connection: _read(connection, _FOUND, id_array(ids)))",
     ),
     "an unknown commit is done": Mutant(
-        "two_phase.participant",
+        "two_phase.participant.participant",
         """answer.violation(each, f"commit of an {'unknown' if branch is None else 'aborted'} branch")""",
         "answer.acknowledged.append(each)",
     ),
     "the silent one hears of no abort": Mutant(
-        "two_phase.engine",
+        "two_phase.coordinator.coordinator",
         "            lane.tell(told)",
         "            heard = {each.transaction.transaction_id for each in verdicts if lane.name in each.votes}\n"
         "            lane.tell([each for each in told if each[0] in heard])",
     ),
     "the decision is told before it is durable": Mutant(
-        "two_phase.engine",
+        "two_phase.coordinator.coordinator",
         "asking = self._write(verdicts, generation)",
         "self._tell(batch, verdicts, {each.transaction.transaction_id: Recorded(each.decision) for each in verdicts}); "
         "asking = self._write(verdicts, generation)",
@@ -80,16 +80,16 @@ MUTANTS = {
         "return await self.run(lambda connection: self._decided(connection, rows, to_json(heard).decode(), forced=False))",
     ),
     "a lost COMMIT counts as cancelled": Mutant(
-        "two_phase.engine",
+        "two_phase.coordinator.coordinator",
         "self._spawn(self._learn(batch, verdicts, generation, asking))",
         "self._tell(batch, verdicts, {each.transaction.transaction_id: Recorded(Decision.CANCELLED) for each in verdicts})",
     ),
     "a plain read after a lost COMMIT": Mutant(
-        "two_phase.engine",
+        "two_phase.coordinator.coordinator",
         "            self._spawn(self._learn(batch, verdicts, generation, asking))",
         """
             async def plainly_read():
-                from two_phase.protocol import InDoubt
+                from two_phase.messages import InDoubt
                 ids = [each.transaction.transaction_id for each in verdicts]
                 said = await self._log.peek([InDoubt(transaction_id=each, generation=1) for each in ids])
                 decided = {each: Decision.CONFIRMED if each in said.confirmed else Decision.CANCELLED for each in ids}
@@ -98,28 +98,30 @@ MUTANTS = {
             self._spawn(self._learn(batch, verdicts, generation, asyncio.ensure_future(plainly_read())))""",
     ),
     "commits are struck off the list when they leave": Mutant(
-        "two_phase.lane",
+        "two_phase.coordinator.remote_participant",
         "self._in_flight.update(each for each, _ in waiting)",
         "[self._unheard.pop(each) for each, _ in waiting]",
     ),
     "an abort gives nothing back": Mutant(
-        "two_phase.participant",
+        "two_phase.participant.participant",
         "self._give_back(connection, [(branch.transaction_id, self._recorded(branch)) for branch in prepared])",
         "pass",
     ),
     "a repeated abort gives back again": Mutant(
-        "two_phase.participant",
+        "two_phase.participant.participant",
         "            elif branch.state is State.PREPARED:\n                prepared.append(branch)",
         "            elif branch.payload is not None and branch.reason is None:\n                prepared.append(branch)",
     ),
     "a participant guesses": Mutant(
-        "two_phase.sweep",
+        "two_phase.participant.recovery",
         "outcomes = await self._coordinator.outcomes(question, await self._log_seen())",
         "outcomes = Outcomes(cancelled=[each.transaction_id for each in question])",
     ),
-    "confirms with a vote missing": Mutant("two_phase.coordinator", "len(votes) == len(transaction.payloads) and ", ""),
+    "confirms with a vote missing": Mutant(
+        "two_phase.coordinator.verdict", "len(votes) == len(transaction.payloads) and ", ""
+    ),
     "confirms what a customer was sent away from": Mutant(
-        "two_phase.engine", "self.abandoned = not self.confirm_sent", "self.abandoned = True"
+        "two_phase.coordinator.coordinator", "self.abandoned = not self.confirm_sent", "self.abandoned = True"
     ),
     "a peek tells what is not durable": Mutant(
         "order_service.decision_log",
@@ -140,7 +142,7 @@ MUTANTS = {
         quick=False,
     ),
     "earlier attempts are not aborted first": Mutant(
-        "two_phase.engine", "instead_of=list(transaction.instead_of)", "instead_of=[]"
+        "two_phase.coordinator.coordinator", "instead_of=list(transaction.instead_of)", "instead_of=[]"
     ),
     "a refusal with a key is told and not durable": Mutant(
         "order_service.decision_log",
@@ -157,16 +159,19 @@ MUTANTS = {
         "order_service.decision_log", '"known": self._known,', '"known": 0,', quick=False
     ),
     "what ballots say of the log is not heeded": Mutant(
-        "two_phase.restores", "self._log.heed(max((lane.log_seen for lane in self._lanes), default=0))", "pass", quick=False
+        "two_phase.coordinator.restore_detector",
+        "self._log.heed(max((lane.log_seen for lane in self._lanes), default=0))",
+        "pass",
+        quick=False,
     ),
     "a restored participant takes prepares": Mutant(
-        "two_phase.participant",
+        "two_phase.participant.participant",
         "if forced and counters.counter <= message.counter_heard:",
         "if False:",
         quick=False,
     ),
     "what others have heard of a participant is not believed": Mutant(
-        "two_phase.restores", "lane.heard = max(lane.heard, heard)", "pass", quick=False
+        "two_phase.coordinator.restore_detector", "lane.heard = max(lane.heard, heard)", "pass", quick=False
     ),
     "a reconciliation does not commit what it has brought back": Mutant(
         "shop.reconcile", "Round(generation=generation, commits=commits)", "Round(generation=generation)", quick=False

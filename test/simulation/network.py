@@ -12,8 +12,9 @@ from typing import Any
 
 from simulation.clock import Life, VirtualLoop
 from simulation.fate import Fate
-from two_phase.client import question_about
-from two_phase.protocol import Ballot, InDoubt, Outcomes, Round, Unavailable
+from two_phase.errors import Unavailable
+from two_phase.http.client import question_about
+from two_phase.messages import Ballot, InDoubt, Outcomes, Round
 
 
 class NotConnectedError(Unavailable):

@@ -13,8 +13,8 @@ from simulation.escrow import TRADES
 from simulation.plan import SERVICES
 from simulation.processes import new_id_of
 from simulation.store import MemoryBranchStore
-from two_phase.participant import Participant
-from two_phase.protocol import Ballot, InDoubt, Prepare, Round, State
+from two_phase.messages import Ballot, InDoubt, Prepare, Round, State
+from two_phase.participant.participant import Participant
 
 if TYPE_CHECKING:
     from simulation.world import World

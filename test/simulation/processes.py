@@ -17,13 +17,14 @@ from simulation.escrow import TRADES
 from simulation.network import Peer, SimulatedCoordinator, SimulatedTransport
 from simulation.plan import SERVICES
 from simulation.store import MemoryBranchStore
-from two_phase.branches import Collision
-from two_phase.coordinator import Transaction
-from two_phase.engine import Engine, Limits, Ticket
-from two_phase.lane import Lane
-from two_phase.participant import Participant
-from two_phase.protocol import Outcomes, Question, Round, Unavailable
-from two_phase.sweep import Sweep
+from two_phase.coordinator.coordinator import Engine, Limits, Ticket
+from two_phase.coordinator.remote_participant import Lane
+from two_phase.coordinator.verdict import Transaction
+from two_phase.errors import Unavailable
+from two_phase.messages import Outcomes, Question, Round
+from two_phase.participant.branches import Collision
+from two_phase.participant.participant import Participant
+from two_phase.participant.recovery import Sweep
 
 if TYPE_CHECKING:
     from simulation.world import World

@@ -8,9 +8,10 @@ from typing import Any
 
 from simulation.disk import Disk, LocalTransaction
 from simulation.fate import Fate
-from two_phase.branches import BEFORE_ALL, Branch, Collision, Locked, Poison
-from two_phase.counters import Counters
-from two_phase.protocol import InDoubt, State, TransactionId, Unavailable
+from two_phase.errors import Unavailable
+from two_phase.messages import InDoubt, State, TransactionId
+from two_phase.participant.branches import BEFORE_ALL, Branch, Collision, Locked, Poison
+from two_phase.participant.round_counter import Counters
 
 _NO_ANSWER = "the database does not answer"
 

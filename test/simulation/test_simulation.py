@@ -14,7 +14,7 @@ from simulation import pairs, runs
 from simulation.fate import FAULTS
 from simulation.plan import plan_of
 from simulation.runs import Outcome
-from two_phase import faults
+from two_phase import crash_points
 
 SEEDS = 2000
 CHUNK = 50
@@ -66,8 +66,8 @@ def test_no_seed_breaks_a_law(outcome: Outcome) -> None:
 @pytest.mark.parametrize(
     "place",
     [
-        *(f"coordinator: {point}" for point in faults.COORDINATOR_POINTS),
-        *(f"participant: {point}" for point in faults.PARTICIPANT_POINTS),
+        *(f"coordinator: {point}" for point in crash_points.COORDINATOR_POINTS),
+        *(f"participant: {point}" for point in crash_points.PARTICIPANT_POINTS),
         *TRANSITIONS,
         *(f"{kind}: {fault}" for kind, each in FAULTS.items() for fault in each),
     ],

@@ -23,7 +23,7 @@ from simulation.plan import DATABASES, PROCESSES, SERVICES, Plan, Trouble
 from simulation.probes import probe
 from simulation.processes import boot_coordinator, boot_participant
 from simulation.sessions import Sessions
-from two_phase import faults
+from two_phase import crash_points
 
 #: The virtual time at which every run begins.
 START_SECONDS = 1_800_000_000.0
@@ -208,7 +208,7 @@ class World:
         disk.down = False
 
     def reach(self, point: str) -> None:
-        """Stand for ``faults.crash_point``: the process that comes here may die here, or stop for a while."""
+        """Stand for ``crash_points.reach``: the process that comes here may die here, or stop for a while."""
         life = OWNER.get()
         if life is None:
             return
@@ -274,7 +274,7 @@ def _patched(world: World) -> Any:
     """Let the code reach this world where it would reach the real one."""
     logging.disable(logging.CRITICAL)
     sleeping = SimpleNamespace(sleep=world.sessions.sleep)
-    with patch.object(faults, "on_reach", world.reach), patch.object(decision_log, "time", sleeping):
+    with patch.object(crash_points, "on_reach", world.reach), patch.object(decision_log, "time", sleeping):
         try:
             yield
         finally:

@@ -6,8 +6,11 @@ import pytest
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from two_phase.branches import Branch, Collision, Poison, SqlBranchStore, bigint_array, id_array
-from two_phase.protocol import State, Unavailable
+from two_phase.errors import Unavailable
+from two_phase.messages import State
+from two_phase.participant.branches import Branch, Collision, Poison
+from two_phase.participant.sql_branches import SqlBranchStore
+from two_phase.sql import bigint_array, id_array
 
 ID = "00000000-0000-7000-8000-000000000001"
 

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from two_phase.coordinator import Transaction, judge
-from two_phase.protocol import Decision, TransactionId, Vote
+from two_phase.coordinator.verdict import Transaction, judge
+from two_phase.messages import Decision, TransactionId, Vote
 
 ID: TransactionId = "00000000-0000-7000-8000-000000000001"
 OTHER: TransactionId = "00000000-0000-7000-8000-000000000002"

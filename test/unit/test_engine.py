@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from two_phase import metrics, restores
-from two_phase.coordinator import Transaction, Verdict
-from two_phase.decision_log import LOG, Recorded, Standing
-from two_phase.engine import Engine, Limits, Ticket
-from two_phase.lane import Lane
-from two_phase.protocol import Ballot, Decision, InDoubt, Outcomes, Round, TransactionId, Unavailable, Vote
+from two_phase import metrics
+from two_phase.coordinator import restore_detector
+from two_phase.coordinator.coordinator import Engine, Limits, Ticket
+from two_phase.coordinator.decision_log import LOG, Recorded, Standing
+from two_phase.coordinator.remote_participant import Lane
+from two_phase.coordinator.verdict import Transaction, Verdict
+from two_phase.errors import Unavailable
+from two_phase.messages import Ballot, Decision, InDoubt, Outcomes, Round, TransactionId, Vote
 
 PARTICIPANTS = ("payment", "stock", "delivery")
 LIMITS = Limits(
@@ -521,7 +523,7 @@ async def test_a_transaction_for_others_is_a_bug() -> None:
 @pytest.fixture
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the engine look more often whether somebody was restored."""
-    monkeypatch.setattr(restores, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(restore_detector, "LOOK_SECONDS", 0.01)
 
 
 async def _until_welcome(engine: Engine) -> None:
@@ -627,4 +629,4 @@ async def test_who_comes_up_a_moment_later_is_greeted_a_moment_later() -> None:
     with suppress(asyncio.CancelledError):
         await task
 
-    assert waited_seconds < restores.LOOK_SECONDS / 2
+    assert waited_seconds < restore_detector.LOOK_SECONDS / 2

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from two_phase.group import Group
+from two_phase.coordinator.group_commit import Group
 
 
 class Work:

@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from two_phase import lane as lane_module
-from two_phase.lane import Lane
-from two_phase.protocol import Ballot, Decision, Mark, Prepare, Round, TransactionId, Unavailable, Violation, Vote
+from two_phase.coordinator import remote_participant as lane_module
+from two_phase.coordinator.remote_participant import Lane
+from two_phase.errors import Unavailable
+from two_phase.messages import Ballot, Decision, Mark, Prepare, Round, TransactionId, Violation, Vote
 
 
 def identity(number: int) -> TransactionId:

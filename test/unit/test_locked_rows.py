@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from two_phase.branches import Locked
-from two_phase.lane import Lane
-from two_phase.participant import LOCKED_MAX
-from two_phase.protocol import Ballot, Decision, Mark, Round, State, TransactionId
+from two_phase.coordinator.remote_participant import Lane
+from two_phase.messages import Ballot, Decision, Mark, Round, State, TransactionId
+from two_phase.participant.branches import Locked
+from two_phase.participant.participant import LOCKED_MAX
 
 from .test_lane import Participant as Told
 from .test_participant import Place, identity, prepare, votes

@@ -11,9 +11,10 @@ from pydantic import BaseModel
 
 from simulation.disk import Disk, LocalTransaction
 from simulation.store import MemoryBranchStore
-from two_phase import participant as participant_module
-from two_phase.participant import Participant
-from two_phase.protocol import Prepare, Refused, Round, State, Taken, TransactionId, Unavailable
+from two_phase.errors import Refused, Unavailable
+from two_phase.messages import Prepare, Round, State, Taken, TransactionId
+from two_phase.participant import participant as participant_module
+from two_phase.participant.participant import Participant
 
 
 class Ask(BaseModel):

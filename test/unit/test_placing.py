@@ -7,9 +7,9 @@ from fastapi import Request
 
 from order_service.api import Counter, placing
 from order_service.checkout import Checkout, Wish
+from two_phase.errors import Unavailable
 from two_phase.hosting.json_body import read_json
 from two_phase.hosting.problems import Problem
-from two_phase.protocol import Unavailable
 
 
 class Full:

@@ -7,20 +7,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from two_phase.protocol import (
-    MAX_INTEGER,
-    Ballot,
-    Outcomes,
-    Prepare,
-    ProtocolViolation,
-    Question,
-    Refused,
-    Round,
-    Taken,
-    Unavailable,
-    Vote,
-    new_transaction_id,
-)
+from two_phase.errors import ProtocolViolation, Refused, Unavailable
+from two_phase.messages import MAX_INTEGER, Ballot, Outcomes, Prepare, Question, Round, Taken, Vote, new_transaction_id
 
 ID = "00000000-0000-7000-8000-000000000001"
 
@@ -28,7 +16,7 @@ ID = "00000000-0000-7000-8000-000000000001"
 def test_new_ids_are_uuid_version_7_in_the_order_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ids are the keys of every table: a newer one sorts behind, and no two are equal."""
     times = iter([1_700_000_000_123_000_000, 1_700_000_000_124_000_000])
-    monkeypatch.setattr("two_phase.protocol.time.time_ns", lambda: next(times))
+    monkeypatch.setattr("two_phase.messages.time.time_ns", lambda: next(times))
 
     first, second = uuid.UUID(new_transaction_id()), uuid.UUID(new_transaction_id())
 
@@ -40,7 +28,7 @@ def test_new_ids_are_uuid_version_7_in_the_order_of_time(monkeypatch: pytest.Mon
 
 def test_new_ids_differ_within_one_millisecond(monkeypatch: pytest.MonkeyPatch) -> None:
     """74 bits are random: orders of the same millisecond do not meet."""
-    monkeypatch.setattr("two_phase.protocol.time.time_ns", lambda: 1_700_000_000_123_000_000)
+    monkeypatch.setattr("two_phase.messages.time.time_ns", lambda: 1_700_000_000_123_000_000)
 
     assert len({new_transaction_id() for _ in range(1000)}) == 1000
 

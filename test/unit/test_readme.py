@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic.json_schema import models_json_schema
 
-from two_phase import faults
-from two_phase.protocol import Ballot, Outcomes, Question, Round
+from two_phase import crash_points
+from two_phase.messages import Ballot, Outcomes, Question, Round
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -156,7 +156,9 @@ def test_the_crash_table_has_every_point_at_which_a_test_kills(page: Path) -> No
     """'What happens if it dies right there?' is answered for each point that the code names."""
     rows = "\n".join(line for line in page.read_text().splitlines() if line.startswith("|"))
 
-    assert {point for point in (*faults.COORDINATOR_POINTS, *faults.PARTICIPANT_POINTS) if f"`{point}`" not in rows} == set()
+    assert {
+        point for point in (*crash_points.COORDINATOR_POINTS, *crash_points.PARTICIPANT_POINTS) if f"`{point}`" not in rows
+    } == set()
 
 
 def test_the_schemas_on_the_page_are_those_of_the_code() -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from shop import reconcile as tool
 from shop.reconcile import ALL, Findings, Wishes
-from two_phase.decision_log import LOG
-from two_phase.protocol import Ballot, Outcomes, Round, Vote
+from two_phase.coordinator.decision_log import LOG
+from two_phase.messages import Ballot, Outcomes, Round, Vote
 
 PARTICIPANTS = ("payment", "stock", "delivery")
 PAYLOADS = {name: {"of": name} for name in PARTICIPANTS}

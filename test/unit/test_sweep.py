@@ -11,10 +11,11 @@ from simulation.disk import Disk
 from simulation.escrow import TRADES
 from simulation.fate import ChosenFate
 from simulation.store import MemoryBranchStore
-from two_phase import sweep as sweep_module
-from two_phase.participant import Participant
-from two_phase.protocol import InDoubt, Outcomes, Prepare, Round, State, TransactionId, Unavailable
-from two_phase.sweep import Sweep
+from two_phase.errors import Unavailable
+from two_phase.messages import InDoubt, Outcomes, Prepare, Round, State, TransactionId
+from two_phase.participant import recovery as sweep_module
+from two_phase.participant.participant import Participant
+from two_phase.participant.recovery import Sweep
 
 
 def identity(number: int) -> TransactionId:

@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from two_phase.hosting.fields import KEY_SCHEMA
 from two_phase.hosting.problems import KINDS, MEDIA_TYPE
-from two_phase.records import REF
+from two_phase.http.records import REF
 
 Responses = dict[int | str, dict[str, Any]]
 

@@ -8,7 +8,7 @@ from fastapi import Depends, Header, Request
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from two_phase.hosting.problems import MANY, ONE, Invalid
-from two_phase.protocol import MAX_INTEGER
+from two_phase.messages import MAX_INTEGER
 
 #: The idempotency key: printable ASCII; HTTP takes blanks around a header's value away.
 KEY_LENGTH_MAX = 255

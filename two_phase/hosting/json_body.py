@@ -11,7 +11,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from two_phase.hosting.problems import Invalid, Problem
-from two_phase.protocol import MAX_INTEGER
+from two_phase.messages import MAX_INTEGER
 
 BODY_BYTES_MAX = 65_536
 #: A body that may hold many items has so much; an ingress commonly lets no more than this through.

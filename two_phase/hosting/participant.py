@@ -14,8 +14,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 from sqlalchemy import Connection, Engine, text
 
-from two_phase.branches import SqlBranchStore, touching
-from two_phase.client import ROUND_PATH, HttpCoordinator, Peer
+from two_phase.errors import Unavailable
 from two_phase.hosting.database import connect, repeated
 from two_phase.hosting.documents import Document
 from two_phase.hosting.fast_path import FastPath
@@ -23,11 +22,14 @@ from two_phase.hosting.server import Service, Status
 from two_phase.hosting.settings import ParticipantSettings
 from two_phase.hosting.turns import Together, Turns
 from two_phase.hosting.web import KeyHolders, internal_app, public_app
+from two_phase.http.client import HttpCoordinator, Peer
+from two_phase.http.participant_api import participant_routes, rounds
+from two_phase.http.paths import ROUND_PATH
+from two_phase.messages import InDoubt
 from two_phase.metrics import watch_in_doubt
-from two_phase.participant import GiveBack, Participant, Take
-from two_phase.protocol import InDoubt, Unavailable
-from two_phase.router import participant_routes, rounds
-from two_phase.sweep import Sweep
+from two_phase.participant.participant import GiveBack, Participant, Take
+from two_phase.participant.recovery import Sweep
+from two_phase.participant.sql_branches import SqlBranchStore, touching
 
 log = logging.getLogger(__name__)
 

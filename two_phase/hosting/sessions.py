@@ -12,8 +12,8 @@ from psycopg2 import Error as DriverError
 from psycopg2 import OperationalError
 from sqlalchemy import Connection, Engine, event, text
 
-from two_phase.branches import LOCK_TIMEOUT
-from two_phase.statements import PLANNING, session_is_lost
+from two_phase.participant.sql_branches import LOCK_TIMEOUT
+from two_phase.sql import PLANNING, session_is_lost
 
 #: With another value a statement would mean something else, fail, or be answered in another form. Written as SHOW writes it.
 MEANING = {

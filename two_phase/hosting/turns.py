@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
 
-from two_phase.group import Group
-from two_phase.protocol import Unavailable
+from two_phase.coordinator.group_commit import Group
+from two_phase.errors import Unavailable
 
 Q = TypeVar("Q")
 

@@ -16,7 +16,7 @@ from two_phase.hosting.documents import MESSAGE, Document, answer, document, pro
 from two_phase.hosting.fast_path import Endpoint
 from two_phase.hosting.json_body import BODY_BYTES_MAX, LIST_BYTES_MAX, read_json
 from two_phase.hosting.observability import metrics_routes
-from two_phase.router import MESSAGES
+from two_phase.http.bodies import MESSAGES
 
 VERSION = "0.1.0"
 

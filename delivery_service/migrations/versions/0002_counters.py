@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from two_phase.branches import BRANCHES_DDL_2
+from two_phase.participant.sql_branches import BRANCHES_DDL_2
 
 revision = "0002"
 down_revision = "0001"

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from two_phase.branches import BRANCHES_DDL_1
+from two_phase.participant.sql_branches import BRANCHES_DDL_1
 
 revision = "0001"
 down_revision = None

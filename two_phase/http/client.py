@@ -16,28 +16,13 @@ import aiohttp
 import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from two_phase.protocol import (
-    PROTOCOL_VERSION,
-    ROUND_BYTES_MAX,
-    Ballot,
-    InDoubt,
-    Outcomes,
-    Question,
-    Round,
-    Unavailable,
+from two_phase.errors import Unavailable
+from two_phase.http.paths import (
+    OUTCOMES_PATH,
+    PEEK_PATH,
+    ROUND_PATH,
 )
-
-ROUND_PATH = "/two-phase/v1/round"
-OUTCOMES_PATH = "/two-phase/v1/outcomes"
-PEEK_PATH = "/two-phase/v1/peek"
-BRANCHES_PATH = "/two-phase/v1/branches"
-CONSERVATION_PATH = "/two-phase/v1/conservation"
-DECISIONS_PATH = "/two-phase/v1/decisions"
-COUNTERS_PATH = "/two-phase/v1/counters"
-STANDING_PATH = "/two-phase/v1/standing"
-HOLD_PATH = "/two-phase/v1/hold"
-REBUILD_PATH = "/two-phase/v1/rebuild"
-RESUME_PATH = "/two-phase/v1/resume"
+from two_phase.messages import PROTOCOL_VERSION, ROUND_BYTES_MAX, Ballot, InDoubt, Outcomes, Question, Round
 
 #: So long a connection stays open unused: shorter than any listener keeps it, which must not close it under a request.
 IDLE_SECONDS = 30

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from two_phase.protocol import MAX_INTEGER, Decision, State, TransactionId
+from two_phase.messages import MAX_INTEGER, Decision, State, TransactionId
 
 #: Where a document has the schema of a model.
 REF = "#/components/schemas/{model}"

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from two_phase.coordinator import Verdict
-from two_phase.protocol import Decision, InDoubt, Outcomes, TransactionId
+from two_phase.coordinator.verdict import Verdict
+from two_phase.messages import Decision, InDoubt, Outcomes, TransactionId
 
 
 @dataclass(frozen=True, slots=True)

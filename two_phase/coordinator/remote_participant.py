@@ -10,19 +10,9 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from two_phase import faults, metrics
-from two_phase.protocol import (
-    ROUND_DECISIONS_MAX,
-    Ballot,
-    Decision,
-    Mark,
-    Prepare,
-    ProtocolViolation,
-    Round,
-    TransactionId,
-    Unavailable,
-    Vote,
-)
+from two_phase import crash_points, metrics
+from two_phase.errors import ProtocolViolation, Unavailable
+from two_phase.messages import ROUND_DECISIONS_MAX, Ballot, Decision, Mark, Prepare, Round, TransactionId, Vote
 
 log = logging.getLogger(__name__)
 
@@ -190,4 +180,4 @@ class Lane:
             log.error("%s", ProtocolViolation(violation.detail), extra={"participant": self.name, **violation.model_dump()})
         metrics.UNHEARD.labels(self.name).set(len(self._unheard))
         if ballot.acknowledged:
-            faults.crash_point("first_decision_delivered")
+            crash_points.reach("first_decision_delivered")

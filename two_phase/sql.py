@@ -6,13 +6,15 @@ connection needs ``PLANNING``.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
 from psycopg2 import Error as DriverError
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
+
+from two_phase.messages import TransactionId
 
 #: What makes plans last: one for all parameters, by index even where the table is still small, and none worth compiling.
 PLANNING = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "jit": "off"}
@@ -69,3 +71,13 @@ def _reported(connection: Connection, error: DriverError, statement: str, parame
     reported = DBAPIError.instance(statement, parameters, error, DriverError, connection_invalidated=gone, dialect=dialect)
     assert isinstance(reported, Exception)
     return reported
+
+
+def id_array(ids: Sequence[TransactionId]) -> str:
+    """Return ``ids`` as a PostgreSQL array literal: cheaper to bind than a list, which psycopg2 writes out as ARRAY[...]."""
+    return "{" + ",".join(ids) + "}"
+
+
+def bigint_array(numbers: Iterable[int]) -> str:
+    """Return ``numbers`` as a PostgreSQL array literal."""
+    return "{" + ",".join(map(str, numbers)) + "}"

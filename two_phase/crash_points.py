@@ -31,7 +31,7 @@ PARTICIPANT_POINTS = (
 
 
 def _die_when_armed(folder: Path) -> Callable[[str], None]:
-    def reach(name: str) -> None:
+    def _reached(name: str) -> None:
         armed = folder / f"{name}.{os.getpid()}"
         try:
             number = int(armed.read_text() or signal.SIGKILL)
@@ -40,7 +40,7 @@ def _die_when_armed(folder: Path) -> Callable[[str], None]:
             return
         os.kill(os.getpid(), number)
 
-    return reach
+    return _reached
 
 
 def _stay_alive(_name: str) -> None:
@@ -53,6 +53,6 @@ _folder = os.environ.get("CRASH_POINTS_DIR")
 on_reach: Callable[[str], None] = _die_when_armed(Path(_folder)) if _folder else _stay_alive
 
 
-def crash_point(name: str) -> None:
+def reach(name: str) -> None:
     """Die here if a test asked for it; ``name`` is one of the points listed above."""
     on_reach(name)

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from pydantic import Field
 
-from two_phase.decision_log import Standing
-from two_phase.protocol import MAX_INTEGER, PROTOCOL_VERSION, Decision, Message, Outcomes, TransactionId
+from two_phase.coordinator.decision_log import Standing
+from two_phase.messages import MAX_INTEGER, PROTOCOL_VERSION, Decision, Message, Outcomes, TransactionId
 
 #: Rows of one call.
 LOST_MAX = 500

@@ -13,9 +13,10 @@ import logging
 from collections.abc import Sequence
 
 from two_phase import metrics
-from two_phase.decision_log import LOG, DecisionLog, Standing
-from two_phase.lane import Lane
-from two_phase.protocol import Mark, Unavailable
+from two_phase.coordinator.decision_log import LOG, DecisionLog, Standing
+from two_phase.coordinator.remote_participant import Lane
+from two_phase.errors import Unavailable
+from two_phase.messages import Mark
 
 log = logging.getLogger(__name__)
 

@@ -1,22 +1,22 @@
 """The branches of one participant in PostgreSQL: one table, the same in every participant, and the SQL over it.
 
-A branch is a promise on disk: all that is needed to commit it or to give it back stands in its row. Rows are locked in the
-order of their ids, so that any number of replicas work side by side; they are never deleted.
+Rows are locked in the order of their ids, so that any number of replicas work side by side; they are never deleted.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from pydantic_core import to_json
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from two_phase.counters import ROUND_COUNTERS_DDL, Counters, lifted, read_counters
-from two_phase.protocol import InDoubt, State, TransactionId, Unavailable, Vote
-from two_phase.statements import Planned
+from two_phase.errors import Unavailable
+from two_phase.messages import InDoubt, State, TransactionId
+from two_phase.participant.branches import BEFORE_ALL, Branch, Collision, Locked, Poison
+from two_phase.participant.round_counter import ROUND_COUNTERS_DDL, Counters, lifted, read_counters
+from two_phase.sql import Planned, id_array
 
 BRANCHES_DDL_1 = """
 CREATE TABLE branches (
@@ -37,16 +37,20 @@ CREATE TABLE branches (
 CREATE INDEX branches_in_doubt ON branches (transaction_id) WHERE state = 'prepared';
 """
 
+
 # What a log that was lost needs to know again (R12).
 BRANCHES_DDL_2 = f"""
 ALTER TABLE branches ADD COLUMN memo jsonb;
 {ROUND_COUNTERS_DDL}
 """
 
+
 _FIND = text("""
     SELECT transaction_id::text, state, generation, payload::text, facts, reason, detail, contended, memo::text
     FROM branches WHERE transaction_id = ANY (CAST(:ids AS uuid[])) ORDER BY transaction_id FOR UPDATE
 """)
+
+
 _SETTLE = Planned("""
     UPDATE branches SET state = :state, settled_at = clock_timestamp()
     FROM (
@@ -56,6 +60,8 @@ _SETTLE = Planned("""
     WHERE transaction_id = id
     RETURNING transaction_id::text
 """)
+
+
 # The counter is written when all branches are in, because every round wants it.
 _ADD = Planned("""
     WITH added AS (
@@ -75,6 +81,8 @@ _ADD = Planned("""
     FROM before WHERE slot = (SELECT CAST(floor(random() * 16) AS smallint)) AND (SELECT count(*) FROM added) >= 0
     RETURNING before.forced + :forced, greatest(before.log_seen, :log_counter)
 """)
+
+
 # What was recorded in the future is old too: the clock has jumped back, and nobody must wait until it has caught up.
 _IN_DOUBT = text("""
     SELECT transaction_id::text, generation FROM branches
@@ -82,118 +90,33 @@ _IN_DOUBT = text("""
           AND (recorded_at <= clock_timestamp() - make_interval(secs => :older_than_seconds) OR recorded_at > clock_timestamp())
     ORDER BY transaction_id LIMIT :limit
 """)
+
+
 _RECORDS = text("""
     SELECT transaction_id::text, state, generation, payload, facts, reason, detail, contended, memo,
            CAST(extract(epoch FROM clock_timestamp() - recorded_at) AS float) AS age_seconds
     FROM branches WHERE transaction_id > CAST(:after AS uuid) AND (CAST(:state AS text) IS NULL OR state = :state)
     ORDER BY transaction_id LIMIT :limit
 """)
+
+
 _IN_DOUBT_SUMMARY = text("""
     SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(recorded_at)), 0) FROM branches WHERE state = 'prepared'
 """)
+
+
 _LEVEL = text("SELECT set_config('synchronous_commit', :level, true), set_config('lock_timeout', :lock_timeout, true)")
 
-#: An id below all others, from which a walk over the branches begins.
-BEFORE_ALL: TransactionId = "00000000-0000-0000-0000-000000000000"
 
 _NOT_DONE = {"40001", "40P01"}  # serialization failure, deadlock
+
+
 _LOCK_TIMEOUT = "55P03"
+
+
 #: How long a row that others have locked is waited for: longer than a round holds it that meets none; by what only applies
 #: decisions, such as a read, longer than by a round of prepares that may hold its branches; and not for long where one was met.
 LOCK_TIMEOUT, DECISION_LOCK_TIMEOUT, HURRIED_LOCK_TIMEOUT = "500ms", "1s", "20ms"
-
-
-class Collision(Exception):
-    """Somebody else was faster or stood in the way; nothing was written, and the same round may be tried again."""
-
-
-class Locked(Collision):
-    """Another session has locked a row for longer than any round does; nothing was written."""
-
-
-class Poison(Exception):
-    """The database refused what one of the branches asked for; nothing was written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """What one participant holds for one transaction; ``payload`` and ``memo`` are the JSON texts that it was sent."""
-
-    transaction_id: TransactionId
-    state: State
-    generation: int
-    payload: str | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    reason: str | None = None
-    detail: str | None = None
-    contended: bool = False
-    memo: str | None = None
-
-    def vote(self) -> Vote:
-        """Return the recorded answer to this branch's prepare: the same however often it is asked."""
-        if self.state is not State.ABORTED:
-            return Vote(transaction_id=self.transaction_id, prepared=True, facts=dict(self.facts))
-        return Vote(
-            transaction_id=self.transaction_id,
-            prepared=False,
-            reason=self.reason or "aborted",
-            detail=self.detail or "the transaction was aborted before it was prepared",
-            contended=self.contended,
-            facts=dict(self.facts),
-        )
-
-
-C = TypeVar("C")
-
-
-class BranchStore(Protocol[C]):
-    """What the participant asks of its storage; ``C`` is an open local transaction."""
-
-    @contextmanager
-    def begin(self, *, forced: bool, hurried: bool = False) -> Iterator[C]:
-        """Open a local transaction, committed on leaving and durable by then if ``forced``; if ``hurried``, it waits for no row.
-
-        Raises Collision (Locked is one), Poison or Unavailable, and nothing was written.
-        """
-        ...
-
-    def find(self, connection: C, ids: Sequence[TransactionId]) -> dict[TransactionId, Branch]:
-        """Lock and return the branches that exist among ``ids``, in the order of their ids."""
-        ...
-
-    def settle(self, connection: C, ids: Sequence[TransactionId], state: State) -> list[TransactionId]:
-        """Move what is prepared among ``ids`` to ``state``; return which those were."""
-        ...
-
-    def add(self, connection: C, branches: Sequence[Branch], *, forced: bool, log_counter: int) -> Counters:
-        """Insert new branches, count this local transaction if it is ``forced``, and remember how far the log has come.
-
-        Returns the counters. It comes last, because what it locks is wanted by every round; and it is a write even without
-        branches, so that all that a forced transaction has read is durable when it ends.
-        """
-        ...
-
-    def counters(self) -> Counters:
-        """Return the counters as they are."""
-        ...
-
-    def lift(self, counter: int) -> Counters:
-        """Bring the counter to ``counter`` at least, durably, and return the counters: the last step of a reconciliation."""
-        ...
-
-    def in_doubt(self, older_than_seconds: float, limit: int, after: TransactionId = BEFORE_ALL) -> list[InDoubt]:
-        """Return up to ``limit`` prepared branches recorded at least so long ago, by id, beginning behind ``after``."""
-        ...
-
-
-def id_array(ids: Sequence[TransactionId]) -> str:
-    """Return ``ids`` as a PostgreSQL array literal: cheaper to bind than a list, which psycopg2 writes out as ARRAY[...]."""
-    return "{" + ",".join(ids) + "}"
-
-
-def bigint_array(numbers: Iterable[int]) -> str:
-    """Return ``numbers`` as a PostgreSQL array literal."""
-    return "{" + ",".join(map(str, numbers)) + "}"
 
 
 class SqlBranchStore:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from two_phase.protocol import Decision, TransactionId, Vote
+from two_phase.messages import Decision, TransactionId, Vote
 
 
 @dataclass(frozen=True, slots=True)

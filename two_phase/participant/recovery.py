@@ -10,11 +10,12 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from two_phase import faults, metrics
-from two_phase.branches import BEFORE_ALL
-from two_phase.counters import Counters
-from two_phase.participant import Participant
-from two_phase.protocol import InDoubt, Outcomes, Round, TransactionId, Unavailable
+from two_phase import crash_points, metrics
+from two_phase.errors import Unavailable
+from two_phase.messages import InDoubt, Outcomes, Round, TransactionId
+from two_phase.participant.branches import BEFORE_ALL
+from two_phase.participant.participant import Participant
+from two_phase.participant.round_counter import Counters
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +78,9 @@ class Sweep:
                 break
             # Goes past what has no answer yet, which may be more than one question holds.
             after = question[-1].transaction_id
-            faults.crash_point("sweep_not_asked")
+            crash_points.reach("sweep_not_asked")
             outcomes = await self._coordinator.outcomes(question, await self._log_seen())
-            faults.crash_point("sweep_answered")
+            crash_points.reach("sweep_answered")
             settled = await self._apply(_decided(question, outcomes))
             metrics.SWEPT.inc(settled)
             resolved += settled

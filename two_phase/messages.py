@@ -57,38 +57,6 @@ class State(StrEnum):
     ABORTED = "aborted"
 
 
-class Refused(Exception):
-    """A participant's business no: a vote, and a 409 to the customer.
-
-    ``contended`` says that only undecided transactions stand in the way, so that a second try may succeed; ``facts`` are
-    what the coordinator may learn from the refusal (a price, for example).
-    """
-
-    def __init__(self, reason: str, detail: str, *, contended: bool = False, facts: Mapping[str, Any] | None = None) -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
-        self.contended = contended
-        self.facts: dict[str, Any] = dict(facts or {})
-
-
-class Unavailable(Exception):
-    """No answer can be given now; the same call may be repeated safely after ``retry_after_seconds``."""
-
-    def __init__(self, detail: str, *, retry_after_seconds: int = 1) -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.retry_after_seconds = retry_after_seconds
-
-
-class ProtocolViolation(Exception):
-    """Somebody broke the protocol: refused, logged as an error, counted, and never retried blindly."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail)
-        self.detail = detail
-
-
 @dataclass(frozen=True, slots=True)
 class Taken:
     """A participant's yes: what was asked for is held. ``facts`` travel with the vote, to the coordinator."""

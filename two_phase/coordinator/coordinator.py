@@ -15,13 +15,14 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from two_phase import faults, metrics
-from two_phase.coordinator import Transaction, Verdict, judge
-from two_phase.decision_log import DecisionLog, Recorded
-from two_phase.gathering import Gathering
-from two_phase.lane import Lane
-from two_phase.protocol import ROUND_PREPARES_MAX, Decision, Mark, Prepare, TransactionId, Unavailable, Vote
-from two_phase.restores import Restores
+from two_phase import crash_points, metrics
+from two_phase.coordinator.batch_queue import Gathering
+from two_phase.coordinator.decision_log import DecisionLog, Recorded
+from two_phase.coordinator.remote_participant import Lane
+from two_phase.coordinator.restore_detector import Restores
+from two_phase.coordinator.verdict import Transaction, Verdict, judge
+from two_phase.errors import Unavailable
+from two_phase.messages import ROUND_PREPARES_MAX, Decision, Mark, Prepare, TransactionId, Vote
 
 log = logging.getLogger(__name__)
 
@@ -150,11 +151,11 @@ class Engine:
                 _fail(ticket, Unavailable(obstacle))
             return
         metrics.BATCH.observe(len(batch))
-        faults.crash_point("prepares_not_left")
+        crash_points.reach("prepares_not_left")
         mark = self._restores.mark()
         votes = await self._ask_everybody(batch, mark)
         verdicts = [_verdict(ticket, votes) for ticket in batch]
-        faults.crash_point("all_votes_in")
+        crash_points.reach("all_votes_in")
         for ticket, verdict in zip(batch, verdicts, strict=True):
             ticket.confirm_sent = verdict.decision is Decision.CONFIRMED
         await self._decide(batch, verdicts, mark.generation)
@@ -168,7 +169,7 @@ class Engine:
             except (Unavailable, TimeoutError) as silence:
                 log.warning("no vote from %s", lane.name, extra={"why": str(silence), "transactions": len(prepares)})
                 return {}
-            faults.crash_point("first_votes_in")
+            crash_points.reach("first_votes_in")
             return votes
 
         return dict(zip(self._lanes, await asyncio.gather(*map(ask, self._lanes.values())), strict=True))
@@ -185,7 +186,7 @@ class Engine:
             log.warning("the decision log gave no answer", extra={"why": str(failure), "transactions": len(batch)})
             self._spawn(self._learn(batch, verdicts, generation, asking))
             return
-        faults.crash_point("decision_durable")
+        crash_points.reach("decision_durable")
         self._tell(batch, verdicts, recorded)
 
     async def _learn(

@@ -19,21 +19,12 @@ from typing import Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from two_phase import faults, metrics
-from two_phase.branches import Branch, BranchStore, Collision, Locked
-from two_phase.counters import Counters
-from two_phase.pieces import Answer, halves, joined, singles
-from two_phase.protocol import (
-    Ballot,
-    Prepare,
-    Refused,
-    Round,
-    State,
-    Taken,
-    TransactionId,
-    Unavailable,
-)
-from two_phase.recording import branch_of, refusal_of
+from two_phase import crash_points, metrics
+from two_phase.errors import Refused, Unavailable
+from two_phase.messages import Ballot, Prepare, Round, State, Taken, TransactionId
+from two_phase.participant.branches import Branch, BranchStore, Collision, Locked, branch_of, refusal_of
+from two_phase.participant.pieces import Answer, halves, joined, singles
+from two_phase.participant.round_counter import Counters
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +79,7 @@ class Participant(Generic[C, P]):
 
     def round(self, message: Round) -> Ballot:
         """Apply a round and return the ballot; its votes are durable by then. Raises Unavailable, and nothing was done."""
-        faults.crash_point("prepare_not_durable" if message.prepares else "decision_not_durable")
+        crash_points.reach("prepare_not_durable" if message.prepares else "decision_not_durable")
         try:
             ballot = self._applied(message)
         except Locked:
@@ -100,7 +91,7 @@ class Participant(Generic[C, P]):
             ballot = self._piece_by_piece(message)
         metrics.VOTES.labels("prepared").inc(sum(vote.prepared for vote in ballot.votes))
         metrics.VOTES.labels("refused").inc(sum(not vote.prepared for vote in ballot.votes))
-        faults.crash_point("prepare_durable" if message.prepares else "decision_durable")
+        crash_points.reach("prepare_durable" if message.prepares else "decision_durable")
         return ballot
 
     def _around_locks(self, message: Round) -> Ballot:

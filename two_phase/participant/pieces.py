@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from two_phase import metrics
-from two_phase.counters import Counters
-from two_phase.protocol import Ballot, Round, TransactionId, Violation, Vote
+from two_phase.messages import Ballot, Round, TransactionId, Violation, Vote
+from two_phase.participant.round_counter import Counters
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""The protocol over HTTP: paths, the client, and the endpoints of both sides."""
