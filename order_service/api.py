@@ -88,7 +88,7 @@ def placing(counter: Counter) -> Endpoint:
     async def place_order(request: Request) -> Response:
         """Place an order: money, goods and a courier, or nothing. The same Idempotency-Key places it once."""
         # Before the body is read: whoever must be sent away costs the others as little as possible.
-        counter.checkout.check_room()
+        counter.checkout.check_capacity()
         order = NewOrder.model_validate(await read_json(request))
         key = idempotency_key(request)
         wish = Wish(order.user_id, order.quantities(), order.slot_id, key)

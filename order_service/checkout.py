@@ -17,7 +17,7 @@ from typing import Any
 
 from order_service.claims import Answered, Busy, Claimed, Claims, Reused, Wanted, digest_of
 from order_service.record import OrderItem, OrderRecord, is_repeated, memo_of, payloads_of, refusals_of
-from two_phase.coordinator.coordinator import Engine, Settled, Ticket
+from two_phase.coordinator.coordinator import Coordinator, Outcome, Ticket
 from two_phase.coordinator.verdict import Transaction
 from two_phase.errors import Unavailable
 from two_phase.messages import Decision, TransactionId, new_transaction_id
@@ -92,13 +92,13 @@ class Checkout:
 
     def __init__(
         self,
-        engine: Engine,
+        coordinator: Coordinator,
         claims: Claims,
         *,
         deadline_seconds: float,
         new_id: Callable[[], TransactionId] = new_transaction_id,
     ) -> None:
-        self._engine = engine
+        self._coordinator = coordinator
         self._claims = claims
         self._deadline_seconds = deadline_seconds
         self._new_id = new_id
@@ -111,9 +111,9 @@ class Checkout:
         """Return whether this process has told a customer that the order is pending, and does not know more yet."""
         return order_id in self._pending
 
-    def check_room(self) -> None:
+    def check_capacity(self) -> None:
         """Raise Unavailable if no order can be taken now, whatever it is for."""
-        self._engine.check_room()
+        self._coordinator.check_capacity()
 
     async def place(self, wish: Wish) -> Answer:
         """Return what became of the order. Raises NotTaken, Unavailable or KeyReused: then nothing was bought by this call."""
@@ -124,7 +124,7 @@ class Checkout:
             assert answer is not None, "without a key there is nobody to lose to"
             return answer
         # Before a key is claimed for nothing.
-        self.check_room()
+        self.check_capacity()
         return await self._alone(wish, Wanted(wish.user_id, wish.key, _digest(wish), transaction_id), deadline)
 
     async def _alone(self, wish: Wish, wanted: Wanted, deadline: float) -> Answer:
@@ -141,7 +141,7 @@ class Checkout:
     async def _with_key(self, wish: Wish, wanted: Wanted, deadline: float) -> Answer:
         pause_seconds = _POLL_SECONDS
         while True:
-            with self._engine.expecting():
+            with self._coordinator.arriving():
                 claimed = await _until(deadline, self._claims.claim(wanted))
             match claimed:
                 case Claimed(instead_of):
@@ -170,14 +170,14 @@ class Checkout:
         for attempt in range(1, ATTEMPTS_MAX + 1):
             record = self._record(wish, wanted, may_be_repeated=attempt < ATTEMPTS_MAX)
             transaction = Transaction(transaction_id, payloads_of(record), instead_of, record, memo_of(record))
-            settled = await self._decided(wanted, transaction, deadline)
-            if isinstance(settled, Pending):
-                return settled
-            self._learn_prices(settled)
-            if wanted is not None and settled.found and settled.decision is Decision.CANCELLED:
+            outcome = await self._decided(wanted, transaction, deadline)
+            if isinstance(outcome, Pending):
+                return outcome
+            self._learn_prices(outcome)
+            if wanted is not None and outcome.existed and outcome.decision is Decision.CANCELLED:
                 return None
-            if settled.decision is Decision.CONFIRMED or not is_repeated(settled.verdict):
-                return _answer(settled)
+            if outcome.decision is Decision.CONFIRMED or not is_repeated(outcome.verdict):
+                return _answer(outcome)
             instead_of, transaction_id = (*instead_of, transaction_id)[-INSTEAD_OF_MAX:], self._new_id()
             if wanted is not None:
                 if not await _until(deadline, self._claims.move(wanted, transaction_id)):
@@ -185,10 +185,10 @@ class Checkout:
                 wanted = replace(wanted, transaction_id=transaction_id)
         raise AssertionError("unreachable")
 
-    async def _decided(self, wanted: Wanted | None, transaction: Transaction, deadline: float) -> Settled | Pending:
+    async def _decided(self, wanted: Wanted | None, transaction: Transaction, deadline: float) -> Outcome | Pending:
         try:
-            ticket = self._engine.submit(transaction)
-            return await self._settled(ticket, deadline) or self._left_pending(ticket)
+            ticket = self._coordinator.submit(transaction)
+            return await self._outcome(ticket, deadline) or self._left_pending(ticket)
         except Unavailable:
             if wanted is not None:
                 self._spawn(self._claims.release(wanted))
@@ -210,7 +210,7 @@ class Checkout:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def _settled(self, ticket: Ticket, deadline: float) -> Settled | None:
+    async def _outcome(self, ticket: Ticket, deadline: float) -> Outcome | None:
         """Return the durable decision, or None when the deadline has passed and only the log knows."""
         await asyncio.wait([ticket.outcome], timeout=deadline - asyncio.get_running_loop().time())
         if ticket.outcome.done():
@@ -233,8 +233,8 @@ class Checkout:
             may_be_repeated=may_be_repeated,
         )
 
-    def _learn_prices(self, settled: Settled) -> None:
-        vote = settled.verdict.votes.get("stock")
+    def _learn_prices(self, outcome: Outcome) -> None:
+        vote = outcome.verdict.votes.get("stock")
         if vote is None or vote.prepared:
             return
         self._prices.update({int(product_id): price for product_id, price in vote.facts.get("prices", {}).items()})
@@ -242,10 +242,10 @@ class Checkout:
             self._prices.pop(next(iter(self._prices)))
 
 
-def _answer(settled: Settled) -> Answer:
-    verdict = settled.verdict
+def _answer(outcome: Outcome) -> Answer:
+    verdict = outcome.verdict
     order_id = verdict.transaction.transaction_id
-    if settled.decision is Decision.CONFIRMED:
+    if outcome.decision is Decision.CONFIRMED:
         courier = str(verdict.votes["delivery"].facts.get("courier", ""))
         return Confirmed(order_id, verdict.transaction.record, courier)
     refusals = refusals_of(verdict)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, text
 
 from order_service.decision_log import SqlDecisionLog
 from two_phase import crash_points
-from two_phase.coordinator.group_commit import Group
+from two_phase.coordinator.group_commit import GroupCommit
 from two_phase.messages import Decision, InDoubt, TransactionId
 from two_phase.sql import Planned
 
@@ -26,7 +26,7 @@ _BATCH = 256
 
 _CLAIM = Planned("""
     INSERT INTO claims (user_id, idempotency_key, transaction_id, request_digest, expires_at)
-    SELECT user_id, key, transaction_id, digest, clock_timestamp() + make_interval(secs => :patience_seconds)
+    SELECT user_id, key, transaction_id, digest, clock_timestamp() + make_interval(secs => :claim_seconds)
     FROM json_to_recordset(CAST(:rows AS json)) AS claim (user_id bigint, key text, transaction_id uuid, digest text)
     ORDER BY user_id, key
     ON CONFLICT DO NOTHING
@@ -38,7 +38,7 @@ _LOOK = text("""
            claims.attempts, attempt.status AS holder_status, answer.transaction_id::text AS answer,
            -- What runs out later than anything claimed now was claimed by a clock that was ahead.
            claims.expires_at <= clock_timestamp()
-               OR claims.expires_at > clock_timestamp() + make_interval(secs => :patience_seconds) AS expired
+               OR claims.expires_at > clock_timestamp() + make_interval(secs => :claim_seconds) AS expired
     FROM forced, json_to_recordset(CAST(:rows AS json)) AS wanted (user_id bigint, key text, transaction_id uuid)
     JOIN claims ON claims.user_id = wanted.user_id AND claims.idempotency_key = wanted.key
     LEFT JOIN orders AS attempt ON attempt.transaction_id = claims.transaction_id
@@ -46,7 +46,7 @@ _LOOK = text("""
 """)
 _TAKE_OVER = text("""
     UPDATE claims SET transaction_id = CAST(:transaction_id AS uuid), attempts = attempts || CAST(:holder AS text),
-           expires_at = clock_timestamp() + make_interval(secs => :patience_seconds)
+           expires_at = clock_timestamp() + make_interval(secs => :claim_seconds)
     WHERE user_id = :user_id AND idempotency_key = :key AND transaction_id = CAST(:holder AS uuid)
     RETURNING attempts
 """)
@@ -100,10 +100,10 @@ def digest_of(request: Any) -> str:
 class Claims:
     """The claims of all replicas; calls that arrive together share one forced write."""
 
-    def __init__(self, decision_log: SqlDecisionLog, *, patience_seconds: float) -> None:
+    def __init__(self, decision_log: SqlDecisionLog, *, claim_seconds: float) -> None:
         self._log = decision_log
-        self._patience_seconds = patience_seconds
-        self.claim = Group(self._claim, _BATCH)
+        self._claim_seconds = claim_seconds
+        self.claim = GroupCommit(self._claim, _BATCH)
 
     async def _claim(self, wanted: Sequence[Wanted]) -> Sequence[Standing]:
         standings = await self._log.run(lambda connection: self._claimed(connection, wanted))
@@ -124,11 +124,11 @@ class Claims:
 
     def _claimed(self, connection: Connection, wanted: Sequence[Wanted]) -> list[Standing]:
         rows = to_json([_row(each) for each in wanted]).decode()
-        ours = {row[0] for row in _CLAIM.rows(connection, {"rows": rows, "patience_seconds": self._patience_seconds})}
+        ours = {row[0] for row in _CLAIM.rows(connection, {"rows": rows, "claim_seconds": self._claim_seconds})}
         others = [each for each in wanted if each.transaction_id not in ours]
         found = {}
         if others:
-            asked = {"rows": to_json([_row(each) for each in others]).decode(), "patience_seconds": self._patience_seconds}
+            asked = {"rows": to_json([_row(each) for each in others]).decode(), "claim_seconds": self._claim_seconds}
             looked = connection.execute(_LOOK, asked)
             found = {row.wanted: row for row in looked}
         return [
@@ -165,7 +165,7 @@ class Claims:
             "holder": holder,
             "user_id": wanted.user_id,
             "key": wanted.key,
-            "patience_seconds": self._patience_seconds,
+            "claim_seconds": self._claim_seconds,
         }
         return connection.execute(_TAKE_OVER, parameters).scalar_one_or_none()
 

@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from order_service.record import row_of, tombstone
 from two_phase import crash_points
-from two_phase.coordinator.decision_log import LOG, Recorded, Standing
+from two_phase.coordinator.decision_log import LOG, LoggedDecision, LogStatus
 from two_phase.coordinator.verdict import Verdict
 from two_phase.errors import Unavailable
 from two_phase.messages import Decision, InDoubt, Outcomes, TransactionId
@@ -71,7 +71,7 @@ _FOUND = text("""
     SELECT transaction_id::text, status FROM forced, orders WHERE transaction_id = ANY (CAST(:ids AS uuid[]))
 """)
 _PEEK = text("SELECT transaction_id::text, status FROM orders WHERE transaction_id = ANY (CAST(:ids AS uuid[]))")
-_STANDING = text("""
+_STATUS = text("""
     SELECT generation, (SELECT CAST(sum(written) AS bigint) FROM log_counters),
            (SELECT coalesce(jsonb_object_agg(participant, counter), '{}') FROM (
                 SELECT key AS participant, max(CAST(value AS bigint)) AS counter
@@ -104,32 +104,32 @@ class SqlDecisionLog:
         self._engine = engine
         self._executor = executor
         self._opened = opened
-        self._known = 0
+        self._log_position = 0
         self._heeding = Lock()
 
     @property
-    def known(self) -> int:
+    def log_position(self) -> int:
         """How far the log had come, as far as this process knows."""
-        return self._known
+        return self._log_position
 
-    def heed(self, log_seen: int) -> None:
+    def observe(self, log_seen: int) -> None:
         """Know that somebody has seen the log at ``log_seen``."""
         with self._heeding:
-            self._known = max(self._known, log_seen)
+            self._log_position = max(self._log_position, log_seen)
 
     def open(self) -> None:
         """Decide what is asked about from now on."""
         self._opened = True
 
-    async def standing(self) -> Standing:
+    async def status(self) -> LogStatus:
         """Return how far the log has come; see DecisionLog."""
 
-        def stands(connection: Connection) -> Standing:
-            generation, written, heard, restored = connection.execute(_STANDING).one()
-            if written > self._known:
+        def stands(connection: Connection) -> LogStatus:
+            generation, written, heard, restored = connection.execute(_STATUS).one()
+            if written > self._log_position:
                 # A counter that was read may be written and not flushed yet, and would then be seen to fall.
-                self.heed(connection.execute(_WRITTEN).scalar_one())
-            return Standing(generation, written, heard, frozenset(restored))
+                self.observe(connection.execute(_WRITTEN).scalar_one())
+            return LogStatus(generation, written, heard, frozenset(restored))
 
         return await self.run(stands)
 
@@ -139,7 +139,7 @@ class SqlDecisionLog:
 
     async def decide(
         self, verdicts: Sequence[Verdict], generation: int, heard: Mapping[str, int]
-    ) -> Mapping[TransactionId, Recorded]:
+    ) -> Mapping[TransactionId, LoggedDecision]:
         """Write the verdicts, first writer wins; see DecisionLog."""
         rows = [row_of(verdict, generation) for verdict in verdicts]
         forced = any(row["status"] == Decision.CONFIRMED or row["idempotency_key"] for row in rows)
@@ -147,7 +147,7 @@ class SqlDecisionLog:
 
     async def outcomes(self, transactions: Sequence[InDoubt], log_seen: int = 0) -> Outcomes:
         """Return the decisions on ``transactions``; one that is unknown is cancelled first, durably."""
-        self.heed(log_seen)
+        self.observe(log_seen)
         work = self.ask if self._opened else self._told
         decided = await self.run(lambda connection: work(connection, transactions))
         crash_points.reach("outcomes_durable")
@@ -170,13 +170,13 @@ class SqlDecisionLog:
 
     async def peek(self, transactions: Sequence[InDoubt], log_seen: int = 0) -> Outcomes:
         """Return the decisions recorded by now; only where there are any is a flush worth its while (R4)."""
-        self.heed(log_seen)
+        self.observe(log_seen)
 
         def peeked(connection: Connection) -> dict[TransactionId, Decision]:
-            known = self._known
+            known = self._log_position
             recorded = _read(connection, _PEEK, id_array([each.transaction_id for each in transactions]))
             if len(recorded) < len(transactions):
-                _, written, _, restored = connection.execute(_STANDING).one()
+                _, written, _, restored = connection.execute(_STATUS).one()
                 if written < known or LOG in restored:
                     raise Unavailable("the decision log was restored, and may have forgotten what it had told")
             return _read(connection, _FOUND, id_array(list(recorded))) if recorded else {}
@@ -198,10 +198,10 @@ class SqlDecisionLog:
 
     def _decided(
         self, connection: Connection, rows: Sequence[dict[str, Any]], heard: str, *, forced: bool
-    ) -> dict[TransactionId, Recorded]:
+    ) -> dict[TransactionId, LoggedDecision]:
         """Insert ``rows``, and return what the log says of each; those that are not this log's are left out."""
         written = self._inserted(connection, rows, heard, forced=forced, lock_timeout=_DECIDE_LOCK_TIMEOUT)
-        decided = {transaction_id: Recorded(decision) for transaction_id, decision in written.items()}
+        decided = {transaction_id: LoggedDecision(decision) for transaction_id, decision in written.items()}
         missing = [row for row in rows if row["transaction_id"] not in written]
         if not missing:
             return decided
@@ -211,7 +211,9 @@ class SqlDecisionLog:
             # Another transaction has answered for this key: this one can only be cancelled, and then says so itself.
             cancelled = self._decided(connection, lost_key, heard, forced=True)
             found |= {transaction_id: row.decision for transaction_id, row in cancelled.items()}
-        return decided | {transaction_id: Recorded(decision, found=True) for transaction_id, decision in found.items()}
+        return decided | {
+            transaction_id: LoggedDecision(decision, existed=True) for transaction_id, decision in found.items()
+        }
 
     def _inserted_alone(self, connection: Connection, row: dict[str, Any]) -> bool:
         """Ask about one transaction; one whose decision hangs in flight must not hold up the others."""
@@ -234,7 +236,7 @@ class SqlDecisionLog:
     ) -> dict[TransactionId, Decision]:
         parameters = {
             "rows": to_json(rows).decode(),
-            "known": self._known,
+            "known": self._log_position,
             "heard": heard,
             "level": "on" if forced else "off",
             "lock_timeout": lock_timeout,
@@ -247,7 +249,7 @@ class SqlDecisionLog:
                     raise
                 time.sleep(0.01 * (repeat + 1))
                 continue
-            self.heed(max((row[2] or 0 for row in written), default=0))
+            self.observe(max((row[2] or 0 for row in written), default=0))
             return {row[0]: Decision(row[1]) for row in written}
         raise AssertionError("unreachable")
 

@@ -1,4 +1,4 @@
-"""How order_service is wired: the engine and its lanes, the decision log, the checkout, both listeners."""
+"""How order_service is wired: the coordinator and its participants, the decision log, the checkout, both listeners."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +11,8 @@ from order_service.claims import Claims
 from order_service.decision_log import SqlDecisionLog
 from order_service.reconciliation import SqlReconciliation
 from order_service.settings import OrderSettings
-from two_phase.coordinator.coordinator import TOO_MANY, Engine
-from two_phase.coordinator.remote_participant import Lane
+from two_phase.coordinator.coordinator import TOO_MANY, Coordinator
+from two_phase.coordinator.remote_participant import RemoteParticipant
 from two_phase.errors import Unavailable
 from two_phase.hosting.admission import Admission
 from two_phase.hosting.database import connect
@@ -36,9 +36,11 @@ def create_service(settings: OrderSettings) -> Service:
     executor = ThreadPoolExecutor(settings.database_pool_size, "decision-log")
     decision_log = SqlDecisionLog(database, executor, opened=False)
     peers = _peers(settings)
-    engine = Engine([Lane(name, HttpTransport(peer)) for name, peer in peers.items()], decision_log, settings.limits())
-    claims = Claims(decision_log, patience_seconds=settings.client_deadline_seconds)
-    checkout = Checkout(engine, claims, deadline_seconds=settings.client_deadline_seconds)
+    coordinator = Coordinator(
+        [RemoteParticipant(name, HttpTransport(peer)) for name, peer in peers.items()], decision_log, settings.limits()
+    )
+    claims = Claims(decision_log, claim_seconds=settings.client_deadline_seconds)
+    checkout = Checkout(coordinator, claims, deadline_seconds=settings.client_deadline_seconds)
 
     counter = Counter(checkout, decision_log)
 
@@ -49,9 +51,9 @@ def create_service(settings: OrderSettings) -> Service:
         return await decision_log.run(lambda connection: orders.decisions(connection, after, limit))
 
     def is_ready() -> bool:
-        return engine.is_open() and status.is_ready()
+        return coordinator.is_open() and status.is_ready()
 
-    # More than a full queue and a batch under way would be refused by the engine in any case.
+    # More than a full queue and a batch under way would be refused by the coordinator in any case.
     capacity = settings.queue_limit + settings.batch_limit
     keys = [settings.payment_key, settings.stock_key, settings.delivery_key]
     return Service(
@@ -61,8 +63,8 @@ def create_service(settings: OrderSettings) -> Service:
         public_fast_path=FastPath("/orders", placing(counter)),
         public_admission=Admission("/orders", capacity, Unavailable(TOO_MANY)),
         internal=internal_app(NAME, coordinator_routes(decision_log, decisions, SqlReconciliation(decision_log)), keys),
-        background=[engine.run],
-        drain=engine.drain,
+        background=[coordinator.run],
+        drain=coordinator.drain,
         close=close,
     )
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 
 from order_service.decision_log import SqlDecisionLog
 from order_service.record import OrderRecord, payloads_of, row_of, tombstone
-from two_phase.coordinator.decision_log import Standing
+from two_phase.coordinator.decision_log import LogStatus
 from two_phase.coordinator.rebuild import Lost
 from two_phase.coordinator.verdict import Transaction, Verdict
 from two_phase.messages import Decision, Outcomes, Vote
@@ -60,9 +60,9 @@ class SqlReconciliation:
     def __init__(self, decision_log: SqlDecisionLog) -> None:
         self._log = decision_log
 
-    async def standing(self) -> Standing:
+    async def status(self) -> LogStatus:
         """Return how far the log has come."""
-        return await self._log.standing()
+        return await self._log.status()
 
     async def hold(self, restored: Sequence[str]) -> None:
         """Let all replicas know that these participants were restored."""

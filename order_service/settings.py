@@ -36,7 +36,7 @@ class OrderSettings(ServiceSettings):
         return self
 
     def limits(self) -> Limits:
-        """Return the engine's limits: an order that can no longer be decided in time is not begun."""
+        """Return the coordinator's limits: an order that can no longer be decided in time is not begun."""
         busy_seconds = self.prepare_timeout_seconds + self.decision_timeout_seconds
         return Limits(
             batch=self.batch_limit,
@@ -44,5 +44,5 @@ class OrderSettings(ServiceSettings):
             unsure=2 * self.queue_limit,
             prepare_seconds=self.prepare_timeout_seconds,
             decision_seconds=self.decision_timeout_seconds,
-            patience_seconds=max(0.1, self.client_deadline_seconds - busy_seconds),
+            queue_timeout_seconds=max(0.1, self.client_deadline_seconds - busy_seconds),
         )

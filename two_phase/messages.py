@@ -84,7 +84,7 @@ class Prepare(Message):
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class LogPosition:
     """How far a decision log has come: its generation, and how many forced writes it had made when it was last heard."""
 
     generation: int

@@ -10,7 +10,7 @@ from two_phase.errors import Unavailable
 
 ROUNDS = Counter("two_phase_rounds", "Rounds sent to a participant", ["participant"])
 ROUNDS_FAILED = Counter("two_phase_rounds_failed", "Rounds without a well-formed answer", ["participant"])
-UNHEARD = Gauge("two_phase_unheard", "Decisions that a participant has not acknowledged yet", ["participant"])
+UNACKNOWLEDGED = Gauge("two_phase_unacknowledged", "Decisions that a participant has not acknowledged yet", ["participant"])
 BATCH = Histogram(
     "two_phase_batch_transactions", "Transactions of one batch", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 )

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from order_service.claims import Answered, Busy, Claimed, Claims, Reused, Wanted
 from order_service.decision_log import SqlDecisionLog
 from order_service.record import OrderRecord
-from two_phase.coordinator.decision_log import LOG, Recorded
+from two_phase.coordinator.decision_log import LOG, LoggedDecision
 from two_phase.coordinator.verdict import Transaction, Verdict, judge
 from two_phase.errors import Unavailable
 from two_phase.messages import Decision, InDoubt, TransactionId, Vote, new_transaction_id
@@ -57,7 +57,7 @@ async def test_the_first_decision_wins_and_the_second_obeys(decision_log: SqlDec
     decided = await decision_log.decide([late], 1, {})
 
     assert asked.cancelled == [transaction_id]
-    assert decided == {transaction_id: Recorded(Decision.CANCELLED, found=True)}
+    assert decided == {transaction_id: LoggedDecision(Decision.CANCELLED, existed=True)}
 
 
 async def test_the_same_insert_repeated_tells_what_became_of_the_first(decision_log: SqlDecisionLog) -> None:
@@ -68,8 +68,8 @@ async def test_the_same_insert_repeated_tells_what_became_of_the_first(decision_
     first = await decision_log.decide(batch, 1, {})
     second = await decision_log.decide(batch, 1, {})
 
-    assert first == {ids[0]: Recorded(Decision.CONFIRMED), ids[1]: Recorded(Decision.CANCELLED)}
-    assert second == {each: replace(row, found=True) for each, row in first.items()}
+    assert first == {ids[0]: LoggedDecision(Decision.CONFIRMED), ids[1]: LoggedDecision(Decision.CANCELLED)}
+    assert second == {each: replace(row, existed=True) for each, row in first.items()}
 
 
 async def test_a_decision_cannot_be_changed_even_by_hand(decision_log: SqlDecisionLog, order_engine: Engine) -> None:
@@ -94,7 +94,7 @@ async def test_peek_never_decides(decision_log: SqlDecisionLog) -> None:
     peeked_again = await decision_log.peek(question)
 
     assert (peeked.confirmed, peeked.cancelled) == ([], [])
-    assert list(decided.values()) == [Recorded(Decision.CONFIRMED)]
+    assert list(decided.values()) == [LoggedDecision(Decision.CONFIRMED)]
     assert peeked_again.confirmed == [undecided.transaction.transaction_id]
 
 
@@ -162,8 +162,8 @@ async def test_two_transactions_with_one_key_have_one_winner(decision_log: SqlDe
     won = await decision_log.decide([first], 1, {})
     lost = await decision_log.decide([second], 1, {})
 
-    assert list(won.values()) == [Recorded(Decision.CONFIRMED)]
-    assert list(lost.values()) == [Recorded(Decision.CANCELLED, found=True)]
+    assert list(won.values()) == [LoggedDecision(Decision.CONFIRMED)]
+    assert list(lost.values()) == [LoggedDecision(Decision.CANCELLED, existed=True)]
     assert (await decision_log.peek(in_doubt(second.transaction.transaction_id))).cancelled
 
 
@@ -192,7 +192,7 @@ def wanted(record: OrderRecord, **changes: Any) -> Wanted:
 
 async def test_a_claimed_key_is_busy_until_it_is_answered(decision_log: SqlDecisionLog) -> None:
     """R11: the second request waits, and then gets the first one's answer."""
-    claims = Claims(decision_log, patience_seconds=30)
+    claims = Claims(decision_log, claim_seconds=30)
     record = a_key("busy")
     first, second = wanted(record), wanted(record)
 
@@ -207,21 +207,21 @@ async def test_a_claimed_key_is_busy_until_it_is_answered(decision_log: SqlDecis
 
 async def test_who_takes_a_claim_over_fences_its_holder_first(decision_log: SqlDecisionLog) -> None:
     """R11: after the take-over the earlier transaction can only be cancelled, and is aborted by the later one's prepares."""
-    claims = Claims(decision_log, patience_seconds=0)
+    claims = Claims(decision_log, claim_seconds=0)
     record = a_key("fence")
     slow, quick = wanted(record), wanted(record)
     await claims.claim(slow)
 
-    standing = await claims.claim(quick)
+    status = await claims.claim(quick)
     too_late = await decision_log.decide([verdict(record=record, transaction_id=slow.transaction_id)], 1, {})
 
-    assert standing == Claimed((slow.transaction_id,))
-    assert too_late == {slow.transaction_id: Recorded(Decision.CANCELLED, found=True)}
+    assert status == Claimed((slow.transaction_id,))
+    assert too_late == {slow.transaction_id: LoggedDecision(Decision.CANCELLED, existed=True)}
 
 
 async def test_a_released_claim_is_taken_over_at_once(decision_log: SqlDecisionLog) -> None:
     """R11: a 503 does not hold the key."""
-    claims = Claims(decision_log, patience_seconds=30)
+    claims = Claims(decision_log, claim_seconds=30)
     record = a_key("release")
     sent_away, again = wanted(record), wanted(record)
     await claims.claim(sent_away)
@@ -235,7 +235,7 @@ async def test_a_claim_from_before_the_clock_went_back_is_taken_over(
     decision_log: SqlDecisionLog, order_engine: Engine
 ) -> None:
     """Clocks decide when to lose patience: one that was a month ahead must not keep a customer waiting for a month."""
-    claims = Claims(decision_log, patience_seconds=30)
+    claims = Claims(decision_log, claim_seconds=30)
     record = a_key("future")
     before, after = wanted(record), wanted(record)
     await claims.claim(before)
@@ -248,7 +248,7 @@ async def test_a_claim_from_before_the_clock_went_back_is_taken_over(
 
 async def test_a_claim_that_was_taken_over_cannot_be_moved(decision_log: SqlDecisionLog) -> None:
     """R11: a second attempt begins only for who still has the claim."""
-    claims = Claims(decision_log, patience_seconds=0)
+    claims = Claims(decision_log, claim_seconds=0)
     record = a_key("move")
     slow, quick = wanted(record), wanted(record)
     await claims.claim(slow)
@@ -260,18 +260,18 @@ async def test_a_claim_that_was_taken_over_cannot_be_moved(decision_log: SqlDeci
 
 async def test_forced_writes_are_counted_and_the_highest_counters_heard_are_kept(decision_log: SqlDecisionLog) -> None:
     """R12: the counter of a log is exact, and says nothing of what a crash may take back."""
-    before = await decision_log.standing()
+    before = await decision_log.status()
 
     await decision_log.decide([verdict(), verdict()], before.generation, {"bakery": 7, "cellar": 3})
     await decision_log.decide([verdict(refused="insufficient_funds")], before.generation, {"bakery": 9})
     await decision_log.decide([verdict()], before.generation, {"bakery": 5, "cellar": 4})
     await decision_log.outcomes(in_doubt(new_transaction_id()))
     await decision_log.peek(in_doubt(new_transaction_id()))
-    after = await decision_log.standing()
+    after = await decision_log.status()
 
-    assert after.written == before.written + 3
-    assert decision_log.known == after.written
-    assert {name: after.heard[name] for name in ("bakery", "cellar")} == {"bakery": 7, "cellar": 4}
+    assert after.log_position == before.log_position + 3
+    assert decision_log.log_position == after.log_position
+    assert {name: after.round_counts[name] for name in ("bakery", "cellar")} == {"bakery": 7, "cellar": 4}
 
 
 async def test_a_log_that_was_seen_further_writes_nothing(log_engine: Engine) -> None:
@@ -280,27 +280,27 @@ async def test_a_log_that_was_seen_further_writes_nothing(log_engine: Engine) ->
         restored = SqlDecisionLog(log_engine, executor)
         known = verdict()
         await restored.decide([known], 1, {})
-        standing = await restored.standing()
+        status = await restored.status()
 
         forgotten, with_key = verdict(), verdict(record=a_key("restored"))
         question = in_doubt(known.transaction.transaction_id, forgotten.transaction.transaction_id)
-        asked = await restored.outcomes(question, standing.written + 1)
+        asked = await restored.outcomes(question, status.log_position + 1)
         decided = await restored.decide([known, forgotten, with_key], 1, {})
         with pytest.raises(Unavailable, match="restored"):
             await restored.peek(question)
 
         assert (asked.confirmed, asked.cancelled) == ([known.transaction.transaction_id], [])
-        assert decided == {known.transaction.transaction_id: Recorded(Decision.CONFIRMED, found=True)}
-        assert await restored.standing() == standing
+        assert decided == {known.transaction.transaction_id: LoggedDecision(Decision.CONFIRMED, existed=True)}
+        assert await restored.status() == status
 
 
 async def test_a_log_that_has_fallen_back_writes_nothing_however_far_it_comes(
     decision_log: SqlDecisionLog, order_engine: Engine
 ) -> None:
     """R12: others, who have seen less of it, may have written meanwhile; what it has forgotten it still does not know."""
-    written = (await decision_log.standing()).written
+    written = (await decision_log.status()).log_position
     await decision_log.note_restored(LOG, written)
-    before = await decision_log.standing()
+    before = await decision_log.status()
     await decision_log.note_restored(LOG, written + 1)
     try:
         forgotten = verdict()
@@ -311,8 +311,8 @@ async def test_a_log_that_has_fallen_back_writes_nothing_however_far_it_comes(
         assert await decision_log.decide([forgotten], 1, {}) == {}
         assert (await decision_log.outcomes(question)).cancelled == []
         assert LOG not in before.restored
-        noted = await decision_log.standing()
-        assert (noted.restored, noted.heard[LOG], noted.written) == ({LOG}, written + 1, written)
+        noted = await decision_log.status()
+        assert (noted.restored, noted.round_counts[LOG], noted.log_position) == ({LOG}, written + 1, written)
     finally:
         with order_engine.begin() as connection:
             connection.execute(text("DELETE FROM restored_participants"))
@@ -343,7 +343,7 @@ async def test_that_a_participant_was_restored_is_known_to_all_replicas(
         await decision_log.note_restored("stock")
         await decision_log.note_restored("stock")
 
-        assert (await decision_log.standing()).restored == {"stock"}
+        assert (await decision_log.status()).restored == {"stock"}
     finally:
         with order_engine.begin() as connection:
             connection.execute(text("DELETE FROM restored_participants"))

@@ -122,7 +122,7 @@ async def test_a_rebuilt_key_has_its_answer(decision_log: SqlDecisionLog, reconc
     verdict = _verdict(_with_key())
     key = verdict.transaction.record.key
     await reconciliation.rebuild([_lost(verdict)])
-    claims = Claims(decision_log, patience_seconds=1000)
+    claims = Claims(decision_log, claim_seconds=1000)
 
     same = await claims.claim(Wanted(7, key, "digest", new_transaction_id()))
     other = await claims.claim(Wanted(7, key, "another", new_transaction_id()))
@@ -165,15 +165,19 @@ async def test_a_log_goes_on_once_in_a_new_generation(
     decision_log: SqlDecisionLog, reconciliation: SqlReconciliation
 ) -> None:
     """R12: it is lifted above what was seen of it; said again, it changes nothing; and what was begun before is not its own."""
-    before = await decision_log.standing()
+    before = await decision_log.status()
     await reconciliation.hold(["stock", "payment"])
 
     for _ in range(2):
-        await reconciliation.resume(before.written + 10, ["stock"])
-    after = await decision_log.standing()
+        await reconciliation.resume(before.log_position + 10, ["stock"])
+    after = await decision_log.status()
     decided = await decision_log.decide([_verdict(RECORD)], before.generation, {})
     await reconciliation.resume(0, ["payment"])
 
-    assert (after.generation, after.written, after.restored) == (before.generation + 1, before.written + 10, {"payment"})
+    assert (after.generation, after.log_position, after.restored) == (
+        before.generation + 1,
+        before.log_position + 10,
+        {"payment"},
+    )
     assert decided == {}
-    assert await decision_log.standing() == replace(after, restored=frozenset())
+    assert await decision_log.status() == replace(after, restored=frozenset())

@@ -98,7 +98,7 @@ def heard(ballot: Ballot) -> Any:
     return votes, set(ballot.acknowledged), violations, ballot.counter, ballot.log_seen
 
 
-def standing(branches: Sequence[Branch]) -> Any:
+def status(branches: Sequence[Branch]) -> Any:
     """Return what is on record, without prose."""
     return {
         each.transaction_id: (
@@ -143,7 +143,7 @@ def test_every_sequence_of_messages_is_answered_alike(
             assert heard(simulated.round(message)) == heard(real.round(message))
 
         assert on_record(participant_engine, disk) == (
-            standing([row.branch for row in disk.tables["branches"].values()]),
+            status([row.branch for row in disk.tables["branches"].values()]),
             disk.tables["accounts"],
         )
 
@@ -181,7 +181,7 @@ def on_record(engine: Engine, disk: Disk) -> Any:
             text("SELECT user_id, available FROM accounts WHERE user_id = ANY (CAST(:ids AS bigint[]))"),
             {"ids": bigint_array(disk.tables["accounts"])},
         )
-        return standing(list(branches.values())), {row[0]: row[1] for row in left}
+        return status(list(branches.values())), {row[0]: row[1] for row in left}
 
 
 class Replica:
@@ -189,8 +189,8 @@ class Replica:
 
     def __init__(self, decision_log: SqlDecisionLog) -> None:
         self.log = decision_log
-        self.claims = Claims(decision_log, patience_seconds=1000)
-        self.expired = Claims(decision_log, patience_seconds=0)
+        self.claims = Claims(decision_log, claim_seconds=1000)
+        self.expired = Claims(decision_log, claim_seconds=0)
 
     async def decide(self, sequences: Sequence[int], name: str, refusal: str | None) -> list[Any]:
         """Decide a transaction of each sequence: confirmed, or refused for a reason."""
@@ -221,7 +221,7 @@ class Replica:
         """Claim the key for a transaction; a claim of no patience is expired at once."""
         claims = self.expired if expired else self.claims
         standings = await claims._claim([replace(wanted(each, name), digest=digest) for each in sequences])
-        return [standing if isinstance(standing, Claimed | Answered) else type(standing) for standing in standings]
+        return [status if isinstance(status, Claimed | Answered) else type(status) for status in standings]
 
     async def move(self, sequences: Sequence[int]) -> list[Any]:
         """Hand the claim of T on to U."""
@@ -270,7 +270,7 @@ async def _counted(sessions: Any, executor: Any) -> list[Any]:
     first, second = (Replica(SqlDecisionLog(sessions, executor)) for _ in range(2))
     heard: list[Any] = []
     for step, (replica, seen) in enumerate([(first, 0), (second, 0), (first, 2), (first, 9), (second, 0), (second, 9)]):
-        replica.log.heed(seen)
+        replica.log.observe(seen)
         numbers = [step]
         verdict = replica._verdict(step, "T", None)
         heard.append(await replica.log.decide([verdict], 1, {"payment": 10 - step, "stock": step + 1}))
@@ -278,9 +278,9 @@ async def _counted(sessions: Any, executor: Any) -> list[Any]:
         heard.append(await replica.decide(numbers, "V", "price_changed"))
         heard.append(await replica.ask(numbers, "outcomes"))
         heard.append(await replica.decide(numbers, "U", None))
-        heard.extend([await replica.log.standing(), replica.log.known])
+        heard.extend([await replica.log.status(), replica.log.log_position])
     await first.log.note_restored("payment")
-    return [*heard, await second.log.standing()]
+    return [*heard, await second.log.status()]
 
 
 async def test_the_log_counts_alike(order_engine: Engine, log_engine: Engine) -> None:
@@ -304,7 +304,7 @@ async def test_the_log_counts_alike(order_engine: Engine, log_engine: Engine) ->
 
     assert simulated == real
     assert real[-1].restored == {"payment"}
-    assert real[-1].written < 9 <= real[-2]
+    assert real[-1].log_position < 9 <= real[-2]
 
 
 async def test_every_sequence_of_calls_to_the_log_is_answered_alike(order_engine: Engine, log_engine: Engine) -> None:

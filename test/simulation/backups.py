@@ -84,11 +84,15 @@ class Operator:
         all_of_them = disk.name == "order" and self._world.dice.random() < 0.5
         written, heard = self._world.disks["order"].tables["log_state"]["counters"]
         for life, decision_log in self._world.laws.living_logs():
-            lanes = self._world.laws.lanes[life]
+            participants = self._world.laws.participants[life]
             if disk.name == "order":
-                cannot_know = life.paused or decision_log.known < written
+                cannot_know = life.paused or decision_log.log_position < written
             else:
-                missed = any(lane.heard < heard.get(lane.name, 0) for lane in lanes if lane.name == disk.name)
+                missed = any(
+                    participant.round_count_seen < heard.get(participant.name, 0)
+                    for participant in participants
+                    if participant.name == disk.name
+                )
                 cannot_know = missed or self._world.laws.has_votes_in_hand(life)
             if all_of_them or cannot_know:
                 self._world.kill(life, 0.1)
@@ -108,7 +112,7 @@ class Operator:
 
     def _can_be_noticed(self, written: int) -> bool:
         """Return whether anybody who lives has seen more of the log than its backup knows, or nothing is lost with it."""
-        known = [decision_log.known for _, decision_log in self._world.laws.living_logs()]
+        known = [decision_log.log_position for _, decision_log in self._world.laws.living_logs()]
         return (
             max([*known, self._seen()]) > written or self._world.disks["order"].tables["log_state"]["counters"][0] == written
         )

@@ -12,7 +12,7 @@ from simulation.clock import Life
 from simulation.customers import Told
 from simulation.disk import Change, was_new
 from simulation.plan import SERVICES
-from two_phase.coordinator.remote_participant import Lane
+from two_phase.coordinator.remote_participant import RemoteParticipant
 from two_phase.coordinator.verdict import Transaction
 from two_phase.messages import Ballot, Outcomes, Round, State, TransactionId
 from two_phase.participant.branches import Branch
@@ -35,7 +35,7 @@ class Laws:
     def __init__(self, world: "World") -> None:
         self._world = world
         self.broken: list[str] = []
-        self.lanes: dict[Life, list[Lane]] = {}
+        self.participants: dict[Life, list[RemoteParticipant]] = {}
         #: On which decisions somebody acted, by transaction.
         self._acted: defaultdict[TransactionId, set[str]] = defaultdict(set)
         self._begun: defaultdict[Life, set[TransactionId]] = defaultdict(set)
@@ -253,11 +253,11 @@ class Laws:
             for transaction_id, row in self._branches(service).items():
                 if row.branch.state is State.PREPARED and not is_forgotten(self._world, row.branch):
                     return f"{service}: {transaction_id} is prepared"
-        for life, lanes in self.lanes.items():
+        for life, participants in self.participants.items():
             if life.alive and not life.paused:
-                for lane in lanes:
-                    if lane.unheard:
-                        return f"{life.name} has to tell {lane.name}"
+                for participant in participants:
+                    if participant.unacknowledged:
+                        return f"{life.name} has to tell {participant.name}"
         return ""
 
     def asks_for_ever(self) -> bool:

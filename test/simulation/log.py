@@ -67,7 +67,7 @@ class LogDatabase:
         self._reads: dict[str, Read] = {
             decision_log._FOUND.text: self._found,
             decision_log._PEEK.text: self._peek,
-            decision_log._STANDING.text: self._standing,
+            decision_log._STATUS.text: self._status,
             decision_log._WRITTEN.text: self._written,
             claims._GENERATION.text: self._generation,
             claims._LOOK.text: self._look,
@@ -78,7 +78,7 @@ class LogDatabase:
         """Execute a statement in its own time, whatever becomes of the process that sent it."""
         self.under_way += 1
         # A replica looks once a second how far the log has come, for as long as it lives.
-        self.sent += statement not in (decision_log._STANDING.text, decision_log._WRITTEN.text)
+        self.sent += statement not in (decision_log._STATUS.text, decision_log._WRITTEN.text)
         if statement in self._writes:
             work = self._writes[statement]
             fault = self._fate.at("write", work.__name__[1:])
@@ -219,7 +219,7 @@ class LogDatabase:
     def _generation(self, _parameters: Mapping[str, Any]) -> Rows:
         return Rows([(self.disk.tables["log_state"]["generation"],)])
 
-    def _standing(self, _parameters: Mapping[str, Any]) -> Rows:
+    def _status(self, _parameters: Mapping[str, Any]) -> Rows:
         state = self.disk.tables["log_state"]
         return Rows([(state["generation"], *state["counters"], list(self.disk.tables["restored"]))])
 
@@ -252,7 +252,7 @@ class LogDatabase:
             return claimed
 
     def _expiry(self, parameters: Mapping[str, Any]) -> float:
-        return self._clock() + float(parameters["patience_seconds"])
+        return self._clock() + float(parameters["claim_seconds"])
 
     def _clock(self) -> float:
         return self._loop.now + self.disk.clock_ahead_seconds

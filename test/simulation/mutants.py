@@ -64,14 +64,14 @@ MUTANTS = {
     ),
     "the silent one hears of no abort": Mutant(
         "two_phase.coordinator.coordinator",
-        "            lane.tell(told)",
-        "            heard = {each.transaction.transaction_id for each in verdicts if lane.name in each.votes}\n"
-        "            lane.tell([each for each in told if each[0] in heard])",
+        "            participant.announce(announced)",
+        "            heard = {each.transaction.transaction_id for each in verdicts if participant.name in each.votes}\n"
+        "            participant.announce([each for each in announced if each[0] in heard])",
     ),
     "the decision is told before it is durable": Mutant(
         "two_phase.coordinator.coordinator",
         "asking = self._write(verdicts, generation)",
-        "self._tell(batch, verdicts, {each.transaction.transaction_id: Recorded(each.decision) for each in verdicts}); "
+        "self._announce(batch, verdicts, {each.transaction.transaction_id: LoggedDecision(each.decision) for each in verdicts}); "
         "asking = self._write(verdicts, generation)",
     ),
     "the decision is not forced": Mutant(
@@ -82,7 +82,7 @@ MUTANTS = {
     "a lost COMMIT counts as cancelled": Mutant(
         "two_phase.coordinator.coordinator",
         "self._spawn(self._learn(batch, verdicts, generation, asking))",
-        "self._tell(batch, verdicts, {each.transaction.transaction_id: Recorded(Decision.CANCELLED) for each in verdicts})",
+        "self._announce(batch, verdicts, {each.transaction.transaction_id: LoggedDecision(Decision.CANCELLED) for each in verdicts})",
     ),
     "a plain read after a lost COMMIT": Mutant(
         "two_phase.coordinator.coordinator",
@@ -93,14 +93,14 @@ MUTANTS = {
                 ids = [each.transaction.transaction_id for each in verdicts]
                 said = await self._log.peek([InDoubt(transaction_id=each, generation=1) for each in ids])
                 decided = {each: Decision.CONFIRMED if each in said.confirmed else Decision.CANCELLED for each in ids}
-                return {each: Recorded(decision) for each, decision in decided.items()}
+                return {each: LoggedDecision(decision) for each, decision in decided.items()}
 
             self._spawn(self._learn(batch, verdicts, generation, asyncio.ensure_future(plainly_read())))""",
     ),
     "commits are struck off the list when they leave": Mutant(
         "two_phase.coordinator.remote_participant",
         "self._in_flight.update(each for each, _ in waiting)",
-        "[self._unheard.pop(each) for each, _ in waiting]",
+        "[self._unacknowledged.pop(each) for each, _ in waiting]",
     ),
     "an abort gives nothing back": Mutant(
         "two_phase.participant.participant",
@@ -151,16 +151,16 @@ MUTANTS = {
     ),
     "the answer comes from the votes and not from the row": Mutant(
         "order_service.checkout",
-        "if wanted is not None and settled.found and settled.decision is Decision.CANCELLED:",
+        "if wanted is not None and outcome.existed and outcome.decision is Decision.CANCELLED:",
         "if False:",
         quick=False,
     ),
     "a restored log decides what it has forgotten": Mutant(
-        "order_service.decision_log", '"known": self._known,', '"known": 0,', quick=False
+        "order_service.decision_log", '"known": self._log_position,', '"known": 0,', quick=False
     ),
     "what ballots say of the log is not heeded": Mutant(
         "two_phase.coordinator.restore_detector",
-        "self._log.heed(max((lane.log_seen for lane in self._lanes), default=0))",
+        "self._log.observe(max((participant.log_position_seen for participant in self._participants), default=0))",
         "pass",
         quick=False,
     ),
@@ -171,7 +171,10 @@ MUTANTS = {
         quick=False,
     ),
     "what others have heard of a participant is not believed": Mutant(
-        "two_phase.coordinator.restore_detector", "lane.heard = max(lane.heard, heard)", "pass", quick=False
+        "two_phase.coordinator.restore_detector",
+        "participant.round_count_seen = max(participant.round_count_seen, heard)",
+        "pass",
+        quick=False,
     ),
     "a reconciliation does not commit what it has brought back": Mutant(
         "shop.reconcile", "Round(generation=generation, commits=commits)", "Round(generation=generation)", quick=False

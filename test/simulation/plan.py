@@ -59,7 +59,7 @@ class Plan:
     #: Probability of a fault by the kind of place.
     rates: Mapping[str, float] = field(default_factory=dict)
     faults: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: FAULTS)
-    #: The participants never ask: all that they hear, the lanes must tell them.
+    #: The participants never ask: all that they hear, the participants must tell them.
     without_sweep: bool = False
     #: With 20 s the participants are slow to ask, and do not hide what others forget.
     in_doubt_after_seconds: float = 5.0

@@ -17,8 +17,8 @@ from simulation.escrow import TRADES
 from simulation.network import Peer, SimulatedCoordinator, SimulatedTransport
 from simulation.plan import SERVICES
 from simulation.store import MemoryBranchStore
-from two_phase.coordinator.coordinator import Engine, Limits, Ticket
-from two_phase.coordinator.remote_participant import Lane
+from two_phase.coordinator.coordinator import Coordinator, Limits, Ticket
+from two_phase.coordinator.remote_participant import RemoteParticipant
 from two_phase.coordinator.verdict import Transaction
 from two_phase.errors import Unavailable
 from two_phase.messages import Outcomes, Question, Round
@@ -36,7 +36,7 @@ SWEEP_SECONDS = 2.0
 Reply = Callable[[Any], None]
 
 
-class _WatchedEngine(Engine):
+class _WatchedCoordinator(Coordinator):
     watch: Callable[[Transaction], None]
 
     def submit(self, transaction: Transaction) -> Ticket:
@@ -47,15 +47,20 @@ class _WatchedEngine(Engine):
 def boot_coordinator(world: "World", life: Life) -> None:
     """Start a replica of order_service."""
     log: Any = SqlDecisionLog(world.sessions, world.sessions, opened=False)  # type: ignore[arg-type] # what it uses of both is there
-    lanes = [Lane(service, SimulatedTransport(_peer(world, life, service), world.laws.round_leaves)) for service in SERVICES]
-    world.laws.lanes[life] = lanes
+    participants = [
+        RemoteParticipant(service, SimulatedTransport(_peer(world, life, service), world.laws.round_leaves))
+        for service in SERVICES
+    ]
+    world.laws.participants[life] = participants
     world.laws.logs[life] = log
     # Where a log may be restored, nobody is let off telling how far he has seen it.
-    greeting_seconds = 1e9 if world.plan.restored else 10.0
-    engine = _WatchedEngine(lanes, log, Limits(prepare_seconds=PREPARE_SECONDS, greeting_seconds=greeting_seconds))
-    engine.watch = partial(world.laws.begins, life)
-    claims = Claims(log, patience_seconds=CLIENT_DEADLINE_SECONDS)
-    checkout = Checkout(engine, claims, deadline_seconds=CLIENT_DEADLINE_SECONDS, new_id=new_id_of(world))
+    startup_grace_seconds = 1e9 if world.plan.restored else 10.0
+    coordinator = _WatchedCoordinator(
+        participants, log, Limits(prepare_seconds=PREPARE_SECONDS, startup_grace_seconds=startup_grace_seconds)
+    )
+    coordinator.watch = partial(world.laws.begins, life)
+    claims = Claims(log, claim_seconds=CLIENT_DEADLINE_SECONDS)
+    checkout = Checkout(coordinator, claims, deadline_seconds=CLIENT_DEADLINE_SECONDS, new_id=new_id_of(world))
 
     def place(wish: Wish, reply: Reply) -> None:
         _serve(world, lambda: _placed(world, checkout, log, wish), reply)
@@ -67,7 +72,7 @@ def boot_coordinator(world: "World", life: Life) -> None:
         _serve(world, lambda: _answered(world, log.peek, body), reply)
 
     life.verbs = {"place": place, "outcomes": outcomes, "peek": peek}
-    asyncio.get_running_loop().create_task(_endless(world, life, engine.run()))
+    asyncio.get_running_loop().create_task(_endless(world, life, coordinator.run()))
 
 
 def boot_participant(world: "World", life: Life) -> None:

@@ -10,20 +10,20 @@ import pytest
 
 from two_phase import metrics
 from two_phase.coordinator import restore_detector
-from two_phase.coordinator.coordinator import Engine, Limits, Ticket
-from two_phase.coordinator.decision_log import LOG, Recorded, Standing
-from two_phase.coordinator.remote_participant import Lane
+from two_phase.coordinator.coordinator import Coordinator, Limits, Ticket
+from two_phase.coordinator.decision_log import LOG, LoggedDecision, LogStatus
+from two_phase.coordinator.remote_participant import RemoteParticipant
 from two_phase.coordinator.verdict import Transaction, Verdict
 from two_phase.errors import Unavailable
 from two_phase.messages import Ballot, Decision, InDoubt, Outcomes, Round, TransactionId, Vote
 
 PARTICIPANTS = ("payment", "stock", "delivery")
 LIMITS = Limits(
-    batch=2, queue=4, unsure=2, prepare_seconds=30, decision_seconds=30, patience_seconds=30, expected_seconds=30
+    batch=2, queue=4, unsure=2, prepare_seconds=30, decision_seconds=30, queue_timeout_seconds=30, arrival_seconds=30
 )
 LINGER_SECONDS = 0.001
 #: For those who wait for what never comes.
-IMPATIENT = replace(LIMITS, prepare_seconds=0.05, decision_seconds=0.05, expected_seconds=0.05)
+IMPATIENT = replace(LIMITS, prepare_seconds=0.05, decision_seconds=0.05, arrival_seconds=0.05)
 
 
 def transaction(number: int, **options: Any) -> Transaction:
@@ -74,7 +74,7 @@ class Log:
 
     def __init__(self, events: list[str]) -> None:
         self.rows: dict[TransactionId, Decision] = {}
-        self.stands = Standing(generation=1, written=0)
+        self.stands = LogStatus(generation=1, log_position=0)
         self.heeded = 0
         self.opened = False
         self.heard: list[dict[str, int]] = []
@@ -85,11 +85,11 @@ class Log:
         self._events = events
 
     @property
-    def known(self) -> int:
+    def log_position(self) -> int:
         """How far the log had come."""
         return self.heeded
 
-    def heed(self, log_seen: int) -> None:
+    def observe(self, log_seen: int) -> None:
         """Know that somebody has seen the log there."""
         self.heeded = max(self.heeded, log_seen)
 
@@ -97,18 +97,18 @@ class Log:
         """Answer from now on."""
         self.opened = True
 
-    async def standing(self) -> Standing:
+    async def status(self) -> LogStatus:
         """Return how far the log has come."""
         return self.stands
 
     async def note_restored(self, name: str, seen: int = 0) -> None:
         """Remember it."""
-        if name != LOG or self.stands.written < seen:
+        if name != LOG or self.stands.log_position < seen:
             self.stands = replace(self.stands, restored=self.stands.restored | {name})
 
     async def decide(
         self, verdicts: Sequence[Verdict], generation: int, heard: Mapping[str, int]
-    ) -> Mapping[TransactionId, Recorded]:
+    ) -> Mapping[TransactionId, LoggedDecision]:
         """Write what is not written yet."""
         self.heard.append(dict(heard))
         self.calls.append([each.transaction.transaction_id for each in verdicts])
@@ -117,7 +117,7 @@ class Log:
             await self.released.wait()
         if fault.endswith("fails"):
             raise ConnectionError(fault)
-        if generation != self.stands.generation or self.stands.written < self.heeded:
+        if generation != self.stands.generation or self.stands.log_position < self.heeded:
             return {}
         found = {each.transaction.transaction_id for each in verdicts} & self.rows.keys()
         for each in verdicts:
@@ -126,11 +126,11 @@ class Log:
         if fault == "loses the reply":
             raise ConnectionError(fault)
         ids = [each.transaction.transaction_id for each in verdicts]
-        return {each: Recorded(self.rows[each], found=each in found) for each in ids}
+        return {each: LoggedDecision(self.rows[each], existed=each in found) for each in ids}
 
     async def outcomes(self, transactions: Sequence[InDoubt], log_seen: int = 0) -> Outcomes:
         """Cancel what is unknown."""
-        self.heed(log_seen)
+        self.observe(log_seen)
         for each in transactions:
             self.rows.setdefault(each.transaction_id, Decision.CANCELLED)
         return Outcomes()
@@ -141,22 +141,25 @@ class Log:
 
 
 class Shop:
-    """An engine with all that it talks to."""
+    """An coordinator with all that it talks to."""
 
     def __init__(self, limits: Limits = LIMITS) -> None:
         self.events: list[str] = []
         self.participants = {name: Participant(self.events, name) for name in PARTICIPANTS}
         self.log = Log(self.events)
-        lanes = [Lane(name, participant, linger_seconds=LINGER_SECONDS) for name, participant in self.participants.items()]
-        self.engine = Engine(lanes, self.log, limits)
+        participants = [
+            RemoteParticipant(name, participant, linger_seconds=LINGER_SECONDS)
+            for name, participant in self.participants.items()
+        ]
+        self.coordinator = Coordinator(participants, self.log, limits)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Engine]:
-        """Run the engine."""
-        task = asyncio.create_task(self.engine.run())
+    async def running(self) -> AsyncIterator[Coordinator]:
+        """Run the coordinator."""
+        task = asyncio.create_task(self.coordinator.run())
         while not self.log.opened:
             await asyncio.sleep(0)
-        yield self.engine
+        yield self.coordinator
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
@@ -165,12 +168,12 @@ class Shop:
 async def test_all_votes_in_the_decision_is_written_and_then_everybody_hears_of_it() -> None:
     """Write first, speak second: no participant hears of a decision that is not in the log."""
     shop = Shop()
-    async with shop.running() as engine:
-        ticket = engine.submit(transaction(1, instead_of=(transaction(9).transaction_id,)))
+    async with shop.running() as coordinator:
+        ticket = coordinator.submit(transaction(1, instead_of=(transaction(9).transaction_id,)))
         settled = await ticket.outcome
-        await engine.drain()
+        await coordinator.drain()
 
-    assert (settled.decision, settled.found) == (Decision.CONFIRMED, False)
+    assert (settled.decision, settled.existed) == (Decision.CONFIRMED, False)
     assert shop.events == ["decided", *(f"{name} hears of {transaction(1).transaction_id}" for name in PARTICIPANTS)]
     for participant in shop.participants.values():
         prepare = participant.rounds[0].prepares[0]
@@ -182,9 +185,9 @@ async def test_a_refusal_cancels_and_every_participant_hears_of_it() -> None:
     """R7: a cancellation goes to everybody, whatever he voted."""
     shop = Shop()
     shop.participants["stock"].refuses = True
-    async with shop.running() as engine:
-        settled = await engine.submit(transaction(1)).outcome
-        await engine.drain()
+    async with shop.running() as coordinator:
+        settled = await coordinator.submit(transaction(1)).outcome
+        await coordinator.drain()
 
     assert settled.decision is Decision.CANCELLED
     assert list(settled.verdict.refusals) == ["stock"]
@@ -195,11 +198,11 @@ async def test_a_refusal_cancels_and_every_participant_hears_of_it() -> None:
 async def test_silence_is_a_no_and_the_silent_one_hears_of_it_above_all() -> None:
     """R7: past the deadline the order is cancelled, and the others are not kept waiting."""
     shop = Shop(IMPATIENT)
-    async with shop.running() as engine:
+    async with shop.running() as coordinator:
         shop.participants["delivery"].silent = True
-        settled = await engine.submit(transaction(1)).outcome
+        settled = await coordinator.submit(transaction(1)).outcome
         shop.participants["delivery"].silent = False
-        await engine.drain()
+        await coordinator.drain()
 
     assert settled.decision is Decision.CANCELLED
     assert settled.verdict.silent == ["delivery"]
@@ -210,8 +213,8 @@ async def test_what_arrives_together_is_decided_together() -> None:
     """Group commit: one round per participant and one insert for a whole batch, up to its limit."""
     shop = Shop()
     tickets: list[Ticket] = []
-    async with shop.running() as engine:
-        tickets = [engine.submit(transaction(number)) for number in range(1, 4)]
+    async with shop.running() as coordinator:
+        tickets = [coordinator.submit(transaction(number)) for number in range(1, 4)]
         await asyncio.gather(*(ticket.outcome for ticket in tickets))
 
     assert [len(each) for each in shop.log.calls] == [2, 1]
@@ -220,8 +223,8 @@ async def test_what_arrives_together_is_decided_together() -> None:
 async def test_of_a_crowd_half_travels_at_once() -> None:
     """More orders for each round where there are many, and still somebody to go while these are answered."""
     shop = Shop(replace(LIMITS, queue=100))
-    async with shop.running() as engine:
-        tickets = [engine.submit(transaction(number)) for number in range(12)]
+    async with shop.running() as coordinator:
+        tickets = [coordinator.submit(transaction(number)) for number in range(12)]
         await asyncio.gather(*(ticket.outcome for ticket in tickets))
 
     assert [len(each) for each in shop.log.calls] == [6, 3, 2, 1]
@@ -230,14 +233,14 @@ async def test_of_a_crowd_half_travels_at_once() -> None:
 async def test_the_gauge_of_the_queue_shows_it_at_its_fullest() -> None:
     """R13: an operator is warned by it before customers are sent away."""
     shop = Shop()
-    async with shop.running() as engine:
+    async with shop.running() as coordinator:
         for number in range(4):
-            engine.submit(transaction(number))
-        while len(engine._queue) == 4:
+            coordinator.submit(transaction(number))
+        while len(coordinator._queue) == 4:
             await asyncio.sleep(0)
 
         assert metrics.QUEUE._value.get() == 4
-        while engine._queue:
+        while coordinator._queue:
             await asyncio.sleep(0)
 
         assert metrics.QUEUE._value.get() == 0
@@ -247,20 +250,20 @@ async def test_too_much_is_refused_at_once() -> None:
     """R13: past a limit the client hears it immediately."""
     shop = Shop()
     with pytest.raises(Unavailable, match="starting"):
-        shop.engine.submit(transaction(1))
-    async with shop.running() as engine:
+        shop.coordinator.submit(transaction(1))
+    async with shop.running() as coordinator:
         for number in range(4):
-            engine.submit(transaction(number))
+            coordinator.submit(transaction(number))
         with pytest.raises(Unavailable, match="too many"):
-            engine.submit(transaction(5))
+            coordinator.submit(transaction(5))
 
 
 async def test_an_order_that_waited_too_long_is_not_begun() -> None:
     """R13: nobody asks the participants for an order that no client waits for."""
-    shop = Shop(replace(LIMITS, patience_seconds=-1.0))
-    async with shop.running() as engine:
+    shop = Shop(replace(LIMITS, queue_timeout_seconds=-1.0))
+    async with shop.running() as coordinator:
         with pytest.raises(Unavailable, match="too long"):
-            await engine.submit(transaction(1)).outcome
+            await coordinator.submit(transaction(1)).outcome
 
     assert all(not participant.rounds for participant in shop.participants.values())
 
@@ -268,10 +271,10 @@ async def test_an_order_that_waited_too_long_is_not_begun() -> None:
 async def test_who_gives_up_in_the_queue_is_never_asked_for() -> None:
     """A customer who was sent away from the queue costs nothing."""
     shop = Shop()
-    async with shop.running() as engine:
-        ticket = engine.submit(transaction(1))
+    async with shop.running() as coordinator:
+        ticket = coordinator.submit(transaction(1))
         assert ticket.give_up()
-        await engine.submit(transaction(2)).outcome
+        await coordinator.submit(transaction(2)).outcome
 
     assert [each.transaction_id for each in shop.participants["payment"].rounds[0].prepares] == [
         transaction(2).transaction_id
@@ -284,14 +287,14 @@ async def test_a_batch_waits_for_what_is_expected_and_for_who_is_at_the_door() -
     claimed = asyncio.Event()
 
     async def with_a_key() -> None:
-        with engine.expecting():
+        with coordinator.arriving():
             await claimed.wait()
-        await engine.submit(transaction(1)).outcome
+        await coordinator.submit(transaction(1)).outcome
 
-    async with shop.running() as engine:
+    async with shop.running() as coordinator:
         slower = asyncio.create_task(with_a_key())
         await asyncio.sleep(0)
-        faster = engine.submit(transaction(2))
+        faster = coordinator.submit(transaction(2))
         for _ in range(100):
             await asyncio.sleep(0)
         assert not shop.participants["payment"].rounds
@@ -304,14 +307,14 @@ async def test_a_batch_waits_for_what_is_expected_and_for_who_is_at_the_door() -
 async def test_a_batch_waits_for_what_is_expected_while_it_gathers() -> None:
     """Customers that were answered together come again together, and with them the keys that must be claimed first."""
     shop = Shop()
-    async with shop.running() as engine:
-        faster = engine.submit(transaction(1))
+    async with shop.running() as coordinator:
+        faster = coordinator.submit(transaction(1))
         await asyncio.sleep(0)
-        with engine.expecting():
+        with coordinator.arriving():
             for _ in range(100):
                 await asyncio.sleep(0)
             assert not shop.participants["payment"].rounds
-        slower = engine.submit(transaction(2))
+        slower = coordinator.submit(transaction(2))
         await asyncio.gather(faster.outcome, slower.outcome)
 
     assert len(shop.log.calls) == 1
@@ -323,17 +326,17 @@ async def test_a_batch_does_not_wait_for_what_is_announced_while_it_waits() -> N
     claimed = asyncio.Event()
 
     async def with_a_key() -> None:
-        with engine.expecting():
+        with coordinator.arriving():
             await claimed.wait()
 
-    async with shop.running() as engine:
-        first = engine.submit(transaction(1))
-        with engine.expecting():
+    async with shop.running() as coordinator:
+        first = coordinator.submit(transaction(1))
+        with coordinator.arriving():
             for _ in range(100):
                 await asyncio.sleep(0)
             later = asyncio.create_task(with_a_key())
             await asyncio.sleep(0)
-        settled = await asyncio.wait_for(first.outcome, LIMITS.expected_seconds / 10)
+        settled = await asyncio.wait_for(first.outcome, LIMITS.arrival_seconds / 10)
         claimed.set()
         await later
 
@@ -343,9 +346,9 @@ async def test_a_batch_does_not_wait_for_what_is_announced_while_it_waits() -> N
 async def test_a_full_batch_waits_for_nothing() -> None:
     """Whoever is expected has the next one for company."""
     shop = Shop(replace(LIMITS, batch=1))
-    async with shop.running() as engine:
-        with engine.expecting():
-            settled = await asyncio.wait_for(engine.submit(transaction(1)).outcome, LIMITS.expected_seconds / 2)
+    async with shop.running() as coordinator:
+        with coordinator.arriving():
+            settled = await asyncio.wait_for(coordinator.submit(transaction(1)).outcome, LIMITS.arrival_seconds / 2)
 
     assert settled.decision is Decision.CONFIRMED
 
@@ -353,13 +356,13 @@ async def test_a_full_batch_waits_for_nothing() -> None:
 async def test_decisions_wait_for_the_round_of_a_batch_that_gathers() -> None:
     """A round of their own would cost every participant as much as the one that is about to leave."""
     shop = Shop()
-    async with shop.running() as engine:
-        await engine.submit(transaction(1)).outcome
-        with engine.expecting():
-            ticket = engine.submit(transaction(2))
+    async with shop.running() as coordinator:
+        await coordinator.submit(transaction(1)).outcome
+        with coordinator.arriving():
+            ticket = coordinator.submit(transaction(2))
             await asyncio.sleep(20 * LINGER_SECONDS)
         await ticket.outcome
-        await engine.drain()
+        await coordinator.drain()
 
     assert [len(each.prepares) for each in shop.participants["payment"].rounds if each.commits] == [1, 0]
 
@@ -367,9 +370,9 @@ async def test_decisions_wait_for_the_round_of_a_batch_that_gathers() -> None:
 async def test_what_is_expected_for_too_long_is_not_waited_for() -> None:
     """A claim that hangs must not hold up the orders without a key."""
     shop = Shop(IMPATIENT)
-    async with shop.running() as engine:
-        with engine.expecting():
-            settled = await engine.submit(transaction(1)).outcome
+    async with shop.running() as coordinator:
+        with coordinator.arriving():
+            settled = await coordinator.submit(transaction(1)).outcome
 
     assert settled.decision is Decision.CONFIRMED
 
@@ -377,8 +380,8 @@ async def test_what_is_expected_for_too_long_is_not_waited_for() -> None:
 async def test_who_gives_up_before_the_decision_can_only_be_cancelled() -> None:
     """A 503 before a ``confirmed`` insert was sent is a promise, though all votes were yes."""
     shop = Shop()
-    async with shop.running() as engine:
-        ticket = engine.submit(transaction(1))
+    async with shop.running() as coordinator:
+        ticket = coordinator.submit(transaction(1))
         while not shop.participants["payment"].rounds:
             await asyncio.sleep(0)
         given_up = ticket.give_up()
@@ -392,8 +395,8 @@ async def test_who_gives_up_after_the_insert_has_left_learns_that_only_the_log_k
     """R3: from then on nobody may say that the order is cancelled."""
     shop = Shop()
     shop.log.faults = ["hangs"]
-    async with shop.running() as engine:
-        ticket = engine.submit(transaction(1))
+    async with shop.running() as coordinator:
+        ticket = coordinator.submit(transaction(1))
         while not shop.log.calls:
             await asyncio.sleep(0)
         assert not ticket.give_up()
@@ -416,15 +419,15 @@ async def test_an_insert_without_an_answer_is_repeated_until_the_log_tells(fault
     """R3: a lost reply means unknown, and nobody is told anything before the log has told it."""
     shop = Shop(IMPATIENT)
     shop.log.faults = list(faults)
-    async with shop.running() as engine:
-        ticket = engine.submit(transaction(1))
+    async with shop.running() as coordinator:
+        ticket = coordinator.submit(transaction(1))
         await asyncio.sleep(0.01)
         assert not ticket.outcome.done()
         settled = await ticket.outcome
         shop.log.released.set()
-        await engine.drain()
+        await coordinator.drain()
 
-    assert (settled.decision, settled.found) == (Decision.CONFIRMED, found)
+    assert (settled.decision, settled.existed) == (Decision.CONFIRMED, found)
     assert set(shop.log.calls[0]) == {transaction(1).transaction_id}
     assert shop.events[0] == "decided"
 
@@ -433,27 +436,27 @@ async def test_no_more_than_two_inserts_of_a_batch_wait_for_the_log() -> None:
     """R13: a log that hangs is not asked without end, and new work is refused when too much is unsure."""
     shop = Shop(IMPATIENT)
     shop.log.faults = ["hangs"] * 4
-    async with shop.running() as engine:
-        tickets = [engine.submit(transaction(1)), engine.submit(transaction(2))]
+    async with shop.running() as coordinator:
+        tickets = [coordinator.submit(transaction(1)), coordinator.submit(transaction(2))]
         await asyncio.sleep(0.5)
         with pytest.raises(Unavailable, match="too many"):
-            engine.check_room()
+            coordinator.check_capacity()
         assert len(shop.log.calls) == 2
         shop.log.faults = []
         shop.log.released.set()
 
         assert [(await each.outcome).decision for each in tickets] == [Decision.CONFIRMED] * 2
-        engine.check_room()
+        coordinator.check_capacity()
 
 
 async def test_a_failure_that_comes_after_the_answer_disturbs_nobody() -> None:
     """The first insert may still fail on its broken connection when the second one has told the truth."""
     shop = Shop(IMPATIENT)
     shop.log.faults = ["hangs and fails"]
-    async with shop.running() as engine:
-        settled = await engine.submit(transaction(1)).outcome
+    async with shop.running() as coordinator:
+        settled = await coordinator.submit(transaction(1)).outcome
         shop.log.released.set()
-        await engine.drain()
+        await coordinator.drain()
         await asyncio.sleep(0)
 
     assert settled.decision is Decision.CONFIRMED
@@ -464,11 +467,11 @@ async def test_the_row_found_is_obeyed() -> None:
     shop = Shop()
     late = transaction(1)
     await shop.log.outcomes([InDoubt(transaction_id=late.transaction_id, generation=1)])
-    async with shop.running() as engine:
-        settled = await engine.submit(late).outcome
-        await engine.drain()
+    async with shop.running() as coordinator:
+        settled = await coordinator.submit(late).outcome
+        await coordinator.drain()
 
-    assert (settled.decision, settled.found) == (Decision.CANCELLED, True)
+    assert (settled.decision, settled.existed) == (Decision.CANCELLED, True)
     assert settled.verdict.decision is Decision.CONFIRMED
     assert shop.participants["payment"].rounds[-1].aborts == [late.transaction_id]
 
@@ -476,11 +479,11 @@ async def test_the_row_found_is_obeyed() -> None:
 async def test_a_log_of_another_generation_decides_nothing() -> None:
     """R12: after a restore nobody is told anything about orders of before, and the participants keep their branches."""
     shop = Shop()
-    async with shop.running() as engine:
+    async with shop.running() as coordinator:
         shop.log.stands = replace(shop.log.stands, generation=2)
         with pytest.raises(Unavailable, match="restored"):
-            await engine.submit(transaction(1)).outcome
-        await engine.drain()
+            await coordinator.submit(transaction(1)).outcome
+        await coordinator.drain()
 
     assert all(len(participant.rounds) == 1 for participant in shop.participants.values())
 
@@ -489,23 +492,23 @@ async def test_who_has_gone_away_is_not_told() -> None:
     """A caller that was cancelled leaves its order to be decided all the same."""
     shop = Shop()
     shop.log.faults = ["hangs"]
-    async with shop.running() as engine:
-        decided, waited_too_long = engine.submit(transaction(1)), engine.submit(transaction(2))
+    async with shop.running() as coordinator:
+        decided, waited_too_long = coordinator.submit(transaction(1)), coordinator.submit(transaction(2))
         while not shop.log.calls:
             await asyncio.sleep(0)
         decided.outcome.cancel()
         shop.log.released.set()
         assert (await waited_too_long.outcome).decision is Decision.CONFIRMED
-        await engine.drain()
+        await coordinator.drain()
 
     assert shop.log.rows[transaction(1).transaction_id] is Decision.CONFIRMED
 
 
 async def test_who_has_gone_away_from_the_queue_is_not_told_either() -> None:
     """A caller that was cancelled in the queue is past its patience and hears nothing more."""
-    shop = Shop(replace(LIMITS, patience_seconds=-1.0))
-    async with shop.running() as engine:
-        ticket = engine.submit(transaction(1))
+    shop = Shop(replace(LIMITS, queue_timeout_seconds=-1.0))
+    async with shop.running() as coordinator:
+        ticket = coordinator.submit(transaction(1))
         ticket.outcome.cancel()
         await asyncio.sleep(0.01)
 
@@ -515,23 +518,23 @@ async def test_who_has_gone_away_from_the_queue_is_not_told_either() -> None:
 async def test_a_transaction_for_others_is_a_bug() -> None:
     """L1 counts the votes of exactly those who are asked."""
     shop = Shop()
-    async with shop.running() as engine:
+    async with shop.running() as coordinator:
         with pytest.raises(AssertionError):
-            engine.submit(Transaction(transaction(1).transaction_id, {"payment": {}}))
+            coordinator.submit(Transaction(transaction(1).transaction_id, {"payment": {}}))
 
 
 @pytest.fixture
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the engine look more often whether somebody was restored."""
+    """Let the coordinator look more often whether somebody was restored."""
     monkeypatch.setattr(restore_detector, "LOOK_SECONDS", 0.01)
 
 
-async def _until_welcome(engine: Engine) -> None:
+async def _until_welcome(coordinator: Coordinator) -> None:
     """Wait until orders are taken."""
     async with asyncio.timeout(5):
         while True:
             with suppress(Unavailable):
-                return engine.check_room()
+                return coordinator.check_capacity()
             await asyncio.sleep(0.001)
 
 
@@ -541,19 +544,19 @@ async def test_a_restored_participant_gets_no_orders_until_it_is_reconciled() ->
     shop = Shop()
     payment, stock = shop.participants["payment"], shop.participants["stock"]
     payment.counter = 10
-    async with shop.running() as engine:
-        assert (await engine.submit(transaction(1)).outcome).decision is Decision.CONFIRMED
+    async with shop.running() as coordinator:
+        assert (await coordinator.submit(transaction(1)).outcome).decision is Decision.CONFIRMED
         payment.counter = 9
-        settled = await engine.submit(transaction(2)).outcome
+        settled = await coordinator.submit(transaction(2)).outcome
         with pytest.raises(Unavailable, match="payment was restored from an older backup"):
-            engine.submit(transaction(3))
-        await engine.drain()
+            coordinator.submit(transaction(3))
+        await coordinator.drain()
         while not shop.log.stands.restored:
             await asyncio.sleep(0.001)
         payment.counter = 100
         shop.log.stands = replace(shop.log.stands, restored=frozenset())
-        await _until_welcome(engine)
-        assert (await engine.submit(transaction(4)).outcome).decision is Decision.CONFIRMED
+        await _until_welcome(coordinator)
+        assert (await coordinator.submit(transaction(4)).outcome).decision is Decision.CONFIRMED
 
     assert (settled.decision, settled.verdict.silent) == (Decision.CANCELLED, ["payment"])
     assert stock.rounds[-2].aborts == [transaction(2).transaction_id]
@@ -565,10 +568,10 @@ async def test_what_another_replica_has_heard_is_believed() -> None:
     """R12: a replica that was idle finds a restored participant by what the log has kept."""
     shop = Shop()
     shop.participants["stock"].counter = 10
-    shop.log.stands = replace(shop.log.stands, heard={"stock": 12})
-    async with shop.running() as engine:
+    shop.log.stands = replace(shop.log.stands, round_counts={"stock": 12})
+    async with shop.running() as coordinator:
         with pytest.raises(Unavailable, match="stock was restored"):
-            engine.submit(transaction(1))
+            coordinator.submit(transaction(1))
 
 
 @pytest.mark.usefixtures("_often")
@@ -576,23 +579,23 @@ async def test_a_log_that_somebody_has_seen_further_decides_nothing_until_it_is_
     """R12: new orders are refused at once, instead of leaving more branches in doubt."""
     shop = Shop()
     shop.participants["delivery"].counter = 3
-    async with shop.running() as engine:
+    async with shop.running() as coordinator:
         shop.participants["delivery"].log_seen = 8
         with pytest.raises(Unavailable, match="restored"):
-            await engine.submit(transaction(1)).outcome
+            await coordinator.submit(transaction(1)).outcome
         with pytest.raises(Unavailable, match="the decision log was restored"):
-            engine.submit(transaction(2))
+            coordinator.submit(transaction(2))
         async with asyncio.timeout(10):
             while LOG not in shop.log.stands.restored:
                 await asyncio.sleep(0.01)
         # Others who have seen less of it may have written meanwhile: that mends nothing.
-        shop.log.stands = replace(shop.log.stands, written=9)
+        shop.log.stands = replace(shop.log.stands, log_position=9)
         await asyncio.sleep(0.1)
         with pytest.raises(Unavailable, match="the decision log was restored"):
-            engine.submit(transaction(2))
-        shop.log.stands = replace(shop.log.stands, generation=2, written=10, restored=frozenset())
-        await _until_welcome(engine)
-        assert (await engine.submit(transaction(3)).outcome).decision is Decision.CONFIRMED
+            coordinator.submit(transaction(2))
+        shop.log.stands = replace(shop.log.stands, generation=2, log_position=10, restored=frozenset())
+        await _until_welcome(coordinator)
+        assert (await coordinator.submit(transaction(3)).outcome).decision is Decision.CONFIRMED
 
     assert shop.log.rows == {transaction(3).transaction_id: Decision.CONFIRMED}
     assert shop.participants["payment"].rounds[-1].generation == 2
@@ -601,30 +604,30 @@ async def test_a_log_that_somebody_has_seen_further_decides_nothing_until_it_is_
 @pytest.mark.usefixtures("_often")
 async def test_who_was_not_heard_since_the_start_may_have_seen_more() -> None:
     """R12: a replica that starts asks everybody how far the log was, and is patient with a silent one for a while only."""
-    shop = Shop(replace(LIMITS, greeting_seconds=0.2))
+    shop = Shop(replace(LIMITS, startup_grace_seconds=0.2))
     shop.participants["stock"].silent = True
-    async with shop.running() as engine:
+    async with shop.running() as coordinator:
         with pytest.raises(Unavailable, match="no answer from stock"):
-            engine.check_room()
+            coordinator.check_capacity()
         assert shop.log.opened
         shop.participants["stock"].silent = False
-        await _until_welcome(engine)
+        await _until_welcome(coordinator)
 
 
 async def test_who_comes_up_a_moment_later_is_greeted_a_moment_later() -> None:
     """A shop that starts as a whole takes orders when it says that it is ready, and not a second after."""
     shop = Shop()
     shop.participants["delivery"].silent = True
-    task = asyncio.create_task(shop.engine.run())
+    task = asyncio.create_task(shop.coordinator.run())
     await asyncio.sleep(0.02)
-    assert not shop.engine.is_open()
+    assert not shop.coordinator.is_open()
     shop.participants["delivery"].silent = False
     began = asyncio.get_running_loop().time()
     async with asyncio.timeout(5):
-        while not shop.engine.is_open():
+        while not shop.coordinator.is_open():
             await asyncio.sleep(0.001)
     waited_seconds = asyncio.get_running_loop().time() - began
-    shop.engine.check_room()
+    shop.coordinator.check_capacity()
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task

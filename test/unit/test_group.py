@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from two_phase.coordinator.group_commit import Group
+from two_phase.coordinator.group_commit import GroupCommit
 
 
 class Work:
@@ -26,9 +26,9 @@ class Work:
 
 
 async def test_what_arrives_during_a_call_shares_the_next_one() -> None:
-    """Group commit without a timer: the first travels alone and at once, the others together, up to the limit."""
+    """GroupCommit commit without a timer: the first travels alone and at once, the others together, up to the limit."""
     work = Work()
-    group: Group[int, int] = Group(work, 3)
+    group: GroupCommit[int, int] = GroupCommit(work, 3)
 
     calls = [asyncio.create_task(group(1))]
     await asyncio.sleep(0)
@@ -45,7 +45,7 @@ async def test_a_failure_belongs_to_those_who_shared_the_call() -> None:
     work = Work()
     work.allowed.set()
     work.failures = [ValueError("broken")]
-    group: Group[int, int] = Group(work, 2)
+    group: GroupCommit[int, int] = GroupCommit(work, 2)
 
     first = await asyncio.gather(group(1), group(2), group(3), return_exceptions=True)
 
@@ -56,7 +56,7 @@ async def test_a_failure_belongs_to_those_who_shared_the_call() -> None:
 async def test_who_went_away_does_not_disturb_the_others() -> None:
     """A caller whose patience ended leaves a call that works, and one that fails, to the others."""
     work = Work()
-    group: Group[int, int] = Group(work, 4)
+    group: GroupCommit[int, int] = GroupCommit(work, 4)
     for failures in ([], [ValueError("broken")]):
         work.failures, work.allowed = list(failures), asyncio.Event()
         gone, stays = asyncio.create_task(group(1)), asyncio.create_task(group(2))
@@ -77,4 +77,4 @@ async def test_an_answer_for_nobody_is_a_failure() -> None:
         return []
 
     with pytest.raises(AssertionError):
-        await Group(forgetful, 2)(1)
+        await GroupCommit(forgetful, 2)(1)

@@ -1,4 +1,4 @@
-"""A lane: decisions ride on the next round, stay on the list until they are acknowledged, and leave nobody awake."""
+"""A remote: decisions ride on the next round, stay on the list until they are acknowledged, and leave nobody awake."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from two_phase.coordinator import remote_participant as lane_module
-from two_phase.coordinator.remote_participant import Lane
+from two_phase.coordinator.remote_participant import RemoteParticipant
 from two_phase.errors import Unavailable
-from two_phase.messages import Ballot, Decision, Mark, Prepare, Round, TransactionId, Violation, Vote
+from two_phase.messages import Ballot, Decision, LogPosition, Prepare, Round, TransactionId, Violation, Vote
 
 
 def identity(number: int) -> TransactionId:
@@ -18,7 +18,7 @@ def identity(number: int) -> TransactionId:
 
 
 FIRST, SECOND = identity(1), identity(2)
-MARK = Mark(7, 40)
+MARK = LogPosition(7, 40)
 PREPARE = Prepare(transaction_id=SECOND, payload={})
 
 
@@ -46,9 +46,9 @@ class Participant:
 
 
 @asynccontextmanager
-async def delivering(lane: Lane) -> AsyncIterator[None]:
-    """Let the lane deliver what no round of prepares carries."""
-    task = asyncio.create_task(lane.deliver(lambda: MARK, lambda: False))
+async def delivering(remote: RemoteParticipant) -> AsyncIterator[None]:
+    """Let the remote deliver what no round of prepares carries."""
+    task = asyncio.create_task(remote.deliver(lambda: MARK, lambda: False))
     yield
     task.cancel()
     with suppress(asyncio.CancelledError):
@@ -65,27 +65,27 @@ async def until(condition: object) -> None:
 async def test_decisions_ride_on_the_next_round_in_their_order() -> None:
     """One request carries aborts, commits and prepares; the answers are matched to what was asked."""
     participant = Participant()
-    lane = Lane("payment", participant)
-    lane.tell([(FIRST, Decision.CANCELLED), (identity(3), Decision.CONFIRMED)])
+    remote = RemoteParticipant("payment", participant)
+    remote.announce([(FIRST, Decision.CANCELLED), (identity(3), Decision.CONFIRMED)])
 
-    votes = await lane.ask([PREPARE], MARK)
+    votes = await remote.ask([PREPARE], MARK)
 
     message = Round(generation=7, aborts=[FIRST], commits=[identity(3)], prepares=[PREPARE])
     assert participant.rounds == [message]
     assert votes == {SECOND: Vote(transaction_id=SECOND, prepared=True)}
-    assert lane.unheard == 0
+    assert remote.unacknowledged == 0
 
 
 async def test_a_decision_without_a_round_leaves_on_one_of_its_own() -> None:
-    """An idle lane still tells, after lingering for a moment."""
+    """An idle remote still tells, after lingering for a moment."""
     participant = Participant()
-    lane = Lane("payment", participant, linger_seconds=0.001)
+    remote = RemoteParticipant("payment", participant, linger_seconds=0.001)
 
-    async with delivering(lane):
-        lane.tell([(FIRST, Decision.CONFIRMED)])
-        await until(lambda: lane.unheard == 0)
-        lane.tell([(SECOND, Decision.CANCELLED)])
-        await until(lambda: lane.unheard == 0)
+    async with delivering(remote):
+        remote.announce([(FIRST, Decision.CONFIRMED)])
+        await until(lambda: remote.unacknowledged == 0)
+        remote.announce([(SECOND, Decision.CANCELLED)])
+        await until(lambda: remote.unacknowledged == 0)
 
     assert [(each.commits, each.aborts, each.prepares) for each in participant.rounds] == [
         ([FIRST], [], []),
@@ -97,14 +97,14 @@ async def test_a_decision_stays_on_the_list_until_it_is_acknowledged() -> None:
     """R8: a lost round, and one whose answer leaves it out, cost a repetition and never the decision."""
     participant = Participant()
     participant.answers = [None, None, Ballot()]
-    lane = Lane("payment", participant, linger_seconds=0.001)
-    lane.tell([(FIRST, Decision.CONFIRMED)])
+    remote = RemoteParticipant("payment", participant, linger_seconds=0.001)
+    remote.announce([(FIRST, Decision.CONFIRMED)])
 
     with pytest.raises(Unavailable):
-        await lane.ask([PREPARE], MARK)
-    assert lane.unheard == 1
-    async with delivering(lane):
-        await until(lambda: lane.unheard == 0)
+        await remote.ask([PREPARE], MARK)
+    assert remote.unacknowledged == 1
+    async with delivering(remote):
+        await until(lambda: remote.unacknowledged == 0)
 
     assert [each.commits for each in participant.rounds] == [[FIRST]] * 4
 
@@ -113,23 +113,23 @@ async def test_a_decision_is_not_sent_again_while_it_is_on_its_way() -> None:
     """A participant that is slow hears each decision once, and what is new besides."""
     participant = Participant()
     participant.free.clear()
-    lane = Lane("payment", participant, linger_seconds=0.001)
-    lane.tell([(FIRST, Decision.CONFIRMED)])
+    remote = RemoteParticipant("payment", participant, linger_seconds=0.001)
+    remote.announce([(FIRST, Decision.CONFIRMED)])
 
-    asking = [asyncio.create_task(lane.ask([PREPARE], MARK))]
+    asking = [asyncio.create_task(remote.ask([PREPARE], MARK))]
     await asyncio.sleep(0)
-    lane.tell([(SECOND, Decision.CONFIRMED)])
-    asking.append(asyncio.create_task(lane.ask([PREPARE], MARK)))
+    remote.announce([(SECOND, Decision.CONFIRMED)])
+    asking.append(asyncio.create_task(remote.ask([PREPARE], MARK)))
     await asyncio.sleep(0)
     participant.free.set()
     await asyncio.gather(*asking)
 
     assert [each.commits for each in participant.rounds] == [[FIRST], [SECOND]]
-    assert lane.unheard == 0
+    assert remote.unacknowledged == 0
 
 
 async def test_a_silent_participant_keeps_nobody_awake(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While all that is unheard is on its way, the lane sleeps until the answer comes."""
+    """While all that is unacknowledged is on its way, the remote sleeps until the answer comes."""
     wakes = 0
     sleep = asyncio.sleep
 
@@ -140,10 +140,10 @@ async def test_a_silent_participant_keeps_nobody_awake(monkeypatch: pytest.Monke
 
     participant = Participant()
     participant.free.clear()
-    lane = Lane("payment", participant, linger_seconds=0.0)
-    lane.tell([(FIRST, Decision.CONFIRMED)])
+    remote = RemoteParticipant("payment", participant, linger_seconds=0.0)
+    remote.announce([(FIRST, Decision.CONFIRMED)])
     monkeypatch.setattr(lane_module.asyncio, "sleep", counted)
-    async with delivering(lane):
+    async with delivering(remote):
         for _ in range(50):
             await sleep(0)
         assert len(participant.rounds) == 1
@@ -151,19 +151,19 @@ async def test_a_silent_participant_keeps_nobody_awake(monkeypatch: pytest.Monke
         participant.free.set()
         await sleep(0.01)
 
-    assert lane.unheard == 0
+    assert remote.unacknowledged == 0
 
 
 async def test_a_violation_is_not_repeated() -> None:
     """What contradicts a participant's record stays contradictory; both sides have logged and counted it."""
     participant = Participant()
     participant.answers = [Ballot(violations=[Violation(transaction_id=FIRST, detail="commit of an aborted branch")])]
-    lane = Lane("payment", participant)
-    lane.tell([(FIRST, Decision.CONFIRMED)])
+    remote = RemoteParticipant("payment", participant)
+    remote.announce([(FIRST, Decision.CONFIRMED)])
 
-    await lane.ask([PREPARE], MARK)
+    await remote.ask([PREPARE], MARK)
 
-    assert lane.unheard == 0
+    assert remote.unacknowledged == 0
 
 
 async def test_a_vote_on_what_was_not_asked_is_not_heard() -> None:
@@ -171,17 +171,17 @@ async def test_a_vote_on_what_was_not_asked_is_not_heard() -> None:
     participant = Participant()
     participant.answers = [Ballot(votes=[Vote(transaction_id=FIRST, prepared=True)])]
 
-    assert await Lane("payment", participant).ask([PREPARE], MARK) == {}
+    assert await RemoteParticipant("payment", participant).ask([PREPARE], MARK) == {}
 
 
 async def test_the_list_has_an_end_and_the_oldest_fall_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """R13: a participant that is away for long learns the oldest decisions by its own sweep."""
-    monkeypatch.setattr(lane_module, "UNHEARD_MAX", 2)
+    monkeypatch.setattr(lane_module, "UNACKNOWLEDGED_MAX", 2)
     participant = Participant()
-    lane = Lane("payment", participant)
+    remote = RemoteParticipant("payment", participant)
 
-    lane.tell([(identity(number), Decision.CONFIRMED) for number in range(4)])
-    await lane.ask([], MARK)
+    remote.announce([(identity(number), Decision.CONFIRMED) for number in range(4)])
+    await remote.ask([], MARK)
 
     assert participant.rounds[0].commits == [identity(2), identity(3)]
 
@@ -190,11 +190,11 @@ async def test_a_round_has_a_limit_and_the_rest_follows(monkeypatch: pytest.Monk
     """R13: what does not fit into one round leaves with the next one, without waiting for anything."""
     monkeypatch.setattr(lane_module, "ROUND_DECISIONS_MAX", 2)
     participant = Participant()
-    lane = Lane("payment", participant, linger_seconds=0.001)
-    lane.tell([(identity(number), Decision.CANCELLED) for number in range(3)])
+    remote = RemoteParticipant("payment", participant, linger_seconds=0.001)
+    remote.announce([(identity(number), Decision.CANCELLED) for number in range(3)])
 
-    async with delivering(lane):
-        await until(lambda: lane.unheard == 0)
+    async with delivering(remote):
+        await until(lambda: remote.unacknowledged == 0)
 
     assert [each.aborts for each in participant.rounds] == [[identity(0), identity(1)], [identity(2)]]
 
@@ -203,7 +203,7 @@ async def test_nothing_to_say_is_not_said() -> None:
     """A round without contents does not travel."""
     participant = Participant()
 
-    assert await Lane("payment", participant).ask([], MARK) == {}
+    assert await RemoteParticipant("payment", participant).ask([], MARK) == {}
     assert participant.rounds == []
 
 
@@ -212,61 +212,61 @@ async def test_a_counter_that_has_not_risen_is_a_restored_participant() -> None:
     participant = Participant()
     vote = Vote(transaction_id=SECOND, prepared=True)
     participant.answers = [Ballot(counter=5), Ballot(counter=6, votes=[vote]), Ballot(counter=6, acknowledged=[FIRST])]
-    lane = Lane("payment", participant)
+    remote = RemoteParticipant("payment", participant)
 
-    await lane.greet(MARK)
-    assert await lane.ask([PREPARE], MARK) == {SECOND: vote}
-    lane.tell([(FIRST, Decision.CONFIRMED)])
+    await remote.handshake(MARK)
+    assert await remote.ask([PREPARE], MARK) == {SECOND: vote}
+    remote.announce([(FIRST, Decision.CONFIRMED)])
     with pytest.raises(Unavailable, match="restored"):
-        await lane.ask([PREPARE], MARK)
+        await remote.ask([PREPARE], MARK)
 
-    assert (lane.restored, lane.heard, lane.unheard) == (True, 6, 0)
+    assert (remote.restored, remote.round_count_seen, remote.unacknowledged) == (True, 6, 0)
 
 
 async def test_rounds_that_overlap_may_have_equal_counters() -> None:
     """A round is held against what had been heard when it was sent, not against what has been heard since."""
     participant = Participant()
     participant.answers = [Ballot(counter=5), Ballot(counter=6), Ballot(counter=6)]
-    lane = Lane("payment", participant)
-    await lane.greet(MARK)
+    remote = RemoteParticipant("payment", participant)
+    await remote.handshake(MARK)
     participant.free.clear()
 
-    asking = [asyncio.create_task(lane.ask([PREPARE], MARK)) for _ in range(2)]
+    asking = [asyncio.create_task(remote.ask([PREPARE], MARK)) for _ in range(2)]
     await asyncio.sleep(0)
     participant.free.set()
     await asyncio.gather(*asking)
 
-    assert (lane.restored, lane.heard) == (False, 6)
+    assert (remote.restored, remote.round_count_seen) == (False, 6)
 
 
 async def test_what_was_under_way_during_a_reconciliation_accuses_nobody() -> None:
     """A ballot from before the reconciliation counts for nothing, and does not stop the orders again."""
     participant = Participant()
     participant.answers = [Ballot(counter=5), Ballot(counter=2)]
-    lane = Lane("payment", participant)
-    lane.heard = 5
-    await lane.greet(MARK)
+    remote = RemoteParticipant("payment", participant)
+    remote.round_count_seen = 5
+    await remote.handshake(MARK)
     participant.free.clear()
 
-    asking = asyncio.create_task(lane.ask([PREPARE], MARK))
+    asking = asyncio.create_task(remote.ask([PREPARE], MARK))
     await asyncio.sleep(0)
-    lane.is_reconciled(9)
+    remote.is_reconciled(9)
     participant.free.set()
     with pytest.raises(Unavailable, match="restored"):
         await asking
 
-    assert (lane.restored, lane.heard) == (False, 9)
+    assert (remote.restored, remote.round_count_seen) == (False, 9)
 
 
 async def test_only_who_counts_is_told_of_the_log() -> None:
     """A participant of an older version takes no member that it does not know."""
     participant = Participant()
     participant.answers = [Ballot(), Ballot(), Ballot(counter=5, log_seen=30), Ballot(counter=6, log_seen=40)]
-    lane = Lane("payment", participant)
+    remote = RemoteParticipant("payment", participant)
 
     for _ in range(2):
-        await lane.greet(MARK)
-        await lane.ask([PREPARE], MARK)
+        await remote.handshake(MARK)
+        await remote.ask([PREPARE], MARK)
 
     assert [(each.log_counter, each.counter_heard) for each in participant.rounds] == [(None, 0)] * 3 + [(40, 0)]
-    assert [lane.counts, lane.log_seen] == [True, 40]
+    assert [remote.counts, remote.log_position_seen] == [True, 40]

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from two_phase.coordinator.remote_participant import Lane
-from two_phase.messages import Ballot, Decision, Mark, Round, State, TransactionId
+from two_phase.coordinator.remote_participant import RemoteParticipant
+from two_phase.messages import Ballot, Decision, LogPosition, Round, State, TransactionId
 from two_phase.participant.branches import Locked
 from two_phase.participant.participant import LOCKED_MAX
 
@@ -133,12 +133,12 @@ def held_up() -> Iterator[_HeldUp]:
 
 async def test_a_decision_that_is_held_up_rides_on_no_round_of_prepares(held_up: _HeldUp) -> None:
     """The first round that carries it waits for the locked row; the next ones go without it, and one of its own tries again."""
-    lane = Lane("payment", held_up)
-    lane.tell([(identity(1), Decision.CANCELLED), (identity(2), Decision.CANCELLED)])
+    remote = RemoteParticipant("payment", held_up)
+    remote.announce([(identity(1), Decision.CANCELLED), (identity(2), Decision.CANCELLED)])
 
-    await lane.ask([prepare(3)], Mark(1))
-    await lane.ask([prepare(4)], Mark(1))
-    await lane._exchange(Mark(1), ())
+    await remote.ask([prepare(3)], LogPosition(1))
+    await remote.ask([prepare(4)], LogPosition(1))
+    await remote._exchange(LogPosition(1), ())
 
     assert [message.aborts for message in held_up.rounds] == [[identity(1), identity(2)], [], [identity(1)]]
-    assert lane.unheard == 1
+    assert remote.unacknowledged == 1

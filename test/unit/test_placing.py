@@ -15,7 +15,7 @@ from two_phase.hosting.problems import Problem
 class Full:
     """An engine, or a checkout: it has no room for another order."""
 
-    def check_room(self) -> NoReturn:
+    def check_capacity(self) -> NoReturn:
         """Say so."""
         raise Unavailable("too many orders are under way")
 

@@ -16,13 +16,13 @@ T = TypeVar("T")
 QUIET_TURNS = 12
 
 
-class Gathering(Generic[T]):
-    """Items that leave together; ``expected_seconds`` is how long they wait for those that are announced."""
+class BatchQueue(Generic[T]):
+    """Items that leave together; ``arrival_seconds`` is how long they wait for those that are announced."""
 
-    def __init__(self, expected_seconds: float) -> None:
-        self._expected_seconds = expected_seconds
+    def __init__(self, arrival_seconds: float) -> None:
+        self._arrival_seconds = arrival_seconds
         self._waiting: deque[T] = deque()
-        self._expected: set[asyncio.Future[None]] = set()
+        self._arriving: set[asyncio.Future[None]] = set()
         self._arrival = asyncio.Event()
 
     def __len__(self) -> int:
@@ -39,26 +39,26 @@ class Gathering(Generic[T]):
         self._arrival.set()
 
     @contextmanager
-    def expecting(self) -> Iterator[None]:
+    def arriving(self) -> Iterator[None]:
         """Announce what is put right after the block, so that the next batch waits for it."""
         coming = asyncio.get_running_loop().create_future()
-        self._expected.add(coming)
+        self._arriving.add(coming)
         try:
             yield
         finally:
-            self._expected.discard(coming)
+            self._arriving.discard(coming)
             coming.set_result(None)
 
-    async def all_here(self, enough: int) -> None:
+    async def wait_for_batch(self, enough: int) -> None:
         """Return when there are ``enough``, or some, nobody is at the door, and those who were announced by then have come."""
         await self._arrival.wait()
-        await self._nobody_at_the_door(enough)
-        if self._expected and len(self._waiting) < enough:
+        await self._wait_until_quiet(enough)
+        if self._arriving and len(self._waiting) < enough:
             # Not for those who are announced meanwhile: where everybody claims a key, somebody always is.
-            await asyncio.wait(set(self._expected), timeout=self._expected_seconds)
-            await self._nobody_at_the_door(enough)
+            await asyncio.wait(set(self._arriving), timeout=self._arrival_seconds)
+            await self._wait_until_quiet(enough)
 
-    async def _nobody_at_the_door(self, enough: int) -> None:
+    async def _wait_until_quiet(self, enough: int) -> None:
         quiet_turns = 0
         while quiet_turns < QUIET_TURNS and len(self._waiting) < enough:
             before = len(self._waiting)

@@ -13,14 +13,14 @@ from two_phase.messages import Decision, InDoubt, Outcomes, TransactionId
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """What the log says of a transaction; ``found`` if the row was not written by this very call.
+class LoggedDecision:
+    """What the log says of a transaction; ``existed`` if the row was not written by this very call.
 
     A row found may be another's: the answer to a request with a key must then be read from the log, not from the votes.
     """
 
     decision: Decision
-    found: bool = False
+    existed: bool = False
 
 
 #: What the log calls itself among those who were restored.
@@ -28,17 +28,17 @@ LOG = "log"
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class LogStatus:
     """How far the log has come, and what it knows of its participants.
 
-    The ``generation`` rises when the log has been reconciled after it was restored from an older backup; ``written`` counts forced
-    writes. ``heard`` is the highest counter that was heard from each participant, and ``restored`` are those that were restored
+    The ``generation`` rises when the log has been reconciled after it was restored from an older backup; ``log_position`` counts forced
+    writes. ``round_counts`` is the highest counter that was heard from each participant, and ``restored`` are those that were restored
     and wait for their reconciliation; both know the log itself as ``LOG``, once somebody has noticed that it fell back.
     """
 
     generation: int
-    written: int
-    heard: Mapping[str, int] = field(default_factory=dict)
+    log_position: int
+    round_counts: Mapping[str, int] = field(default_factory=dict)
     restored: frozenset[str] = frozenset()
 
 
@@ -46,11 +46,11 @@ class DecisionLog(Protocol):
     """The log of one coordinator, shared by all its replicas."""
 
     @property
-    def known(self) -> int:
+    def log_position(self) -> int:
         """How far the log had come, as far as this process knows: it writes nothing if it is behind that (R12)."""
         ...
 
-    def heed(self, log_seen: int) -> None:
+    def observe(self, log_seen: int) -> None:
         """Know that somebody has seen the log at ``log_seen``."""
         ...
 
@@ -58,7 +58,7 @@ class DecisionLog(Protocol):
         """Answer questions about unknown transactions from now on: those who may have seen more have been heard."""
         ...
 
-    async def standing(self) -> Standing:
+    async def status(self) -> LogStatus:
         """Return how far the log has come."""
         ...
 
@@ -71,11 +71,11 @@ class DecisionLog(Protocol):
         ...
 
     async def decide(
-        self, verdicts: Sequence[Verdict], generation: int, heard: Mapping[str, int]
-    ) -> Mapping[TransactionId, Recorded]:
+        self, verdicts: Sequence[Verdict], generation: int, round_counts_seen: Mapping[str, int]
+    ) -> Mapping[TransactionId, LoggedDecision]:
         """Write the verdicts, each unless its transaction is decided already; return what the log says of each.
 
-        ``generation`` is the log's generation in which these transactions began; ``heard`` is the highest counter that was
+        ``generation`` is the log's generation in which these transactions began; ``round_counts`` is the highest counter that was
         heard from each participant, to be kept.
 
         After it returns the decisions may be told. A transaction that is missing in the answer is not this log's to decide

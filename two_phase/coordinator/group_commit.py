@@ -9,7 +9,7 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 
-class Group(Generic[Q, A]):
+class GroupCommit(Generic[Q, A]):
     """Turns a function over many questions into one over a single question, without a timer."""
 
     def __init__(self, work: Callable[[Sequence[Q]], Awaitable[Sequence[A]]], limit: int) -> None:

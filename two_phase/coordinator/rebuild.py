@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from pydantic import Field
 
-from two_phase.coordinator.decision_log import Standing
+from two_phase.coordinator.decision_log import LogStatus
 from two_phase.messages import MAX_INTEGER, PROTOCOL_VERSION, Decision, Message, Outcomes, TransactionId
 
 #: Rows of one call.
@@ -56,7 +56,7 @@ class Lift(Message):
 class Reconciliation(Protocol):
     """The coordinator's side; each call may be repeated."""
 
-    async def standing(self) -> Standing:
+    async def status(self) -> LogStatus:
         """Return how far the log has come."""
         ...
 

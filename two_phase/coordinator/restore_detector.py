@@ -13,54 +13,62 @@ import logging
 from collections.abc import Sequence
 
 from two_phase import metrics
-from two_phase.coordinator.decision_log import LOG, DecisionLog, Standing
-from two_phase.coordinator.remote_participant import Lane
+from two_phase.coordinator.decision_log import LOG, DecisionLog, LogStatus
+from two_phase.coordinator.remote_participant import RemoteParticipant
 from two_phase.errors import Unavailable
-from two_phase.messages import Mark
+from two_phase.messages import LogPosition
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 #: The first pause before somebody who was not up yet is greeted again; it doubles each time.
-GREET_SECONDS = 0.025
+HANDSHAKE_SECONDS = 0.025
 
 
-class Restores:
+class RestoreDetector:
     """What one replica of the coordinator knows of how far everybody has come."""
 
-    def __init__(self, lanes: Sequence[Lane], decision_log: DecisionLog, *, greeting_seconds: float) -> None:
-        self._lanes = lanes
+    def __init__(
+        self, participants: Sequence[RemoteParticipant], decision_log: DecisionLog, *, startup_grace_seconds: float
+    ) -> None:
+        self._participants = participants
         self._log = decision_log
-        self._greeting_seconds = greeting_seconds
+        self._startup_grace_seconds = startup_grace_seconds
         self._generation = 0
         self._log_is_behind = False
         self._opened = False
         #: Participants of which the log has a note.
         self._noted: set[str] = set()
-        self._gauges = {name: metrics.RESTORED.labels(name) for name in (LOG, *(lane.name for lane in lanes))}
+        self._gauges = {
+            name: metrics.RESTORED.labels(name) for name in (LOG, *(participant.name for participant in participants))
+        }
 
-    def mark(self) -> Mark:
+    def position(self) -> LogPosition:
         """Return how far the log has come, as far as anybody has told us."""
-        self.heed()
-        return Mark(self._generation, self._log.known)
+        self.observe()
+        return LogPosition(self._generation, self._log.log_position)
 
-    def heed(self) -> None:
+    def observe(self) -> None:
         """Let the log know what the participants have seen of it."""
-        self._log.heed(max((lane.log_seen for lane in self._lanes), default=0))
+        self._log.observe(max((participant.log_position_seen for participant in self._participants), default=0))
 
-    def heard(self) -> dict[str, int]:
+    def round_counts_seen(self) -> dict[str, int]:
         """Return the highest counter that was heard from each participant that counts."""
-        return {lane.name: lane.heard for lane in self._lanes if lane.heard}
+        return {
+            participant.name: participant.round_count_seen
+            for participant in self._participants
+            if participant.round_count_seen
+        }
 
-    def obstacle(self) -> str | None:
+    def blocking_reason(self) -> str | None:
         """Return what new transactions have to wait for, if anything."""
         if not self._generation:
             return "the service is starting"
         if self._log_is_behind:
             return "the decision log was restored from an older backup; orders wait for its reconciliation"
-        if restored := [lane.name for lane in self._lanes if lane.restored]:
+        if restored := [participant.name for participant in self._participants if participant.restored]:
             return f"{' and '.join(restored)} was restored from an older backup; orders wait for its reconciliation"
-        if silent := [lane.name for lane in self._lanes if not lane.greeted]:
+        if silent := [participant.name for participant in self._participants if not participant.connected]:
             return f"no answer from {' and '.join(silent)} since the service started"
         return None if self._opened else "the service is starting"
 
@@ -75,16 +83,18 @@ class Restores:
     async def watch(self) -> None:
         """Look once a second, until cancelled."""
         loop = asyncio.get_running_loop()
-        patience_ends = loop.time() + self._greeting_seconds
-        pause_seconds = GREET_SECONDS
+        patience_ends = loop.time() + self._startup_grace_seconds
+        pause_seconds = HANDSHAKE_SECONDS
         while True:
             try:
                 await self.look()
             except Exception as failure:  # noqa: BLE001 - whatever it was, the next look may succeed
                 log.warning("nobody can tell how far the log has come", extra={"why": str(failure)})
-            await asyncio.gather(*(self._greet(lane) for lane in self._lanes if not lane.greeted))
-            if all(lane.greeted for lane in self._lanes) or loop.time() > patience_ends:
-                self.heed()
+            await asyncio.gather(
+                *(self._handshake(participant) for participant in self._participants if not participant.connected)
+            )
+            if all(participant.connected for participant in self._participants) or loop.time() > patience_ends:
+                self.observe()
                 self._log.open()
                 self._opened = True
             # Services that start together come up a moment after each other.
@@ -93,18 +103,18 @@ class Restores:
 
     async def look(self) -> None:
         """Ask the log how far it has come, and what it knows of the participants."""
-        self.heed()
+        self.observe()
         # What we learn while it answers may be newer than the answer.
-        known = self._log.known
-        standing = await self._log.standing()
-        self._generation = standing.generation
-        behind = standing.written < known
-        if behind and LOG not in standing.restored:
+        seen = self._log.log_position
+        status = await self._log.status()
+        self._generation = status.generation
+        behind = status.log_position < seen
+        if behind and LOG not in status.restored:
             # Else it would be forgotten as soon as others, who have seen less of it, have written so much.
-            await self._log.note_restored(LOG, known)
-        self._say(behind=behind or LOG in standing.restored)
-        for lane in self._lanes:
-            await self._compare(lane, standing)
+            await self._log.note_restored(LOG, seen)
+        self._say(behind=behind or LOG in status.restored)
+        for participant in self._participants:
+            await self._compare(participant, status)
 
     def _say(self, *, behind: bool) -> None:
         if behind and not self._log_is_behind:
@@ -112,24 +122,24 @@ class Restores:
         self._log_is_behind = behind
         self._gauges[LOG].set(behind)
 
-    async def _compare(self, lane: Lane, standing: Standing) -> None:
-        heard = standing.heard.get(lane.name, 0)
-        if lane.name in standing.restored:
-            self._noted.add(lane.name)
-            lane.restored = True
-        elif lane.name in self._noted:
-            self._noted.discard(lane.name)
-            lane.is_reconciled(heard)
-        elif lane.restored:
-            await self._log.note_restored(lane.name, lane.heard)
-            self._noted.add(lane.name)
-        lane.heard = max(lane.heard, heard)
-        self._gauges[lane.name].set(lane.restored)
+    async def _compare(self, participant: RemoteParticipant, status: LogStatus) -> None:
+        heard = status.round_counts.get(participant.name, 0)
+        if participant.name in status.restored:
+            self._noted.add(participant.name)
+            participant.restored = True
+        elif participant.name in self._noted:
+            self._noted.discard(participant.name)
+            participant.is_reconciled(heard)
+        elif participant.restored:
+            await self._log.note_restored(participant.name, participant.round_count_seen)
+            self._noted.add(participant.name)
+        participant.round_count_seen = max(participant.round_count_seen, heard)
+        self._gauges[participant.name].set(participant.restored)
 
-    async def _greet(self, lane: Lane) -> None:
+    async def _handshake(self, participant: RemoteParticipant) -> None:
         if not self._generation:
             return
         try:
-            await lane.greet(self.mark())
+            await participant.handshake(self.position())
         except Unavailable as failure:
-            log.warning("no answer from %s", lane.name, extra={"why": failure.detail})
+            log.warning("no answer from %s", participant.name, extra={"why": failure.detail})

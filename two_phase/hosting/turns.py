@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
 
-from two_phase.coordinator.group_commit import Group
+from two_phase.coordinator.group_commit import GroupCommit
 from two_phase.errors import Unavailable
 
 Q = TypeVar("Q")
@@ -44,11 +44,11 @@ class Together(Generic[Q]):
 
     def __init__(self, work: Callable[[Sequence[Q]], Awaitable[None]]) -> None:
         self._work = work
-        self._groups: WeakValueDictionary[Hashable, Group[Q, None]] = WeakValueDictionary()
+        self._groups: WeakValueDictionary[Hashable, GroupCommit[Q, None]] = WeakValueDictionary()
 
     async def __call__(self, resource: Hashable, question: Q) -> None:
         """Ask ``question`` with all that are asked for ``resource`` meanwhile; raises what the shared call raised."""
-        group = self._groups.setdefault(resource, Group(self._all, _TOGETHER_MAX))
+        group = self._groups.setdefault(resource, GroupCommit(self._all, _TOGETHER_MAX))
         await group(question)
 
     async def _all(self, questions: Sequence[Q]) -> Sequence[None]:

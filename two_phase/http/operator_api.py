@@ -1,7 +1,5 @@
 """The internal endpoints with which an operator's tool rebuilds a log that was restored from an older backup."""
 
-from dataclasses import asdict
-
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
@@ -23,8 +21,15 @@ def add_operator_routes(router: APIRouter, reconciliation: Reconciliation) -> No
     @router.get(STANDING_PATH, responses=answers_with(StandingRecord))
     async def show_standing() -> Response:
         """Tell how far the log has come, and who waits to be reconciled."""
-        stands = asdict(await reconciliation.standing())
-        return json_response({**stands, "restored": sorted(stands["restored"])})
+        status = await reconciliation.status()
+        return json_response(
+            {
+                "generation": status.generation,
+                "written": status.log_position,
+                "heard": status.round_counts,
+                "restored": sorted(status.restored),
+            }
+        )
 
     @router.post(HOLD_PATH, responses=answers_with(Done), openapi_extra=takes(Hold))
     async def hold_participants(request: Request) -> Response:
