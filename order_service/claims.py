@@ -2,7 +2,7 @@
 
 A claim is written, and flushed, before its order's first round leaves. Whoever finds the key claimed answers with the final
 order that holds it; or waits while its transaction is under way; or, when that transaction's patience is over, fences it by
-the same insert that the sweep uses, obeys what it finds, and takes the claim over.
+the same insert that recovery uses, obeys what it finds, and takes the claim over.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from two_phase.coordinator.group_commit import GroupCommit
 from two_phase.messages import Decision, InDoubt, TransactionId
 from two_phase.sql import Planned
 
-#: Earlier attempts that a transaction carries along; older ones have long been resolved by the sweep.
+#: Earlier attempts that a transaction carries along; older ones have long been resolved by recovery.
 ATTEMPTS_MAX = 16
 _BATCH = 256
 

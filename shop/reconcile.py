@@ -162,7 +162,7 @@ class _Work:
             for batch in _batches(lost):
                 self._replay(name, batch, int(stands["generation"]))
             if not self._wishes.dry_run:
-                self._services.lift(name, int(stands["heard"].get(name, 0)) + 1)
+                self._services.raise_to(name, int(stands["heard"].get(name, 0)) + 1)
                 self._services.resume(0, [name])
 
     def _hold(self, unnoticed: Collection[str]) -> None:

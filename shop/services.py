@@ -88,7 +88,7 @@ class Services:
         """Return a participant's counter of forced rounds, and how far it has seen the log."""
         return self._answer("GET", name, COUNTERS_PATH)
 
-    def lift(self, name: str, counter: int) -> None:
+    def raise_to(self, name: str, counter: int) -> None:
         """Lift a participant's counter."""
         self._answer("POST", name, COUNTERS_PATH, json={"counter": counter})
 

@@ -25,8 +25,8 @@ PARTICIPANT_POINTS = (
     "prepare_durable",
     "decision_not_durable",
     "decision_durable",
-    "sweep_not_asked",
-    "sweep_answered",
+    "recovery_not_asked",
+    "recovery_answered",
 )
 
 

@@ -26,7 +26,7 @@ RESTORED = Gauge(
     "1 while a database that was restored from an older backup waits for its reconciliation",
     ["database"],
 )
-SWEPT = Counter("two_phase_swept", "Branches resolved by asking the coordinator")
+RECOVERED = Counter("two_phase_recovered", "Branches resolved by asking the coordinator")
 
 
 class _InDoubt(Collector):

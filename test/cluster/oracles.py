@@ -11,7 +11,7 @@ from laws import broken_laws
 from shop.audit import audit
 from shop.services import Services
 
-#: Twice `in_doubt_after`, and a sweep.
+#: Twice `in_doubt_after`, and a recovery pass.
 AT_REST_SECONDS = 12
 
 

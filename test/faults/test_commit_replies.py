@@ -153,7 +153,7 @@ def test_a_decision_whose_reply_is_lost_is_told_by_the_log_alone(
             deciding = set(_waiting(crashing.admin, "order"))
             _lose_the_reply(crashing, "order", how)
             heard = answering.result(timeout=20)
-            # Whoever asks the log meanwhile, by a repeated insert or for a sweep, is not answered either.
+            # Whoever asks the log meanwhile, by a repeated insert or for a recovery pass, is not answered either.
             until(lambda: {row.pid for row in _read(crashing.admin, _ASKING)} - deciding != set(), "nobody asked the log")
 
             assert heard.status_code in (202, 503), heard.text

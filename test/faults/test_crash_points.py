@@ -31,7 +31,7 @@ QUICK = {
     ("stock", "prepare_durable", "commit"),
     ("delivery", "prepare_durable", "commit"),
 }
-_SWEEPING = {"sweep_not_asked", "sweep_answered", "outcomes_durable"}
+_SWEEPING = {"recovery_not_asked", "recovery_answered", "outcomes_durable"}
 CASES = [
     (process, point, path)
     for process, points in (("order", COORDINATOR_POINTS), *((name, PARTICIPANT_POINTS) for name in PARTICIPANTS))
@@ -53,7 +53,7 @@ def test_laws_hold_after_a_crash_at(
     body = _order(crashing, process, path)
     before = crashing.given.state_of(body)
     key = str(uuid4())
-    # A sweep is needed only where a coordinator died before it had decided.
+    # A recovery pass is needed only where a coordinator died before it had decided.
     also = crashing.arm("order", "all_votes_in") if point in _SWEEPING else None
     wait = None if also and process == "order" else crashing.arm(process, point)
 
@@ -61,7 +61,7 @@ def test_laws_hold_after_a_crash_at(
     if also:
         also()
         wait = wait or crashing.arm(process, point)
-        # Nobody but the sweep may resolve these branches: the client is patient until then.
+        # Nobody but recovery may resolve these branches: the client is patient until then.
         wait()
     assert wait
     wait()

@@ -23,7 +23,7 @@ def _readiness(address: str) -> int:
 
 
 def test_an_order_under_way_is_confirmed_and_told_by_a_service_that_stops(crashing: Crashing) -> None:
-    """Readiness off, wait, finish the batch, tell the decision, close: its client hears 201, and no branch waits for the sweep."""
+    """Readiness off, wait, finish the batch, tell the decision, close: its client hears 201, and no branch waits for recovery."""
     crashing.rest()
     body, address = crashing.given.order_body(), crashing.shop.listener("order")
     assert crashing.client.post("/orders", json=body).status_code == 201, "the first order of a product teaches its price"

@@ -33,7 +33,7 @@ def test_a_coordinator_that_sleeps_past_the_sweep_cannot_overrule_it(doubled: Cr
         answering = pool.submit(httpx.post, f"{address}/orders", json=body, timeout=40)
         try:
             until(lambda: not armed.exists(), "order never reached all_votes_in")
-            until(lambda: not broken_laws(doubled.admin, at_rest=True), "the sweep resolved nothing", RESOLVED_SECONDS)
+            until(lambda: not broken_laws(doubled.admin, at_rest=True), "recovery resolved nothing", RESOLVED_SECONDS)
         finally:
             os.kill(asleep, signal.SIGCONT)
         answer = answering.result(timeout=40)

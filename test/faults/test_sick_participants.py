@@ -88,7 +88,7 @@ def test_a_sick_participant_costs_clean_503s_and_no_hold(
     "how", [pytest.param(each, marks=[] if each == "dripping" else [pytest.mark.slow]) for each in SICK]
 )
 def test_a_sick_coordinator_is_asked_until_it_is_well(proxied: Proxied, tell: Callable[[Row], None], how: str) -> None:
-    """R2: whatever it answers that is no outcome leaves the branches held, and the next sweep asks again."""
+    """R2: whatever it answers that is no outcome leaves the branches held, and the next recovery pass asks again."""
     market = Market.opened(proxied.given)
     proxied.links["order to stock"].suffer(decisions_lost)
     link = proxied.links["stock to order"]

@@ -60,5 +60,5 @@ def test_a_counter_is_lifted_once_and_never_lowered(store: SqlBranchStore) -> No
     """A reconciliation that is repeated changes nothing."""
     _count(store)
 
-    assert [store.lift(counter).counter for counter in (100, 100, 50)] == [100, 100, 100]
+    assert [store.raise_to(counter).counter for counter in (100, 100, 50)] == [100, 100, 100]
     assert _count(store).counter == 101

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
 from two_phase.messages import Ballot, InDoubt, Outcomes, Question, Round
-from two_phase.participant.recovery import Sweep
+from two_phase.participant.recovery import Recovery
 from two_phase.participant.sql_branches import BRANCHES_DDL_1, BRANCHES_DDL_2
 
 README = Path(__file__).parents[2] / "two_phase" / "README.md"
@@ -54,7 +54,7 @@ class Wrapping:
         with engine.begin() as connection:
             connection.execute(text(BRANCHES_DDL_1 + BRANCHES_DDL_2))
             connection.execute(text("".join(_blocks("sql"))))
-        self.app, self.sweep = runpy.run_path(str(script))["wrapping"](engine, KEY, log)
+        self.app, self.recovery = runpy.run_path(str(script))["wrapping"](engine, KEY, log)
         self._engine = engine
 
     async def post(self, body: str, key: str = KEY.get_secret_value()) -> httpx.Response:
@@ -144,13 +144,13 @@ async def test_the_participant_of_the_page_asks_about_what_is_in_doubt(wrapping:
     """L4: a branch whose decision got lost is asked about as the page says, and its paper comes back."""
     for sent in _blocks("json round"):
         await wrapping.post(sent)
-    assert isinstance(wrapping.sweep, Sweep)
+    assert isinstance(wrapping.recovery, Recovery)
     question = Question.model_validate_json(_blocks("json question")[0])
 
-    assert await wrapping.sweep.once() == 0
+    assert await wrapping.recovery.once() == 0
     wrapping.grow_old()
     listed = await wrapping.listed()
-    assert await wrapping.sweep.once() == 1
+    assert await wrapping.recovery.once() == 1
 
     assert log.asked == question.transactions
     assert [each["transaction_id"] for each in listed] == [each.transaction_id for each in question.transactions]

@@ -162,7 +162,7 @@ def _order(number: int) -> dict[str, Any]:
 
 
 def _everyday(grown: Grown) -> None:
-    """Do everything that customers do, often enough for plans that are kept, and wait for a sweep."""
+    """Do everything that customers do, often enough for plans that are kept, and wait for a recovery pass."""
     for number in range(2, 12):
         key = {"Idempotency-Key": str(uuid4())}
         codes = [grown.client.post("/orders", json=_order(number), headers=key).status_code for _ in range(2)]

@@ -33,8 +33,10 @@ HOLD = [
     Configuration("order-3", "-DN=3 -DT=1 -DFAULTS=3", "one order, 3 participants, 3 faults", long=True),
     Configuration("restore", f"{ORDER} -DFAULTS=3 -DRESTORE", "the log may be restored, 3 faults"),
     Configuration("restore-3", "-DN=3 -DT=1 -DFAULTS=2 -DRESTORE", "the same, 3 participants, 2 faults", long=True),
-    Configuration("no-sweep", f"{ORDER} -DFAULTS=0 -DOFF_SWEEP", "without a sweep and without a fault"),
-    Configuration("lossy", "-DN=3 -DT=1 -DFAULTS=3 -DLOSSY -DNO_CRASH -DOFF_SWEEP", "without a sweep, 3 decisions lost"),
+    Configuration("no-recovery", f"{ORDER} -DFAULTS=0 -DOFF_SWEEP", "without a recovery pass and without a fault"),
+    Configuration(
+        "lossy", "-DN=3 -DT=1 -DFAULTS=3 -DLOSSY -DNO_CRASH -DOFF_SWEEP", "without a recovery pass, 3 decisions lost"
+    ),
     Configuration("healthy", "-DN=3 -DT=1 -DFAULTS=0 -DHEALTHY", "nothing goes wrong: it is confirmed"),
     Configuration("refused", "-DN=3 -DT=1 -DFAULTS=0 -DREFUSING", "one refuses, no key: cancelled, all given back"),
     Configuration("two", f"{TWO} -DFAULTS=0 -DMORTAL", "two orders, one unit, replicas die", long=True),
@@ -90,12 +92,15 @@ MUTANTS = [
     mutant("VOTE_FORCED", "order", *SPLIT, about="repeats a vote from a branch that is not flushed"),
     mutant("GIVE_BACK_ONCE", "order", "conserved", about="an abort that comes twice gives back twice"),
     mutant("NEVER_GUESS", "order", *SPLIT, about="a participant aborts a prepared branch on its own"),
-    mutant("ABORTED_ROW", "no-sweep", "branch_left_in_doubt", about="an abort of an unknown transaction leaves no row"),
+    mutant("ABORTED_ROW", "no-recovery", "branch_left_in_doubt", about="an abort of an unknown transaction leaves no row"),
     mutant("BRANCH_STAYS", "live", "acceptance cycle", about="an abort deletes the row (safety alone does not see it)"),
     mutant("ESCROW", "two", "conserved", about="prepare looks, and commit takes"),
     # telling and asking
     mutant(
-        "ABORT_TO_ALL", "no-sweep", "branch_left_in_doubt", about="the silent one hears of no abort, and there is no sweep"
+        "ABORT_TO_ALL",
+        "no-recovery",
+        "branch_left_in_doubt",
+        about="the silent one hears of no abort, and there is no recovery",
     ),
     mutant("UNTIL_ACKNOWLEDGED", "lossy", "branch_left_in_doubt", about="a decision is struck off the list when it is sent"),
     mutant("SWEEP", "order", "branch_left_in_doubt", about="nobody asks"),

@@ -203,9 +203,9 @@ class Services:
         self._log.tables["restored"].update(dict.fromkeys(restored, True))
         self._log.flush()
 
-    def lift(self, name: str, counter: int) -> None:
+    def raise_to(self, name: str, counter: int) -> None:
         """Lift a participant's counter."""
-        self._store(name).lift(counter)
+        self._store(name).raise_to(counter)
 
     def resume(self, log_counter: int, reconciled: Iterable[str]) -> None:
         """Let orders flow again."""

@@ -13,7 +13,7 @@ from simulation.plan import Errand, Plan
 from simulation.runs import Outcome, chosen_world, collecting
 from simulation.world import World
 
-# He loses patience after the shop's own deadline, and comes again while the sweep looks after what he left behind.
+# He loses patience after the shop's own deadline, and comes again while recovery looks after what he left behind.
 _WITH_KEY = Errand(0.0, Wish(1, {1: 2}, 1, "key"), pauses_seconds=(0.0, 0.5, 6.0), replicas=(0, 1, 0), patience_seconds=6.0)
 _WITHOUT = Errand(0.0, Wish(1, {1: 2}, 1), pauses_seconds=(0.0,), replicas=(0,))
 # By then his second try is over, and whatever the first one left in doubt has been asked about.

@@ -60,7 +60,7 @@ class Plan:
     rates: Mapping[str, float] = field(default_factory=dict)
     faults: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: FAULTS)
     #: The participants never ask: all that they hear, the participants must tell them.
-    without_sweep: bool = False
+    without_recovery: bool = False
     #: With 20 s the participants are slow to ask, and do not hide what others forget.
     in_doubt_after_seconds: float = 5.0
     #: Everything that goes wrong has begun by then.
@@ -90,7 +90,7 @@ def plan_of(seed: int) -> Plan:
         return Plan(**common | _restored(dice), rates=_rates(dice), heal_at_seconds=8.0)
     if character == "healthy":
         return Plan(**common, healthy=True)
-    if character == "without sweep":
+    if character == "without recovery":
         return Plan(**common, **_without_sweep(dice), heal_at_seconds=8.0)
     if character == "obsessed":
         return Plan(**common, **_obsessed(dice), heal_at_seconds=8.0)
@@ -101,7 +101,7 @@ def plan_of(seed: int) -> Plan:
     return Plan(**common, rates=_rates(dice), troubles=troubles, heal_at_seconds=8.0)
 
 
-_CHARACTERS = ("healthy", "without sweep", "messages", "sleeper", *("storm",) * 3, *("obsessed",) * 3, *("restore",) * 2)
+_CHARACTERS = ("healthy", "without recovery", "messages", "sleeper", *("storm",) * 3, *("obsessed",) * 3, *("restore",) * 2)
 #: How often a fault strikes at a place, before a run's own intensity; half of the kinds rest in a run.
 _RATES = {"request": 0.01, "answer": 0.01, "point": 0.005, "write": 0.03, "read": 0.03, "commit": 0.015}
 _INTENSITIES = (0.3, 1.0, 3.0)
@@ -210,7 +210,7 @@ def _without_sweep(dice: Random) -> dict[str, Any]:
         for _ in range(dice.choice((0, 2)))
     )
     return {
-        "without_sweep": True,
+        "without_recovery": True,
         "rates": {
             "request": dice.choice((0.05, 0.2)),
             "answer": dice.choice((0.05, 0.2)),

@@ -24,14 +24,14 @@ from two_phase.errors import Unavailable
 from two_phase.messages import Outcomes, Question, Round
 from two_phase.participant.branches import Collision
 from two_phase.participant.participant import Participant
-from two_phase.participant.recovery import Sweep
+from two_phase.participant.recovery import Recovery
 
 if TYPE_CHECKING:
     from simulation.world import World
 
 CLIENT_DEADLINE_SECONDS = 5.0
 PREPARE_SECONDS = 2.0
-SWEEP_SECONDS = 2.0
+RECOVERY_SECONDS = 2.0
 
 Reply = Callable[[Any], None]
 
@@ -82,23 +82,23 @@ def boot_participant(world: "World", life: Life) -> None:
     store = MemoryBranchStore(world.disks[service], world.fate, world.loop.time, lambda: world.database_dies(service))
     participant: Participant[Any, Any] = Participant(store, payload, take, give_back)
     coordinator = SimulatedCoordinator(_peer(world, life, "order"))
-    sweep = Sweep(
+    recovery = Recovery(
         participant,
         coordinator,
         _at_once,
         in_doubt_after_seconds=world.plan.in_doubt_after_seconds,
-        interval_seconds=SWEEP_SECONDS,
+        interval_seconds=RECOVERY_SECONDS,
     )
 
     def round_(body: str, reply: Reply) -> None:
         reply(_round(world, service, participant, body))
 
     def show(_nothing: None, reply: Reply) -> None:
-        _serve(world, lambda: _shown(world, service, store, sweep), reply)
+        _serve(world, lambda: _shown(world, service, store, recovery), reply)
 
     life.verbs = {"round": round_, "show": show}
-    if not world.plan.without_sweep:
-        asyncio.get_running_loop().create_task(_endless(world, life, sweep.run()))
+    if not world.plan.without_recovery:
+        asyncio.get_running_loop().create_task(_endless(world, life, recovery.run()))
 
 
 def new_id_of(world: "World") -> Callable[[], str]:
@@ -171,13 +171,13 @@ async def _answered(world: "World", ask: Callable[[Any, int], Awaitable[Outcomes
     return outcomes
 
 
-async def _shown(world: "World", service: str, store: MemoryBranchStore, sweep: Sweep) -> dict[str, Any]:
+async def _shown(world: "World", service: str, store: MemoryBranchStore, recovery: Recovery) -> dict[str, Any]:
     """Return every branch as a GET would show it (R10)."""
     disk = world.disks[service]
     deaths = disk.deaths
     question = store.touching()
     if question:
-        await sweep.peek(question)
+        await recovery.peek(question)
     if disk.down or deaths != disk.deaths:
         raise Unavailable("the connection is lost")
     return {each: row.branch for each, row in disk.tables["branches"].items()}

@@ -96,7 +96,7 @@ class MemoryBranchStore:
             raise Unavailable(_NO_ANSWER)
         return self._counters()
 
-    def lift(self, counter: int) -> Counters:
+    def raise_to(self, counter: int) -> Counters:
         """Bring the counter to ``counter`` at least, durably."""
         with self.begin(forced=True) as connection:
             before = self._counters()

@@ -30,10 +30,10 @@ ARROWS = {
     "recording": {"protocol", "branches"},
     "pieces": {"protocol", "counters", "metrics"},
     "participant": {"protocol", "branches", "counters", "recording", "pieces", "faults", "metrics"},
-    "sweep": {"protocol", "branches", "counters", "participant", "faults", "metrics"},
+    "recovery": {"protocol", "branches", "counters", "participant", "faults", "metrics"},
     "reconciliation": {"protocol", "decision_log"},
     "records": {"protocol"},
-    "router": {"protocol", "branches", "client", "decision_log", "participant", "reconciliation", "records", "sweep"},
+    "router": {"protocol", "branches", "client", "decision_log", "participant", "reconciliation", "records", "recovery"},
 }
 FUNCTION_LINES_MAX = 40
 MODULE_LINES_MAX = 300

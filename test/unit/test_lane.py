@@ -175,7 +175,7 @@ async def test_a_vote_on_what_was_not_asked_is_not_heard() -> None:
 
 
 async def test_the_list_has_an_end_and_the_oldest_fall_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """R13: a participant that is away for long learns the oldest decisions by its own sweep."""
+    """R13: a participant that is away for long learns the oldest decisions by its own recovery."""
     monkeypatch.setattr(lane_module, "UNACKNOWLEDGED_MAX", 2)
     participant = Participant()
     remote = RemoteParticipant("payment", participant)

@@ -77,7 +77,7 @@ class Services:
         self._called()
         self.stands["restored"] = sorted({*self.stands["restored"], *restored})
 
-    def lift(self, name: str, counter: int) -> None:
+    def raise_to(self, name: str, counter: int) -> None:
         """Lift a counter."""
         self._called()
         self.counted[name]["counter"] = max(self.counted[name]["counter"], counter)

@@ -1,4 +1,4 @@
-"""The sweep: it asks about what is in doubt for too long, applies what it hears, and never guesses."""
+"""Recovery: it asks about what is in doubt for too long, applies what it hears, and never guesses."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from two_phase.errors import Unavailable
 from two_phase.messages import InDoubt, Outcomes, Prepare, Round, State, TransactionId
 from two_phase.participant import recovery as sweep_module
 from two_phase.participant.participant import Participant
-from two_phase.participant.recovery import Sweep
+from two_phase.participant.recovery import Recovery
 
 
 def identity(number: int) -> TransactionId:
@@ -52,7 +52,7 @@ class Coordinator:
 
 
 class Place:
-    """A participant with prepared branches, its sweep, and a clock."""
+    """A participant with prepared branches, its recovery, and a clock."""
 
     def __init__(self, branches: int) -> None:
         self.now = 100.0
@@ -63,7 +63,7 @@ class Place:
         store = MemoryBranchStore(self.disk, ChosenFate(self.faults), lambda: self.now, lambda: None)
         self.participant: Participant[Any, Any] = Participant(store, *TRADES["payment"])
         self.coordinator = Coordinator()
-        self.sweep = Sweep(self.participant, self.coordinator, self._run, interval_seconds=0.001)
+        self.recovery = Recovery(self.participant, self.coordinator, self._run, interval_seconds=0.001)
         self.prepare(range(branches))
 
     async def _run(self, work: Callable[[], Any]) -> Any:
@@ -87,7 +87,7 @@ async def test_only_what_is_in_doubt_for_too_long_is_asked_about() -> None:
     place.prepare([1])
     place.coordinator.cancelled = {identity(1), identity(2)}
 
-    assert await place.sweep.once() == 1
+    assert await place.recovery.once() == 1
     assert place.coordinator.asked == [("outcomes", [identity(1)])]
     assert place.states() == [State.ABORTED, State.PREPARED]
 
@@ -98,7 +98,7 @@ async def test_what_is_heard_is_applied_and_what_is_not_stays_in_doubt() -> None
     place.now += 6
     place.coordinator.confirmed, place.coordinator.cancelled = {identity(1)}, {identity(3)}
 
-    assert await place.sweep.once() == 2
+    assert await place.recovery.once() == 2
     assert place.states() == [State.COMMITTED, State.PREPARED, State.ABORTED]
     assert place.disk.tables["accounts"] == {1: 998}
 
@@ -107,7 +107,7 @@ async def test_nothing_in_doubt_is_no_question() -> None:
     """An idle participant leaves the coordinator alone."""
     place = Place(1)
 
-    assert await place.sweep.once() == 0
+    assert await place.recovery.once() == 0
     assert place.coordinator.asked == []
 
 
@@ -116,7 +116,7 @@ async def test_an_answer_without_a_decision_changes_nothing() -> None:
     place = Place(1)
     place.now += 6
 
-    assert await place.sweep.once() == 0
+    assert await place.recovery.once() == 0
     assert place.states() == [State.PREPARED]
 
 
@@ -127,30 +127,30 @@ async def test_many_are_asked_about_in_parts_past_what_has_no_answer(monkeypatch
     place.now += 6
     place.coordinator.cancelled = {identity(number) for number in (3, 4, 5)}
 
-    assert await place.sweep.once() == 3
+    assert await place.recovery.once() == 3
     assert [len(asked) for _, asked in place.coordinator.asked] == [2, 2, 1]
     assert place.states() == [State.PREPARED, State.PREPARED, *[State.ABORTED] * 3]
 
 
 async def test_a_sweep_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """R13: what is left waits for the next sweep."""
+    """R13: what is left waits for the next recovery pass."""
     monkeypatch.setattr(sweep_module, "QUESTION_MAX", 1)
-    monkeypatch.setattr(sweep_module, "QUESTIONS_PER_SWEEP", 2)
+    monkeypatch.setattr(sweep_module, "QUESTIONS_PER_PASS", 2)
     place = Place(3)
     place.now += 6
     place.coordinator.cancelled = {identity(number) for number in (1, 2, 3)}
 
-    assert [await place.sweep.once(), await place.sweep.once(), await place.sweep.once()] == [2, 1, 0]
+    assert [await place.recovery.once(), await place.recovery.once(), await place.recovery.once()] == [2, 1, 0]
 
 
 async def test_the_last_full_question_is_followed_by_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many as fit exactly are all resolved in one sweep."""
+    """As many as fit exactly are all resolved in one recovery."""
     monkeypatch.setattr(sweep_module, "QUESTION_MAX", 2)
     place = Place(2)
     place.now += 6
     place.coordinator.confirmed = {identity(1), identity(2)}
 
-    assert await place.sweep.once() == 2
+    assert await place.recovery.once() == 2
     assert len(place.coordinator.asked) == 1
 
 
@@ -161,8 +161,8 @@ async def test_a_coordinator_that_is_away_is_asked_again() -> None:
     place.coordinator.cancelled = {identity(1)}
     place.coordinator.away = True
     with pytest.raises(Unavailable):
-        await place.sweep.once()
-    sweeping = asyncio.create_task(place.sweep.run())
+        await place.recovery.once()
+    sweeping = asyncio.create_task(place.recovery.run())
     await asyncio.sleep(0.02)
     assert place.states() == [State.PREPARED]
 
@@ -183,7 +183,7 @@ async def test_a_read_peeks_and_applies_what_is_recorded(monkeypatch: pytest.Mon
     place = Place(3)
     place.coordinator.confirmed = {identity(2)}
 
-    await place.sweep.peek([InDoubt(transaction_id=identity(number), generation=3) for number in (1, 2, 3)])
+    await place.recovery.peek([InDoubt(transaction_id=identity(number), generation=3) for number in (1, 2, 3)])
 
     assert [verb for verb, _ in place.coordinator.asked] == ["peek", "peek"]
     assert place.states() == [State.PREPARED, State.COMMITTED, State.PREPARED]
@@ -195,7 +195,7 @@ async def test_a_read_that_cannot_ask_has_no_answer() -> None:
     place.coordinator.away = True
 
     with pytest.raises(Unavailable):
-        await place.sweep.peek([InDoubt(transaction_id=identity(1), generation=3)])
+        await place.recovery.peek([InDoubt(transaction_id=identity(1), generation=3)])
 
 
 async def test_a_read_that_cannot_apply_what_was_told_has_no_answer() -> None:
@@ -205,7 +205,7 @@ async def test_a_read_that_cannot_apply_what_was_told_has_no_answer() -> None:
     place.faults.update({1: "poison", 2: "poison"})
 
     with pytest.raises(Unavailable):
-        await place.sweep.peek([InDoubt(transaction_id=identity(1), generation=3)])
+        await place.recovery.peek([InDoubt(transaction_id=identity(1), generation=3)])
 
 
 @pytest.mark.parametrize("verb", ["outcomes", "peek"])
@@ -215,7 +215,7 @@ async def test_a_question_says_how_far_the_log_was_seen(verb: str) -> None:
     place.participant.round(Round(generation=3, log_counter=17, aborts=[identity(9)]))
     place.now += 6
 
-    await (place.sweep.once() if verb == "outcomes" else place.sweep.peek(place.participant.store.in_doubt(5, 1)))
+    await (place.recovery.once() if verb == "outcomes" else place.recovery.peek(place.participant.store.in_doubt(5, 1)))
 
     assert place.coordinator.asked[0][0] == verb
     assert place.coordinator.log_seen == 17

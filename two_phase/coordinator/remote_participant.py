@@ -2,7 +2,7 @@
 
 Decisions ride on the next round of prepares; when none gathers within ``linger_seconds`` they leave on a round of their own.
 A decision stays on the list until the participant has acknowledged it (R8), so a lost round costs a repetition. The list
-is bounded: what falls off its end is learnt by the participant's own sweep.
+is bounded: what falls off its end is learnt by the participant's own recovery.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from two_phase.messages import ROUND_DECISIONS_MAX, Ballot, Decision, LogPositio
 
 log = logging.getLogger(__name__)
 
-#: Decisions that one participant may owe an acknowledgement for; older ones are left to its sweep.
+#: Decisions that one participant may owe an acknowledgement for; older ones are left to its recovery.
 UNACKNOWLEDGED_MAX = 65_536
 RETRY_SECONDS_MAX = 1.0
 

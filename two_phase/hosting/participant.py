@@ -1,6 +1,6 @@
 """Everything that makes a payload model and two functions a running participant.
 
-A service hands in what it takes and how it gives it back, and gets rounds, votes, recovery, the sweep, reads that see every
+A service hands in what it takes and how it gives it back, and gets rounds, votes, recovery, recovery, reads that see every
 decision told, health and metrics. Its own public endpoints use ``Desk``.
 """
 
@@ -28,7 +28,7 @@ from two_phase.http.paths import ROUND_PATH
 from two_phase.messages import InDoubt
 from two_phase.metrics import watch_in_doubt
 from two_phase.participant.participant import GiveBack, Participant, Take
-from two_phase.participant.recovery import Sweep
+from two_phase.participant.recovery import Recovery
 from two_phase.participant.sql_branches import SqlBranchStore, touching
 
 log = logging.getLogger(__name__)
@@ -44,9 +44,9 @@ P = TypeVar("P", bound=BaseModel)
 class Desk:
     """How a participant's public endpoints reach its database: each call is one local transaction."""
 
-    def __init__(self, engine: Engine, sweep: Sweep) -> None:
+    def __init__(self, engine: Engine, recovery: Recovery) -> None:
         self.engine = engine
-        self.sweep = sweep
+        self.recovery = recovery
         self._turns = Turns(patience_seconds=PATIENCE_SECONDS)
         self._peek = Together(self._peeked)
 
@@ -95,7 +95,7 @@ class Desk:
 
     async def _peeked(self, questions: Sequence[Sequence[InDoubt]]) -> None:
         every = {each.transaction_id: each for question in questions for each in question}
-        await self.sweep.peek(list(every.values()))
+        await self.recovery.peek(list(every.values()))
 
 
 def participant_service(
@@ -117,7 +117,7 @@ def participant_service(
     store = SqlBranchStore(engine)
     participant = Participant(store, payload, take, give_back)
     peer = Peer(settings.order_urls, settings.order_key, timeout_seconds=settings.question_timeout_seconds)
-    sweep = Sweep(
+    recovery = Recovery(
         participant,
         HttpCoordinator(peer),
         in_doubt_after_seconds=settings.in_doubt_after_seconds,
@@ -134,9 +134,9 @@ def participant_service(
     return Service(
         name=name,
         status=status,
-        public=public_app(Document(name, description, tags), prefix, routes(Desk(engine, sweep)), status.is_ready),
+        public=public_app(Document(name, description, tags), prefix, routes(Desk(engine, recovery)), status.is_ready),
         internal=internal_app(name, participant_routes(participant, store.records, conserved), [settings.order_key]),
         internal_fast_path=FastPath(ROUND_PATH, KeyHolders([settings.order_key]).only(rounds(participant))),
-        background=[sweep.run],
+        background=[recovery.run],
         close=peer.close,
     )

@@ -75,6 +75,6 @@ def participant_routes(
     async def lift_counter(request: Request) -> Response:
         """Lift the counter, when everything that an older backup had lost is back."""
         wanted = await read_message(request, Lift)
-        return json_response(asdict(await run(lambda: participant.store.lift(wanted.counter))))
+        return json_response(asdict(await run(lambda: participant.store.raise_to(wanted.counter))))
 
     return router

@@ -91,7 +91,7 @@ class BranchStore(Protocol[C]):
         """Return the counters as they are."""
         ...
 
-    def lift(self, counter: int) -> Counters:
+    def raise_to(self, counter: int) -> Counters:
         """Bring the counter to ``counter`` at least, durably, and return the counters: the last step of a reconciliation."""
         ...
 

@@ -1,6 +1,6 @@
 """A participant's way out of doubt: it asks the coordinator, and never guesses (R2 and R10).
 
-The sweep asks ``outcomes`` for branches that are in doubt for too long; the coordinator then decides what was undecided. A
+Recovery asks ``outcomes`` for branches that are in doubt for too long; the coordinator then decides what was undecided. A
 read that meets a younger branch in doubt asks by ``peek``, which never decides. Both apply what they hear by the same code as
 a round from the coordinator.
 """
@@ -21,12 +21,12 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Branches asked about in one question; a sweep asks again until it has caught up, at most so many times.
+#: Branches asked about in one question; a recovery pass asks again until it has caught up, at most so many times.
 QUESTION_MAX = 500
-QUESTIONS_PER_SWEEP = 40
+QUESTIONS_PER_PASS = 40
 
 
-class Coordinator(Protocol):
+class RemoteCoordinator(Protocol):
     """Whom a participant asks about its branches in doubt."""
 
     async def outcomes(self, transactions: Sequence[InDoubt], log_seen: int) -> Outcomes:
@@ -42,13 +42,13 @@ class Coordinator(Protocol):
 Run = Callable[[Callable[[], T]], Awaitable[T]]
 
 
-class Sweep:
-    """Resolves the branches in doubt of one participant; any number of replicas may sweep at once."""
+class Recovery:
+    """Resolves the branches in doubt of one participant; any number of replicas may recover at once."""
 
     def __init__(
         self,
         participant: Participant[Any, Any],
-        coordinator: Coordinator,
+        coordinator: RemoteCoordinator,
         run: Run[Any] = asyncio.to_thread,
         *,
         in_doubt_after_seconds: float = 5.0,
@@ -61,7 +61,7 @@ class Sweep:
         self._interval_seconds = interval_seconds
 
     async def run(self) -> None:
-        """Sweep until cancelled; a coordinator that is away costs a log line, and the next sweep asks again."""
+        """Recovery until cancelled; a coordinator that is away costs a log line, and the next recovery pass asks again."""
         while True:
             await asyncio.sleep(self._interval_seconds)
             try:
@@ -72,17 +72,17 @@ class Sweep:
     async def once(self) -> int:
         """Resolve what is in doubt for longer than the limit; return how many branches that were. Raises Unavailable."""
         resolved, after = 0, BEFORE_ALL
-        for _ in range(QUESTIONS_PER_SWEEP):
+        for _ in range(QUESTIONS_PER_PASS):
             question = await self._question(after)
             if not question:
                 break
             # Goes past what has no answer yet, which may be more than one question holds.
             after = question[-1].transaction_id
-            crash_points.reach("sweep_not_asked")
+            crash_points.reach("recovery_not_asked")
             outcomes = await self._coordinator.outcomes(question, await self._log_seen())
-            crash_points.reach("sweep_answered")
+            crash_points.reach("recovery_answered")
             settled = await self._apply(_decided(question, outcomes))
-            metrics.SWEPT.inc(settled)
+            metrics.RECOVERED.inc(settled)
             resolved += settled
             if len(question) < QUESTION_MAX:
                 break

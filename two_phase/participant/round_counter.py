@@ -42,7 +42,7 @@ def read_counters(connection: Connection) -> Counters:
     return Counters(*connection.execute(_READ).one())
 
 
-def lifted(connection: Connection, counter: int) -> Counters:
+def raise_to(connection: Connection, counter: int) -> Counters:
     """Bring the counter to ``counter`` at least, and return the counters."""
     connection.execute(_LIFT, {"counter": counter})
     return read_counters(connection)

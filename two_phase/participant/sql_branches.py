@@ -15,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from two_phase.errors import Unavailable
 from two_phase.messages import InDoubt, State, TransactionId
 from two_phase.participant.branches import BEFORE_ALL, Branch, Collision, Locked, Poison
-from two_phase.participant.round_counter import ROUND_COUNTERS_DDL, Counters, lifted, read_counters
+from two_phase.participant.round_counter import ROUND_COUNTERS_DDL, Counters, raise_to, read_counters
 from two_phase.sql import Planned, id_array
 
 BRANCHES_DDL_1 = """
@@ -157,10 +157,10 @@ class SqlBranchStore:
         with self.begin(forced=False) as connection:
             return read_counters(connection)
 
-    def lift(self, counter: int) -> Counters:
+    def raise_to(self, counter: int) -> Counters:
         """Bring the counter to ``counter`` at least; see BranchStore."""
         with self.begin(forced=True) as connection:
-            return lifted(connection, counter)
+            return raise_to(connection, counter)
 
     def in_doubt(self, older_than_seconds: float, limit: int, after: TransactionId = BEFORE_ALL) -> list[InDoubt]:
         """Return branches in doubt for so long, by the database's clock; see BranchStore."""
