@@ -13,6 +13,7 @@ RUN python -m venv --without-pip /opt/shop \
 WORKDIR /shop
 COPY config/alembic.ini config/
 COPY two_phase two_phase
+COPY service_chassis service_chassis
 ARG SERVICE
 COPY ${SERVICE} ${SERVICE}
 # Fails for a build that names no service, which otherwise would only be noticed in the cluster. The files may come from a

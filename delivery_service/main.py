@@ -3,9 +3,9 @@
 from delivery_service import slots
 from delivery_service.api import routes
 from delivery_service.book import Booking, give_back, take
-from two_phase.hosting.participant import participant_service
-from two_phase.hosting.server import Service
-from two_phase.hosting.settings import ParticipantSettings
+from service_chassis.participant_service import participant_service
+from service_chassis.server import Service
+from service_chassis.settings import ParticipantSettings
 
 
 def create_service(settings: ParticipantSettings) -> Service:

@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, Index, Integer, Text, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from two_phase.hosting.creations import CreationColumns
+from service_chassis.creations import CreationColumns
 
 
 class Base(DeclarativeBase):

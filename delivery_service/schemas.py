@@ -5,9 +5,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, Discriminator, Field, Tag
 
-from two_phase.hosting.fields import Identifier, Many, Moment, Name, StrictModel, one_or_many
-from two_phase.hosting.paging import Cursor, Page
-from two_phase.hosting.problems import MANY, ONE
+from service_chassis.fields import Identifier, Many, Moment, Name, StrictModel, one_or_many
+from service_chassis.paging import Cursor, Page
+from service_chassis.problems import MANY, ONE
 
 COURIERS_MAX = 1000
 SLOTS = Cursor("slot")

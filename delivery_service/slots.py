@@ -9,7 +9,7 @@ from sqlalchemy import Connection, insert, text
 from delivery_service.book import held
 from delivery_service.models import Slot
 from delivery_service.schemas import NewSlot
-from two_phase.hosting.problems import Invalid, NotFound
+from service_chassis.problems import Invalid, NotFound
 from two_phase.sql import bigint_array
 
 _OPEN = insert(Slot).returning(Slot.slot_id, Slot.starts_at, sort_by_parameter_order=True)

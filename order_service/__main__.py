@@ -2,6 +2,6 @@
 
 from order_service.main import create_service
 from order_service.settings import OrderSettings
-from two_phase.hosting.server import serve
+from service_chassis.server import serve
 
 serve(OrderSettings, create_service)

@@ -30,14 +30,14 @@ from order_service.schemas import (
     RefusedOrder,
     UndecidedOrder,
 )
+from service_chassis.documents import IDEMPOTENCY_KEY, LOCATION, answer
+from service_chassis.documents import problem as documented
+from service_chassis.fast_path import Endpoint
+from service_chassis.fields import OrderId, idempotency_key
+from service_chassis.json_body import read_json
+from service_chassis.problems import Invalid, NotFound, answered, created, problem, unavailable_problem
+from service_chassis.web import StrictRoute
 from two_phase.errors import Unavailable
-from two_phase.hosting.documents import IDEMPOTENCY_KEY, LOCATION, answer
-from two_phase.hosting.documents import problem as documented
-from two_phase.hosting.fast_path import Endpoint
-from two_phase.hosting.fields import OrderId, idempotency_key
-from two_phase.hosting.json_body import read_json
-from two_phase.hosting.problems import Invalid, NotFound, answered, created, problem, unavailable_problem
-from two_phase.hosting.web import StrictRoute
 from two_phase.http.records import takes
 
 FRONT_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Two-phase-commit shop</title>

@@ -11,15 +11,15 @@ from order_service.claims import Claims
 from order_service.decision_log import SqlDecisionLog
 from order_service.reconciliation import SqlReconciliation
 from order_service.settings import OrderSettings
+from service_chassis.admission import Admission
+from service_chassis.database import connect
+from service_chassis.documents import Document
+from service_chassis.fast_path import FastPath
+from service_chassis.server import Service, Status
+from service_chassis.web import internal_app, public_app
 from two_phase.coordinator.coordinator import TOO_MANY, Coordinator
 from two_phase.coordinator.remote_participant import RemoteParticipant
 from two_phase.errors import Unavailable
-from two_phase.hosting.admission import Admission
-from two_phase.hosting.database import connect
-from two_phase.hosting.documents import Document
-from two_phase.hosting.fast_path import FastPath
-from two_phase.hosting.server import Service, Status
-from two_phase.hosting.web import internal_app, public_app
 from two_phase.http.client import HttpTransport, Peer
 from two_phase.http.coordinator_api import coordinator_routes
 from two_phase.messages import TransactionId

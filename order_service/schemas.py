@@ -6,9 +6,9 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field, field_validator
 
-from two_phase.hosting.documents import Problem, optional
-from two_phase.hosting.fields import Identifier, Quantity, StrictModel
-from two_phase.hosting.paging import Cursor, Page
+from service_chassis.documents import Problem, optional
+from service_chassis.fields import Identifier, Quantity, StrictModel
+from service_chassis.paging import Cursor, Page
 from two_phase.messages import MAX_INTEGER
 
 ITEMS_MAX = 100

@@ -4,8 +4,8 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from service_chassis.settings import Seconds, Secret, ServiceSettings, Urls
 from two_phase.coordinator.coordinator import Limits
-from two_phase.hosting.settings import Seconds, Secret, ServiceSettings, Urls
 
 
 class OrderSettings(ServiceSettings):

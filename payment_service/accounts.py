@@ -9,7 +9,7 @@ from sqlalchemy import Connection, insert, select, text
 from payment_service.charge import held
 from payment_service.models import Account
 from payment_service.schemas import ENTRIES, NewUser
-from two_phase.hosting.problems import Invalid, NotFound, Problem
+from service_chassis.problems import Invalid, NotFound, Problem
 from two_phase.messages import MAX_INTEGER
 
 _OPEN = insert(Account).returning(Account.user_id, Account.name, Account.available, sort_by_parameter_order=True)

@@ -17,27 +17,27 @@ from payment_service.schemas import (
     Statement,
     UserQuery,
 )
-from two_phase.hosting.creations import create
-from two_phase.hosting.documents import answer, creation, problem
-from two_phase.hosting.fields import IdempotencyKey, Identifier
-from two_phase.hosting.participant import Desk
-from two_phase.hosting.problems import answered, created
-from two_phase.hosting.web import StrictRoute, takes_lists
+from service_chassis.creations import create
+from service_chassis.documents import answer, creation, problem
+from service_chassis.fields import IdempotencyKey, Identifier
+from service_chassis.participant_service import Database
+from service_chassis.problems import answered, created
+from service_chassis.web import StrictRoute, takes_lists
 
 _TOUCHES_USER = "CAST(payload->>'user_id' AS bigint) = :user_id"
 _ANY = "true"
 _FULL = problem(409, says="The balance would pass what an account holds.", kind="limit_exceeded")
 
 
-def routes(desk: Desk) -> APIRouter:
-    """Return the endpoints, which work at ``desk``."""
+def routes(database: Database) -> APIRouter:
+    """Return the endpoints, which work at ``database``."""
     router = APIRouter(prefix="/payment/users", route_class=StrictRoute, tags=["users"])
 
     @router.post("", status_code=201, responses=creation(Account, Accounts))
     @takes_lists
     async def open_account(body: Opening, key: IdempotencyKey) -> Response:
         """Open an account, or up to 1,000 at once; the same Idempotency-Key opens them once."""
-        made = await desk.write(
+        made = await database.write(
             lambda connection: create(connection, key, body, lambda users: accounts.open_accounts(connection, users)),
             key,
         )
@@ -47,14 +47,16 @@ def routes(desk: Desk) -> APIRouter:
     async def list_accounts(query: Annotated[UserQuery, Query()]) -> Response:
         """List accounts in the order in which they were opened, all or those whose name begins with `name`."""
         after = int(query.cursor or 0)
-        found = await desk.read(lambda connection: accounts.page(connection, query.name, after, query.limit + 1), _ANY, {})
+        found = await database.read(
+            lambda connection: accounts.page(connection, query.name, after, query.limit + 1), _ANY, {}
+        )
         return answered({"items": found[: query.limit], "next_cursor": USERS.behind(found, query.limit, "user_id")})
 
     @router.get("/{user_id}", responses={200: answer(Account, "The account."), 404: problem(404)})
     async def show_account(user_id: Identifier) -> Response:
         """Show the balance, and what of it undecided orders hold."""
         touched = {"user_id": user_id}
-        return answered(await desk.read(lambda connection: accounts.found(connection, user_id), _TOUCHES_USER, touched))
+        return answered(await database.read(lambda connection: accounts.found(connection, user_id), _TOUCHES_USER, touched))
 
     @router.post(
         "/{user_id}/deposits",
@@ -64,7 +66,7 @@ def routes(desk: Desk) -> APIRouter:
     async def add_deposit(user_id: Identifier, body: NewDeposit, key: IdempotencyKey) -> Response:
         """Add money; the same Idempotency-Key adds it once."""
         return created(
-            await desk.write(lambda connection: accounts.deposited(connection, user_id, body.amount, key), user_id)
+            await database.write(lambda connection: accounts.deposited(connection, user_id, body.amount, key), user_id)
         )
 
     @router.get("/{user_id}/statement", responses={200: answer(Statement, "A page of it."), 404: problem(404)})
@@ -72,7 +74,7 @@ def routes(desk: Desk) -> APIRouter:
         """List deposits and committed payments, the newest first; nothing undecided or cancelled is in it."""
         touched = {"user_id": user_id}
         return answered(
-            await desk.read(
+            await database.read(
                 lambda connection: accounts.statement(connection, user_id, query.cursor, query.limit),
                 _TOUCHES_USER,
                 touched,

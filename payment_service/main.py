@@ -3,9 +3,9 @@
 from payment_service import accounts
 from payment_service.api import routes
 from payment_service.charge import Charge, give_back, take
-from two_phase.hosting.participant import participant_service
-from two_phase.hosting.server import Service
-from two_phase.hosting.settings import ParticipantSettings
+from service_chassis.participant_service import participant_service
+from service_chassis.server import Service
+from service_chassis.settings import ParticipantSettings
 
 
 def create_service(settings: ParticipantSettings) -> Service:

@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Identi
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from two_phase.hosting.creations import CreationColumns
+from service_chassis.creations import CreationColumns
 
 
 class Base(DeclarativeBase):

@@ -6,18 +6,9 @@ from uuid import UUID
 
 from pydantic import BaseModel, Discriminator, Field, Tag
 
-from two_phase.hosting.fields import (
-    Identifier,
-    Many,
-    Name,
-    NamePrefix,
-    Quantity,
-    QuantityOrZero,
-    StrictModel,
-    one_or_many,
-)
-from two_phase.hosting.paging import Cursor, Page
-from two_phase.hosting.problems import MANY, ONE
+from service_chassis.fields import Identifier, Many, Name, NamePrefix, Quantity, QuantityOrZero, StrictModel, one_or_many
+from service_chassis.paging import Cursor, Page
+from service_chassis.problems import MANY, ONE
 
 USERS = Cursor("user")
 #: A deposit's number or an order's id, behind the microseconds since 1970.

@@ -14,10 +14,10 @@ from sqlalchemy import URL, Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
+from service_chassis.database import UnsafeDatabase, check_durable
+from service_chassis.database_url import database_url
+from service_chassis.sessions import MEANING, pin
 from shop.program import CannotRun
-from two_phase.hosting.database import UnsafeDatabase, check_durable
-from two_phase.hosting.database_url import database_url
-from two_phase.hosting.sessions import MEANING, pin
 
 SERVICES = ("order_service", "payment_service", "stock_service", "delivery_service")
 _DRIVER = "postgresql+psycopg2"

@@ -1,7 +1,7 @@
 """Run stock_service: python -m stock_service."""
 
+from service_chassis.server import serve
+from service_chassis.settings import ParticipantSettings
 from stock_service.main import create_service
-from two_phase.hosting.server import serve
-from two_phase.hosting.settings import ParticipantSettings
 
 serve(ParticipantSettings, create_service)

@@ -4,6 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from service_chassis.creations import create
+from service_chassis.documents import answer, creation, problem
+from service_chassis.fields import IdempotencyKey, Identifier
+from service_chassis.participant_service import Database
+from service_chassis.problems import answered, created
+from service_chassis.web import StrictRoute, takes_lists
 from stock_service import products
 from stock_service.schemas import (
     PRODUCTS,
@@ -16,27 +22,21 @@ from stock_service.schemas import (
     Products,
     Restock,
 )
-from two_phase.hosting.creations import create
-from two_phase.hosting.documents import answer, creation, problem
-from two_phase.hosting.fields import IdempotencyKey, Identifier
-from two_phase.hosting.participant import Desk
-from two_phase.hosting.problems import answered, created
-from two_phase.hosting.web import StrictRoute, takes_lists
 
 _TOUCHES_PRODUCT = "payload @> jsonb_build_object('items', jsonb_build_array(jsonb_build_object('product_id', :product_id)))"
 _ANY = "true"
 _FULL = problem(409, says="The quantity would pass what a product has.", kind="limit_exceeded")
 
 
-def routes(desk: Desk) -> APIRouter:
-    """Return the endpoints, which work at ``desk``."""
+def routes(database: Database) -> APIRouter:
+    """Return the endpoints, which work at ``database``."""
     router = APIRouter(prefix="/stock/products", route_class=StrictRoute, tags=["products"])
 
     @router.post("", status_code=201, responses=creation(Product, Products))
     @takes_lists
     async def add_product(body: Adding, key: IdempotencyKey) -> Response:
         """Add a product, or up to 1,000 at once; the same Idempotency-Key adds them once."""
-        made = await desk.write(
+        made = await database.write(
             lambda connection: create(connection, key, body, lambda new: products.add_products(connection, new)),
             key,
         )
@@ -46,7 +46,7 @@ def routes(desk: Desk) -> APIRouter:
     async def list_products(query: Annotated[ProductQuery, Query()]) -> Response:
         """List the products in the order in which they were added."""
         after = int(query.cursor or 0)
-        found = await desk.read(lambda connection: products.page(connection, after, query.limit + 1), _ANY, {})
+        found = await database.read(lambda connection: products.page(connection, after, query.limit + 1), _ANY, {})
         return answered({"items": found[: query.limit], "next_cursor": PRODUCTS.behind(found, query.limit, "product_id")})
 
     @router.get("/{product_id}", responses={200: answer(Product, "The product."), 404: problem(404)})
@@ -54,14 +54,14 @@ def routes(desk: Desk) -> APIRouter:
         """Show a product, and what of it undecided orders hold."""
         touched = {"product_id": product_id}
         return answered(
-            await desk.read(lambda connection: products.found(connection, product_id), _TOUCHES_PRODUCT, touched)
+            await database.read(lambda connection: products.found(connection, product_id), _TOUCHES_PRODUCT, touched)
         )
 
     @router.patch("/{product_id}", responses={200: answer(Product, "The product at its new price."), 404: problem(404)})
     async def change_price(product_id: Identifier, body: NewPrice) -> Response:
         """Change the price."""
         return answered(
-            await desk.write(lambda connection: products.repriced(connection, product_id, body.price), product_id)
+            await database.write(lambda connection: products.repriced(connection, product_id, body.price), product_id)
         )
 
     @router.post(
@@ -72,7 +72,9 @@ def routes(desk: Desk) -> APIRouter:
     async def restock(product_id: Identifier, body: NewRestock, key: IdempotencyKey) -> Response:
         """Add goods; the same Idempotency-Key adds them once."""
         return created(
-            await desk.write(lambda connection: products.restocked(connection, product_id, body.quantity, key), product_id)
+            await database.write(
+                lambda connection: products.restocked(connection, product_id, body.quantity, key), product_id
+            )
         )
 
     return router

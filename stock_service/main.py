@@ -1,11 +1,11 @@
 """How stock_service is wired."""
 
+from service_chassis.participant_service import participant_service
+from service_chassis.server import Service
+from service_chassis.settings import ParticipantSettings
 from stock_service import products
 from stock_service.api import routes
 from stock_service.reserve import Reservation, give_back, take
-from two_phase.hosting.participant import participant_service
-from two_phase.hosting.server import Service
-from two_phase.hosting.settings import ParticipantSettings
 
 
 def create_service(settings: ParticipantSettings) -> Service:

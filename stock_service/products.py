@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, text
 
+from service_chassis.problems import Invalid, NotFound, Problem
 from stock_service.models import Product
 from stock_service.reserve import reserved
 from stock_service.schemas import NewProduct
-from two_phase.hosting.problems import Invalid, NotFound, Problem
 from two_phase.messages import MAX_INTEGER
 
 _ADD = insert(Product).returning(

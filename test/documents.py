@@ -9,9 +9,9 @@ from delivery_service.main import create_service as delivery
 from order_service.main import create_service as order
 from order_service.settings import OrderSettings
 from payment_service.main import create_service as payment
+from service_chassis.server import Service
+from service_chassis.settings import ParticipantSettings
 from stock_service.main import create_service as stock
-from two_phase.hosting.server import Service
-from two_phase.hosting.settings import ParticipantSettings
 
 SERVICES = ("order", "payment", "stock", "delivery")
 _KEY = "k" * 40

@@ -14,10 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service_chassis import server
+from service_chassis.server import Service
+from service_chassis.settings import ServiceSettings
 from shop.ports import LOOPBACK, Ports
-from two_phase.hosting import server
-from two_phase.hosting.server import Service
-from two_phase.hosting.settings import ServiceSettings
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

@@ -1,5 +1,5 @@
 """Alembic's entry into the migrations of delivery_service."""
 
-from two_phase.hosting.migrations import run
+from service_chassis.migrations import run
 
 run("delivery_service")

@@ -15,10 +15,10 @@ import yaml
 from charts.conftest import VALUE_SETS, Resource, helm, templated, values
 from charts.workloads import of_kind, workloads
 from order_service.settings import OrderSettings
+from service_chassis import web
+from service_chassis.settings import ParticipantSettings
 from shop.manifests import CHART
 from shop.program import ROOT
-from two_phase.hosting import web
-from two_phase.hosting.settings import ParticipantSettings
 
 Rendered = Callable[..., tuple[Resource, ...]]
 SERVICES = ("order", "payment", "stock", "delivery")

@@ -15,9 +15,9 @@ import yaml
 from sqlalchemy import make_url
 
 from order_service.settings import OrderSettings
+from service_chassis.settings import ParticipantSettings
 from shop import gateway, secrets_files
 from shop.program import ROOT
-from two_phase.hosting.settings import ParticipantSettings
 
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 NAMES = ("order", "payment", "stock", "delivery")

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from charts.conftest import helm, read
 from charts.workloads import of_kind, workloads
 from order_service.settings import OrderSettings
+from service_chassis.settings import ParticipantSettings
 from shop import manifests, secrets_files
 from shop.program import ROOT, CannotRun
-from two_phase.hosting.settings import ParticipantSettings
 
 EXAMPLE = ROOT / "secrets" / "shop.yaml.example"
 URLS = {"payment_urls": "http://p", "stock_urls": "http://s", "delivery_urls": "http://d"}

@@ -17,7 +17,7 @@ from charts.workloads import (
     workloads,
 )
 from order_service.settings import OrderSettings
-from two_phase.hosting.settings import ParticipantSettings
+from service_chassis.settings import ParticipantSettings
 
 Rendered = Callable[..., tuple[Resource, ...]]
 PARTICIPANTS = ("payment-service", "stock-service", "delivery-service")

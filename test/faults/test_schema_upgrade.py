@@ -26,7 +26,7 @@ from later_schema import LATER, add_later, first, newest
 from running_shop import ROOT, launch
 
 SERVICES = ("order_service", "payment_service", "stock_service", "delivery_service")
-CODE = ("two_phase", "config", *SERVICES)
+CODE = ("two_phase", "service_chassis", "config", *SERVICES)
 BY_HAND = ROOT / "config" / "alembic.ini"
 #: What a migration may do under processes that know nothing of it.
 _EXPANDING = [

@@ -11,11 +11,11 @@ from alembic.config import Config
 from pydantic import SecretStr
 from sqlalchemy import URL, Engine, create_engine, text
 
+from service_chassis import server
+from service_chassis.database import connect
 from shop import postgres_binaries
 from shop.ports import Ports
 from shop.postgres import Postgres, account_for
-from two_phase.hosting import server
-from two_phase.hosting.database import connect
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("order_service", "payment_service", "stock_service", "delivery_service")

@@ -12,13 +12,13 @@ from sqlalchemy import Engine
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
+from service_chassis.admission import REJECTED, Admission
+from service_chassis.fast_path import FastPath
+from service_chassis.json_body import read_body
+from service_chassis.server import Service, Status
 from serving import app_of, served, settings_on
 from shop.ports import LOOPBACK, Ports
 from two_phase.errors import Unavailable
-from two_phase.hosting.admission import REJECTED, Admission
-from two_phase.hosting.fast_path import FastPath
-from two_phase.hosting.json_body import read_body
-from two_phase.hosting.server import Service, Status
 
 
 class _Crowd:

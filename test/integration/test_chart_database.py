@@ -14,12 +14,12 @@ from sqlalchemy import text
 from charts.conftest import templated
 from charts.workloads import Workload, workloads
 from order_service.settings import OrderSettings
+from service_chassis.database import connect, is_reachable
 from shop import postgres_binaries
 from shop.database import connected
 from shop.ports import Ports
 from shop.postgres import Postgres, account_for
 from shop.program import ROOT
-from two_phase.hosting.database import connect, is_reachable
 
 #: Every character that means something in an address, a shell or YAML, and some that are not ASCII.
 PASSWORD = "a@b/c:d%e#f?g&h[i]j \"k'l\\\\m$(HOME) %40 пароль-ж"  # noqa: S105 - of a server that lives as long as a test

@@ -17,14 +17,14 @@ from sqlalchemy import Engine
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from service_chassis import problems
+from service_chassis.fast_path import FastPath
+from service_chassis.json_body import read_json
+from service_chassis.server import Service, Status
+from service_chassis.settings import ServiceSettings
 from serving import served, settings_on, status_of
 from shop.ports import LOOPBACK, Ports
 from two_phase.errors import Unavailable
-from two_phase.hosting import problems
-from two_phase.hosting.fast_path import FastPath
-from two_phase.hosting.json_body import read_json
-from two_phase.hosting.server import Service, Status
-from two_phase.hosting.settings import ServiceSettings
 
 
 class _Shop:

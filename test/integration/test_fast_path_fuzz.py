@@ -14,11 +14,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from uvicorn.server import ServerState
 
+from service_chassis import problems, server, whole_bodies
+from service_chassis.fast_path import FastPath
+from service_chassis.json_body import read_json
+from service_chassis.settings import ServiceSettings
 from two_phase.errors import Unavailable
-from two_phase.hosting import problems, server, whole_bodies
-from two_phase.hosting.fast_path import FastPath
-from two_phase.hosting.json_body import read_json
-from two_phase.hosting.settings import ServiceSettings
 
 #: So often the loop goes round between two pieces, or after the last: more than any answer takes.
 ROUNDS = 60

@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from service_chassis import server
+from service_chassis.server import Service, Status
+from service_chassis.settings import ServiceSettings
 from shop import gateway
 from shop.ports import LOOPBACK, Ports
-from two_phase.hosting import server
-from two_phase.hosting.server import Service, Status
-from two_phase.hosting.settings import ServiceSettings
 from two_phase.http import client
 
 USUAL_SECONDS = 90

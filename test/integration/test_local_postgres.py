@@ -13,12 +13,12 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
+from service_chassis.database import UnsafeDatabase, check_durable
 from shop import postgres_binaries
 from shop.database import SERVICES, ShopDatabase, connected
 from shop.ports import Ports
 from shop.postgres import Postgres, account_for, major_of
 from shop.program import CannotRun
-from two_phase.hosting.database import UnsafeDatabase, check_durable
 
 PASSWORD = "the-superuser's"  # noqa: S105 - of servers that live as long as a test
 PASSWORDS = {service: f"password-of-{service}" for service in SERVICES}

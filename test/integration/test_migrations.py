@@ -14,10 +14,10 @@ from sqlalchemy import Engine, text
 
 from later_schema import LATER, add_later, first, newest
 from running_shop import ROOT
+from service_chassis import migrations
+from service_chassis.database import connect
 from shop.database import connected
 from shop.postgres import Postgres
-from two_phase.hosting import migrations
-from two_phase.hosting.database import connect
 
 SERVICES = ("order_service", "payment_service", "stock_service", "delivery_service")
 BY_HAND = ROOT / "config" / "alembic.ini"

@@ -50,7 +50,7 @@ def _imported(folder: Path, pattern: str) -> set[str]:
     ("folder", "pattern", "extras"),
     [
         ("two_phase", "*.py", ()),
-        ("two_phase/hosting", "**/*.py", ("chassis",)),
+        ("service_chassis", "**/*.py", ("chassis",)),
         ("order_service", "**/*.py", ("chassis",)),
         ("payment_service", "**/*.py", ("chassis",)),
         ("stock_service", "**/*.py", ("chassis",)),

@@ -15,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from service_chassis.fast_path import FastPath
+from service_chassis.server import Service, Status
 from serving import listening, read_answer
 from shop.ports import LOOPBACK
-from two_phase.hosting.fast_path import FastPath
-from two_phase.hosting.server import Service, Status
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 #: What a body must not do when it is taken for a request.

@@ -10,9 +10,9 @@ from sqlalchemy import Engine
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
+from service_chassis.server import Service, Status
 from serving import app_of, served, settings_on, status_of
 from shop.ports import Ports
-from two_phase.hosting.server import Service, Status
 
 
 @pytest.mark.usefixtures("either_way")

@@ -8,11 +8,11 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from payment_service import accounts
+from service_chassis.database import UnsafeDatabase, check_database, connect
 from shop import postgres_binaries
 from shop.database import connected
 from shop.ports import Ports
 from shop.postgres import Postgres, account_for
-from two_phase.hosting.database import UnsafeDatabase, check_database, connect
 
 from .conftest import PASSWORD, migrate
 

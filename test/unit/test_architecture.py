@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("order_service", "payment_service", "stock_service", "delivery_service")
-PACKAGES = ("two_phase", *SERVICES, "shop")
+PACKAGES = ("two_phase", "service_chassis", *SERVICES, "shop")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 #: Which modules of two_phase each module of two_phase may import.

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from two_phase.hosting import server
+from service_chassis import server
 
 
 @pytest.mark.parametrize(

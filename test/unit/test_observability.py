@@ -9,7 +9,7 @@ from datetime import datetime
 
 import pytest
 
-from two_phase.hosting.observability import configure_logging
+from service_chassis.logs import configure_logging
 
 log = logging.getLogger("somebody")
 

@@ -7,9 +7,9 @@ from fastapi import Request
 
 from order_service.api import Counter, placing
 from order_service.checkout import Checkout, Wish
+from service_chassis.json_body import read_json
+from service_chassis.problems import Problem
 from two_phase.errors import Unavailable
-from two_phase.hosting.json_body import read_json
-from two_phase.hosting.problems import Problem
 
 
 class Full:

@@ -6,8 +6,8 @@ import psycopg2
 import pytest
 from sqlalchemy.exc import OperationalError, PendingRollbackError
 
+from service_chassis.problems import MEDIA_TYPE, Problem, answer
 from two_phase.errors import ProtocolViolation, Unavailable
-from two_phase.hosting.problems import MEDIA_TYPE, Problem, answer
 
 
 @pytest.mark.parametrize(

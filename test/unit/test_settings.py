@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from order_service.settings import OrderSettings
-from two_phase.hosting.settings import ParticipantSettings, told
+from service_chassis.settings import ParticipantSettings, told
 
 RIGHT = {
     "DATABASE_URL": "postgresql+psycopg2://role:hunter2@127.0.0.1:5432/shop",

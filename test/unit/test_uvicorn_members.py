@@ -12,7 +12,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from two_phase.hosting import fast_path, http_protocol
+from service_chassis import fast_path, http_protocol
 
 PROTOCOL = {
     *("data_received", "send_400_response", "_unset_keepalive_if_required"),

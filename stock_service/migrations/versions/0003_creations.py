@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from two_phase.hosting.creations import CREATIONS_DDL_1
+from service_chassis.creations import CREATIONS_DDL_1
 
 revision = "0003"
 down_revision = "0002"

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from two_phase.hosting.problems import Invalid, Problem
+from service_chassis.problems import Invalid, Problem
 from two_phase.messages import MAX_INTEGER
 
 BODY_BYTES_MAX = 65_536

@@ -16,8 +16,8 @@ from pydantic import SecretStr
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import ProgrammingError
 
-from two_phase.hosting.database import connect
-from two_phase.hosting.database_url import database_url
+from service_chassis.database import connect
+from service_chassis.database_url import database_url
 
 log = logging.getLogger(__name__)
 
@@ -102,4 +102,4 @@ def _is_past(found: str | None, newest: str, service: str) -> bool:
 
 
 def _versions(service: str) -> Path:
-    return Path(__file__).parents[2] / service / "migrations" / "versions"
+    return Path(__file__).parents[1] / service / "migrations" / "versions"

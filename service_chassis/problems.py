@@ -21,8 +21,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service_chassis.database import DATABASE_FAILURES, unavailable
 from two_phase.errors import ProtocolViolation, Unavailable
-from two_phase.hosting.database import DATABASE_FAILURES, unavailable
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """Everything that makes a payload model and two functions a running participant.
 
 A service hands in what it takes and how it gives it back, and gets rounds, votes, recovery, recovery, reads that see every
-decision told, health and metrics. Its own public endpoints use ``Desk``.
+decision told, health and metrics. Its own public endpoints use ``Database``.
 """
 
 import asyncio
@@ -14,14 +14,14 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 from sqlalchemy import Connection, Engine, text
 
+from service_chassis.database import connect, repeated
+from service_chassis.documents import Document
+from service_chassis.fast_path import FastPath
+from service_chassis.server import Service, Status
+from service_chassis.settings import ParticipantSettings
+from service_chassis.turns import Together, Turns
+from service_chassis.web import KeyHolders, internal_app, public_app
 from two_phase.errors import Unavailable
-from two_phase.hosting.database import connect, repeated
-from two_phase.hosting.documents import Document
-from two_phase.hosting.fast_path import FastPath
-from two_phase.hosting.server import Service, Status
-from two_phase.hosting.settings import ParticipantSettings
-from two_phase.hosting.turns import Together, Turns
-from two_phase.hosting.web import KeyHolders, internal_app, public_app
 from two_phase.http.client import HttpCoordinator, Peer
 from two_phase.http.participant_api import participant_routes, rounds
 from two_phase.http.paths import ROUND_PATH
@@ -41,7 +41,7 @@ Conserved = tuple[int, list[dict[str, Any]]]
 P = TypeVar("P", bound=BaseModel)
 
 
-class Desk:
+class Database:
     """How a participant's public endpoints reach its database: each call is one local transaction."""
 
     def __init__(self, engine: Engine, recovery: Recovery) -> None:
@@ -108,7 +108,7 @@ def participant_service(
     take: Take[Connection, P],
     give_back: GiveBack[Connection, P],
     conservation: Callable[[Connection], Conserved],
-    routes: Callable[[Desk], APIRouter],
+    routes: Callable[[Database], APIRouter],
     tags: Mapping[str, str],
 ) -> Service:
     """Return a service called ``name``, whose public paths begin with ``prefix``."""
@@ -134,7 +134,7 @@ def participant_service(
     return Service(
         name=name,
         status=status,
-        public=public_app(Document(name, description, tags), prefix, routes(Desk(engine, recovery)), status.is_ready),
+        public=public_app(Document(name, description, tags), prefix, routes(Database(engine, recovery)), status.is_ready),
         internal=internal_app(name, participant_routes(participant, store.records, conserved), [settings.order_key]),
         internal_fast_path=FastPath(ROUND_PATH, KeyHolders([settings.order_key]).only(rounds(participant))),
         background=[recovery.run],

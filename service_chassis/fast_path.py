@@ -14,10 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from two_phase.hosting import problems
-from two_phase.hosting.admission import Admission
-from two_phase.hosting.http_protocol import HttpProtocol, written
-from two_phase.hosting.json_body import WholeRequest
+from service_chassis import problems
+from service_chassis.admission import Admission
+from service_chassis.http_protocol import HttpProtocol, written
+from service_chassis.json_body import WholeRequest
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

@@ -10,8 +10,8 @@ from pydantic_core import to_json
 from sqlalchemy import JSON, Connection, DateTime, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from two_phase.hosting.fields import M, Many
-from two_phase.hosting.problems import Invalid
+from service_chassis.fields import M, Many
+from service_chassis.problems import Invalid
 
 #: The table, for the revision that adds it; never changed any more.
 CREATIONS_DDL_1 = """

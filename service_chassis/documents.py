@@ -10,8 +10,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
-from two_phase.hosting.fields import KEY_SCHEMA
-from two_phase.hosting.problems import KINDS, MEDIA_TYPE
+from service_chassis.fields import KEY_SCHEMA
+from service_chassis.problems import KINDS, MEDIA_TYPE
 from two_phase.http.records import REF
 
 Responses = dict[int | str, dict[str, Any]]

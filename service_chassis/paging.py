@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from two_phase.hosting.fields import plain_digits
+from service_chassis.fields import plain_digits
 
 LIMIT_MAX = 1000
 

@@ -8,7 +8,7 @@ import httptools
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from two_phase.hosting import problems
+from service_chassis import problems
 
 log = logging.getLogger(__name__)
 

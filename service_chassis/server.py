@@ -22,13 +22,13 @@ from pydantic_settings import SettingsError
 from sqlalchemy import Engine
 from starlette.types import ASGIApp
 
-from two_phase.hosting import migrations
-from two_phase.hosting.admission import Admission, AdmissionControl
-from two_phase.hosting.database import UnsafeDatabase, is_reachable, wait_for_schema
-from two_phase.hosting.fast_path import FastPath, protocol
-from two_phase.hosting.observability import configure_logging
-from two_phase.hosting.settings import ServiceSettings, told
-from two_phase.hosting.whole_bodies import WholeBodies
+from service_chassis import migrations
+from service_chassis.admission import Admission, AdmissionControl
+from service_chassis.database import UnsafeDatabase, is_reachable, wait_for_schema
+from service_chassis.fast_path import FastPath, protocol
+from service_chassis.logs import configure_logging
+from service_chassis.settings import ServiceSettings, told
+from service_chassis.whole_bodies import WholeBodies
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from prometheus_client import Counter
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service_chassis import problems
 from two_phase.errors import Unavailable
-from two_phase.hosting import problems
 
 REJECTED = Counter("http_requests_rejected", "Requests answered with 503 because too many were in progress")
 

@@ -11,11 +11,11 @@ from pydantic import BaseModel, SecretStr
 from starlette.datastructures import QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from two_phase.hosting import problems
-from two_phase.hosting.documents import MESSAGE, Document, answer, document, problem
-from two_phase.hosting.fast_path import Endpoint
-from two_phase.hosting.json_body import BODY_BYTES_MAX, LIST_BYTES_MAX, read_json
-from two_phase.hosting.observability import metrics_routes
+from service_chassis import problems
+from service_chassis.documents import MESSAGE, Document, answer, document, problem
+from service_chassis.fast_path import Endpoint
+from service_chassis.json_body import BODY_BYTES_MAX, LIST_BYTES_MAX, read_json
+from service_chassis.logs import metrics_routes
 from two_phase.http.bodies import MESSAGES
 
 VERSION = "0.1.0"

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from fastapi import Depends, Header, Request
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-from two_phase.hosting.problems import MANY, ONE, Invalid
+from service_chassis.problems import MANY, ONE, Invalid
 from two_phase.messages import MAX_INTEGER
 
 #: The idempotency key: printable ASCII; HTTP takes blanks around a header's value away.

@@ -15,8 +15,8 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from service_chassis.sessions import UnsafeSession, check_sessions, pin, pinned
 from two_phase.errors import Unavailable
-from two_phase.hosting.sessions import UnsafeSession, check_sessions, pin, pinned
 
 log = logging.getLogger(__name__)
 

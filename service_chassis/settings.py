@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
-from two_phase.hosting.database_url import database_url
+from service_chassis.database_url import database_url
 
 KEY_LENGTH_MIN = 32
 _EXAMPLE_MARKS = ("example", "change-me", "changeme")
