@@ -93,7 +93,7 @@ images: ## build the four images with docker, podman or buildah (BUILDER=... nam
 
 .venv/kubernetes: .venv/installed test/charts/tools.txt
 	@$(BIN)/python -I tools/install.py tools test/charts/tools.txt
-	@$(BIN)/python -m shop.kubernetes_tools
+	@$(BIN)/python -m shop.deploy.kubernetes_tools
 	@touch $@
 
 .venv/clients: .venv/installed test/clients/tools.txt
@@ -101,10 +101,10 @@ images: ## build the four images with docker, podman or buildah (BUILDER=... nam
 	@touch $@
 
 manifests: .venv/kubernetes ## render k8s/ and config/ from the chart
-	@$(BIN)/python -m shop.manifests
+	@$(BIN)/python -m shop.deploy.manifests
 
 secrets: .venv/installed ## write random secrets/*.yaml and .env (Compose), unless they are there
-	@$(BIN)/python -m shop.secrets_files
+	@$(BIN)/python -m shop.deploy.secrets_files
 
 charts: .venv/kubernetes ## check chart and manifests: lint, schemas, policies; no cluster needed
 	@$(BIN)/python -m pytest -q test/charts

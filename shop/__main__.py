@@ -54,7 +54,7 @@ def _say(line: str) -> None:
 @app.callback()
 def _shop(context: typer.Context) -> None:
     """Run, show and operate the shop of four services whose orders are atomic."""
-    from shop import environment
+    from shop.local import environment
 
     for sentence in environment.unknown_settings({*_variables(context.command)}):
         typer.echo(f"warning: {sentence}", err=True)
@@ -80,12 +80,12 @@ def up(
     pg_bin_dir: PgBinDir = None,
 ) -> None:
     """Run the shop: PostgreSQL, migrations, the four services and the gateway, until Ctrl-C."""
-    from shop.program import CannotRun
-    from shop.up import Wishes
-    from shop.up import up as run
+    from shop.local.up import Options
+    from shop.local.up import up as run
+    from shop.project import CannotRun
 
     try:
-        run(Wishes(data, port, replicas, database_url, pg_bin_dir), _say)
+        run(Options(data, port, replicas, database_url, pg_bin_dir), _say)
     except (CannotRun, OSError) as reason:
         typer.echo(f"cannot run the shop: {reason}", err=True)
         raise typer.Exit(1) from None
@@ -94,8 +94,8 @@ def up(
 @app.command()
 def demo(database_url: DatabaseUrl = None) -> None:
     """Start a shop of its own, play the homework scenario on it, show every answer, stop it; exits 0 if all seven steps held."""
-    from shop.demo import demo as run
-    from shop.program import CannotRun
+    from shop.demo.demo import demo as run
+    from shop.project import CannotRun
 
     try:
         held = run(database_url)
@@ -122,11 +122,11 @@ def audit_(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Compare the log with all branches on the live system; exits 1 if anything contradicts, and says which order."""
-    from shop.audit_command import Wishes, run
-    from shop.program import CannotRun
+    from shop.operator.audit_command import Options, run
+    from shop.project import CannotRun
 
     try:
-        clean = run(Wishes(data, in_doubt_seconds, watch_seconds, metrics_port, as_json))
+        clean = run(Options(data, in_doubt_seconds, watch_seconds, metrics_port, as_json))
     except (CannotRun, OSError) as reason:
         typer.echo(f"cannot audit the shop: {reason}", err=True)
         raise typer.Exit(2) from None
@@ -141,11 +141,11 @@ def backup(
     pg_bin_dir: PgBinDir = None,
 ) -> None:
     """Write one moment of all four schemas into a file, while the shop runs or while it does not."""
-    from shop.backup_command import Wishes, back_up
-    from shop.program import CannotRun
+    from shop.operator.backup_command import Options, back_up
+    from shop.project import CannotRun
 
     try:
-        back_up(Wishes(file, data, database_url, pg_bin_dir))
+        back_up(Options(file, data, database_url, pg_bin_dir))
     except (CannotRun, OSError) as reason:
         typer.echo(f"cannot back up the shop: {reason}", err=True)
         raise typer.Exit(1) from None
@@ -167,12 +167,12 @@ def restore(
     yes: Annotated[bool, typer.Option("--yes", help="Replace what is there without asking.")] = False,
 ) -> None:
     """Bring all four schemas back to the moment of a backup, all or nothing; the services must not run meanwhile."""
-    from shop.backup_command import Wishes
-    from shop.backup_command import restore as run
-    from shop.program import CannotRun
+    from shop.operator.backup_command import Options
+    from shop.operator.backup_command import restore as run
+    from shop.project import CannotRun
 
     try:
-        run(Wishes(file, data, database_url, pg_bin_dir), [f"{each}_service" for each in only or ()], is_sure=yes)
+        run(Options(file, data, database_url, pg_bin_dir), [f"{each}_service" for each in only or ()], is_sure=yes)
     except (CannotRun, OSError) as reason:
         typer.echo(f"cannot restore the shop: {reason}", err=True)
         raise typer.Exit(1) from None
@@ -197,12 +197,12 @@ def reconcile_(
     A participant that was restored gets back every confirmed order that it has lost. A log that was restored gets back every
     decision that its participants can prove. Then orders are taken again. It may be interrupted, and run again.
     """
-    from shop.program import CannotRun
-    from shop.reconcile import Wishes
-    from shop.reconcile_command import run
+    from shop.operator.reconcile import Options
+    from shop.operator.reconcile_command import run
+    from shop.project import CannotRun
 
     try:
-        done = run(data, Wishes(dry_run, frozenset(confirm or ()), frozenset(cancel or ())))
+        done = run(data, Options(dry_run, frozenset(confirm or ()), frozenset(cancel or ())))
     except (CannotRun, OSError) as reason:
         typer.echo(f"cannot reconcile the shop: {reason}", err=True)
         raise typer.Exit(2) from None

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from service_chassis import server
 from service_chassis.server import Service
 from service_chassis.settings import ServiceSettings
-from shop.ports import LOOPBACK, Ports
+from shop.local.ports import LOOPBACK, Ports
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

@@ -36,10 +36,10 @@ def conformance(
 
     No coordinator should be within the participant's reach meanwhile: it would cancel what the trial has prepared.
     """
-    from shop.conformance.wishes import Wishes, tried
-    from shop.program import CannotRun
+    from shop.conformance.trial_options import TrialOptions, tried
+    from shop.project import CannotRun
 
-    wishes = Wishes(
+    options = TrialOptions(
         participant,
         key_file,
         payload,
@@ -51,7 +51,7 @@ def conformance(
         json_,
     )
     try:
-        nothing_broken = tried(wishes)
+        nothing_broken = tried(options)
     except (CannotRun, OSError) as reason:
         typer.echo(f"cannot try the participant: {reason}", err=True)
         raise typer.Exit(2) from None

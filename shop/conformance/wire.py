@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from shop.program import CannotRun
+from shop.project import CannotRun
 from two_phase.http.paths import ROUND_PATH
 
 TIMEOUT_SECONDS = 10

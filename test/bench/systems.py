@@ -15,7 +15,7 @@ import httpx
 from load import Orders
 from usage import Server
 
-from shop.ports import LOOPBACK, Ports
+from shop.local.ports import LOOPBACK, Ports
 
 HERE = Path(__file__).parent
 START_SECONDS = 60

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from shop.kubernetes_tools import found
-from shop.manifests import CHART, NAMESPACE, VALUES
+from shop.deploy.kubernetes_tools import found
+from shop.deploy.manifests import CHART, NAMESPACE, VALUES
 
 Resource = Mapping[str, Any]
 

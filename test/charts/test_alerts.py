@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY
 
 import two_phase.metrics  # noqa: F401 - its import registers the counters
 from charts.conftest import templated
-from shop.program import ROOT
+from shop.project import ROOT
 
 RUNBOOKS = ROOT / "helm" / "runbooks"
 #: Known only to a running participant, which asks its database.

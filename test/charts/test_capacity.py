@@ -7,7 +7,7 @@ import pytest
 
 from charts.conftest import Resource, read
 from charts.workloads import of_kind, workloads
-from shop.program import ROOT
+from shop.project import ROOT
 
 Rendered = Callable[..., tuple[Resource, ...]]
 #: A node of two processors and 3 GB, of which a cluster uses this much for itself.

@@ -17,8 +17,8 @@ from charts.workloads import of_kind, workloads
 from order_service.settings import OrderSettings
 from service_chassis import web
 from service_chassis.settings import ParticipantSettings
-from shop.manifests import CHART
-from shop.program import ROOT
+from shop.deploy.manifests import CHART
+from shop.project import ROOT
 
 Rendered = Callable[..., tuple[Resource, ...]]
 SERVICES = ("order", "payment", "stock", "delivery")

@@ -16,8 +16,9 @@ from sqlalchemy import make_url
 
 from order_service.settings import OrderSettings
 from service_chassis.settings import ParticipantSettings
-from shop import gateway, secrets_files
-from shop.program import ROOT
+from shop.deploy import secrets_files
+from shop.local import gateway
+from shop.project import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 NAMES = ("order", "payment", "stock", "delivery")

@@ -15,8 +15,8 @@ from charts.conftest import helm, read
 from charts.workloads import of_kind, workloads
 from order_service.settings import OrderSettings
 from service_chassis.settings import ParticipantSettings
-from shop import manifests, secrets_files
-from shop.program import ROOT, CannotRun
+from shop.deploy import manifests, secrets_files
+from shop.project import ROOT, CannotRun
 
 EXAMPLE = ROOT / "secrets" / "shop.yaml.example"
 URLS = {"payment_urls": "http://p", "stock_urls": "http://s", "delivery_urls": "http://d"}
@@ -75,7 +75,7 @@ def test_all_but_the_database_can_be_chosen_by_a_label() -> None:
 
 
 def test_manifests_render_for_a_cluster_of_ones_own(tmp_path: Path) -> None:
-    """`python -m shop.manifests --into FOLDER --set ...` leaves what was there before behind."""
+    """`python -m shop.deploy.manifests --into FOLDER --set ...` leaves what was there before behind."""
     stale = tmp_path / "k8s" / "50-gone.yaml"
     stale.parent.mkdir()
     stale.write_text("kind: Pod")

@@ -12,7 +12,7 @@ import yaml
 
 from charts.conftest import VALUE_SETS, Resource, templated
 from cluster.backups import commands
-from shop.program import ROOT
+from shop.project import ROOT
 
 Rendered = Callable[..., tuple[Resource, ...]]
 PAGES = [
@@ -104,7 +104,7 @@ def test_the_searches_find_what_there_is() -> None:
     assert {"k8s/", "helm/shop", "helm/values.yaml", "helm/shop/files/roles.sql"} <= set(_PATH.findall(text))
     assert "services.order.replicas=3" in _SET.findall(text)
     assert {("deploy", "payment-service"), ("service", "service-postgresql")} <= set(_RESOURCE.findall(text))
-    assert {("shop", "audit"), ("shop", "restore"), ("shop.manifests", "")} <= set(_MODULE.findall(text))
+    assert {("shop", "audit"), ("shop", "restore"), ("shop.deploy.manifests", "")} <= set(_MODULE.findall(text))
     assert _IMAGE.findall(text)
 
 

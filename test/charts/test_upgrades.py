@@ -12,8 +12,8 @@ import yaml
 from charts.conftest import Resource, helm
 from charts.fake_cluster import Objects, templated_beside
 from charts.workloads import of_kind
-from shop.kubernetes_tools import found
-from shop.manifests import CHART, NAMESPACE
+from shop.deploy.kubernetes_tools import found
+from shop.deploy.manifests import CHART, NAMESPACE
 
 Rendered = Callable[..., tuple[Resource, ...]]
 SECRET = ("secrets", "shop-secrets")

@@ -11,7 +11,7 @@ import yaml
 
 from charts.conftest import templated
 from charts.workloads import of_kind, workloads
-from shop.manifests import CHART
+from shop.deploy.manifests import CHART
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 _SMALL = {"cpu": 0.5, "memory": 134217728, "ephemeral-storage": 1000000}

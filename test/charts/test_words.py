@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from charts.conftest import helm
-from shop.manifests import CHART, NAMESPACE
-from shop.program import ROOT
+from shop.deploy.manifests import CHART, NAMESPACE
+from shop.project import ROOT
 
 NEWMAN = "newman run test/hw10.postman_collection.json"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from sqlalchemy import create_engine, text
 
 from cluster import cluster, oracles
-from shop.kubernetes_tools import found
-from shop.program import ROOT
+from shop.deploy.kubernetes_tools import found
+from shop.project import ROOT
 
 PAGE = ROOT / "docs" / "production.md"
 

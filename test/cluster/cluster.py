@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shop.kubernetes_tools import found
-from shop.manifests import CHART, NAMESPACE, SERVICES
+from shop.deploy.kubernetes_tools import found
+from shop.deploy.manifests import CHART, NAMESPACE, SERVICES
 
 RELEASE = "shop"
 DEPLOYMENTS = tuple(f"{service}-service" for service in SERVICES)

@@ -21,8 +21,8 @@ from cluster import cluster, oracles
 from cluster.backups import dumped_and_restored
 from cluster.customers import Customers, Tally
 from cluster.disturbances import Disturbance, disturbances
-from shop import manifests, secrets_files
-from shop.program import ROOT, CannotRun
+from shop.deploy import manifests, secrets_files
+from shop.project import ROOT, CannotRun
 
 COLLECTION = ROOT / "test" / "hw10.postman_collection.json"
 NEWMAN = ROOT / "test" / "node_modules" / ".bin" / "newman"

@@ -8,8 +8,8 @@ from sqlalchemy import URL, create_engine
 
 from cluster.cluster import forwarded, secret
 from laws import broken_laws
-from shop.audit import audit
-from shop.services import Services
+from shop.operator.audit import audit
+from shop.operator.services import Services
 
 #: Twice `in_doubt_after`, and a recovery pass.
 AT_REST_SECONDS = 12

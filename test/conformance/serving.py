@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 
 from conformance.in_memory import KEY, UNITS
-from shop.program import Program
+from shop.local.program import Program
 
 START_SECONDS = 60
 

@@ -13,12 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from faults.namespaces import ADDRESSES, HUB
-from shop import postgres, replicas
 from shop.__main__ import app
-from shop.ports import LOOPBACK
-from shop.postgres import Postgres
-from shop.program import Program, run_to_end
-from shop.replicas import Replica
+from shop.local import postgres, replicas
+from shop.local.ports import LOOPBACK
+from shop.local.postgres import Postgres
+from shop.local.program import Program, run_to_end
+from shop.local.replicas import Replica
 
 _surroundings = json.loads(os.environ["SURROUNDINGS"])
 _environment: Mapping[str, dict[str, str]] = _surroundings.get("environment", {})

@@ -10,8 +10,8 @@ from sqlalchemy import Engine, text
 from faults.crashing import admin_of
 from given import Given
 from running_shop import Shop
-from shop.audit import audit
-from shop.services import Services
+from shop.operator.audit import audit
+from shop.operator.services import Services
 
 
 @pytest.fixture(scope="module")

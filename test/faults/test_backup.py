@@ -16,10 +16,10 @@ from faults.load import Load
 from faults.market import Market
 from laws import broken_laws
 from running_shop import ROOT, Shop, launch
-from shop import postgres_binaries
-from shop.audit import audit
-from shop.postgres import major_of
-from shop.services import Services
+from shop.local import postgres_binaries
+from shop.local.postgres import major_of
+from shop.operator.audit import audit
+from shop.operator.services import Services
 
 RESOLVED_SECONDS = 20
 _CONFIRMED = "SELECT transaction_id::text FROM order_service.orders WHERE status = 'confirmed'"

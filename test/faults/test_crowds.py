@@ -21,7 +21,7 @@ from faults.report import Row
 from faults.wire_faults import delayed
 from laws import broken_laws
 from public_laws import broken_public_laws
-from shop.services import Services
+from shop.operator.services import Services
 from two_phase.messages import Prepare, Round, new_transaction_id
 
 EQUAL, NEIGHBOURS = 50, 12

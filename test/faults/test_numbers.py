@@ -16,7 +16,7 @@ from faults.load import Load
 from faults.market import Market, assert_sound
 from faults.proxied import PARTICIPANTS
 from faults.report import Row
-from shop.services import Services
+from shop.operator.services import Services
 from two_phase.messages import Prepare, Round, TransactionId, new_transaction_id
 
 REPLICAS = [f"{name}{suffix}" for name in ("order", *PARTICIPANTS) for suffix in ("", "-2")]

@@ -18,8 +18,8 @@ from faults.report import Row
 from given import Given
 from laws import broken_laws
 from running_shop import ROOT, Shop
-from shop.audit import audit
-from shop.services import Services
+from shop.operator.audit import audit
+from shop.operator.services import Services
 
 RESOLVED_SECONDS = 20
 COMMANDS_SECONDS = 60

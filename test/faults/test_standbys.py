@@ -20,10 +20,10 @@ from faults.load import Load
 from faults.market import Market, assert_sound, wrongly_told
 from faults.report import Row
 from running_shop import Shop
-from shop import postgres_binaries
-from shop.database import connected
-from shop.ports import Ports
-from shop.postgres import ADMIN, Postgres, account_for
+from shop.local import postgres_binaries
+from shop.local.database import connected
+from shop.local.ports import Ports
+from shop.local.postgres import ADMIN, Postgres, account_for
 
 PASSWORD = "the-superuser's"  # noqa: S105 - of servers that live as long as a test
 LOST_MIN = 20

@@ -13,9 +13,9 @@ from sqlalchemy import URL, Engine, create_engine, text
 
 from service_chassis import server
 from service_chassis.database import connect
-from shop import postgres_binaries
-from shop.ports import Ports
-from shop.postgres import Postgres, account_for
+from shop.local import postgres_binaries
+from shop.local.ports import Ports
+from shop.local.postgres import Postgres, account_for
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("order_service", "payment_service", "stock_service", "delivery_service")

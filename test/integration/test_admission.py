@@ -17,7 +17,7 @@ from service_chassis.fast_path import FastPath
 from service_chassis.json_body import read_body
 from service_chassis.server import Service, Status
 from serving import app_of, served, settings_on
-from shop.ports import LOOPBACK, Ports
+from shop.local.ports import LOOPBACK, Ports
 from two_phase.errors import Unavailable
 
 

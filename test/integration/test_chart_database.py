@@ -15,11 +15,11 @@ from charts.conftest import templated
 from charts.workloads import Workload, workloads
 from order_service.settings import OrderSettings
 from service_chassis.database import connect, is_reachable
-from shop import postgres_binaries
-from shop.database import connected
-from shop.ports import Ports
-from shop.postgres import Postgres, account_for
-from shop.program import ROOT
+from shop.local import postgres_binaries
+from shop.local.database import connected
+from shop.local.ports import Ports
+from shop.local.postgres import Postgres, account_for
+from shop.project import ROOT
 
 #: Every character that means something in an address, a shell or YAML, and some that are not ASCII.
 PASSWORD = "a@b/c:d%e#f?g&h[i]j \"k'l\\\\m$(HOME) %40 пароль-ж"  # noqa: S105 - of a server that lives as long as a test

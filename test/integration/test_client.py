@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from shop.ports import Ports
+from shop.local.ports import Ports
 from two_phase.errors import Unavailable
 from two_phase.http.client import HttpTransport, Peer
 from two_phase.messages import ROUND_BYTES_MAX, Ballot, Round

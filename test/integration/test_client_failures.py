@@ -15,7 +15,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from shop.ports import Ports
+from shop.local.ports import Ports
 from two_phase.errors import Unavailable
 from two_phase.http.client import AiohttpTransport, HttpTransport, Peer
 from two_phase.messages import Ballot, Round

@@ -22,8 +22,8 @@ from shop.__main__ import app
 from shop.conformance.runner import RULES, Finding, Outcome, Report, run
 from shop.conformance.trial import Offer, Trial
 from shop.conformance.wire import Wire
-from shop.ports import Ports
-from shop.postgres import Postgres
+from shop.local.ports import Ports
+from shop.local.postgres import Postgres
 from two_phase.messages import Ballot, InDoubt, Outcomes, Question, State, new_transaction_id
 
 UNIT_OFFER = Offer({"units": 1}, {"units": UNITS + 1}, '{"units": {amount}}', UNITS)

@@ -23,7 +23,7 @@ from service_chassis.json_body import read_json
 from service_chassis.server import Service, Status
 from service_chassis.settings import ServiceSettings
 from serving import served, settings_on, status_of
-from shop.ports import LOOPBACK, Ports
+from shop.local.ports import LOOPBACK, Ports
 from two_phase.errors import Unavailable
 
 

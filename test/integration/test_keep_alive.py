@@ -15,8 +15,8 @@ from starlette.routing import Route
 from service_chassis import server
 from service_chassis.server import Service, Status
 from service_chassis.settings import ServiceSettings
-from shop import gateway
-from shop.ports import LOOPBACK, Ports
+from shop.local import gateway
+from shop.local.ports import LOOPBACK, Ports
 from two_phase.http import client
 
 USUAL_SECONDS = 90

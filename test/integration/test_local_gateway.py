@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from shop import gateway
-from shop.ports import Ports
+from shop.local import gateway
+from shop.local.ports import Ports
 
 SERVICES = ("order-service", "payment-service", "stock-service", "delivery-service")
 

@@ -14,11 +14,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
 from service_chassis.database import UnsafeDatabase, check_durable
-from shop import postgres_binaries
-from shop.database import SERVICES, ShopDatabase, connected
-from shop.ports import Ports
-from shop.postgres import Postgres, account_for, major_of
-from shop.program import CannotRun
+from shop.local import postgres_binaries
+from shop.local.database import SERVICES, ShopDatabase, connected
+from shop.local.ports import Ports
+from shop.local.postgres import Postgres, account_for, major_of
+from shop.project import CannotRun
 
 PASSWORD = "the-superuser's"  # noqa: S105 - of servers that live as long as a test
 PASSWORDS = {service: f"password-of-{service}" for service in SERVICES}

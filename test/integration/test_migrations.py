@@ -16,8 +16,8 @@ from later_schema import LATER, add_later, first, newest
 from running_shop import ROOT
 from service_chassis import migrations
 from service_chassis.database import connect
-from shop.database import connected
-from shop.postgres import Postgres
+from shop.local.database import connected
+from shop.local.postgres import Postgres
 
 SERVICES = ("order_service", "payment_service", "stock_service", "delivery_service")
 BY_HAND = ROOT / "config" / "alembic.ini"

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from shop import postgres, postgres_binaries
-from shop.database import connected
-from shop.ports import Ports
-from shop.postgres import Postgres
-from shop.program import Account, CannotRun
+from shop.local import postgres, postgres_binaries
+from shop.local.database import connected
+from shop.local.ports import Ports
+from shop.local.postgres import Postgres
+from shop.local.program import Account
+from shop.project import CannotRun
 
 NAMELESS = Account(12345, 12345)
 PASSWORD = "the-superuser's"  # noqa: S105 - of a server that lives as long as a test

@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from faults.crashing import admin_of
 from running_shop import Shop
-from shop.services import PARTICIPANTS
+from shop.operator.services import PARTICIPANTS
 from two_phase.http.paths import OUTCOMES_PATH, PEEK_PATH
 
 ROWS = 100_000

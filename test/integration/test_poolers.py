@@ -16,8 +16,8 @@ from sqlalchemy.exc import OperationalError
 from payment_service import accounts
 from payment_service.charge import Charge, take
 from service_chassis.database import UnsafeDatabase, check_database, connect, is_reachable
-from shop.ports import LOOPBACK, Ports
-from shop.postgres import Postgres
+from shop.local.ports import LOOPBACK, Ports
+from shop.local.postgres import Postgres
 from two_phase.messages import Taken
 
 from .conftest import DATABASE, PASSWORD

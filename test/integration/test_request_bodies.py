@@ -18,7 +18,7 @@ from starlette.routing import Route
 from service_chassis.fast_path import FastPath
 from service_chassis.server import Service, Status
 from serving import listening, read_answer
-from shop.ports import LOOPBACK
+from shop.local.ports import LOOPBACK
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 #: What a body must not do when it is taken for a request.

@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse
 
 from service_chassis.server import Service, Status
 from serving import app_of, served, settings_on, status_of
-from shop.ports import Ports
+from shop.local.ports import Ports
 
 
 @pytest.mark.usefixtures("either_way")

@@ -19,7 +19,7 @@ from hostile_settings import AGAINST_US, ANOTHER_ACCESS_METHOD, assigned
 from payment_service import accounts
 from service_chassis.database import UnsafeDatabase, check_database, connect, is_reachable, repeated
 from service_chassis.sessions import LIMITS, MEANING, REQUIRED, pinned
-from shop.postgres import Postgres
+from shop.local.postgres import Postgres
 from two_phase.sql import Planned
 
 from .conftest import DATABASE, PASSWORD

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from shop.data_folder import DataFolder
-from shop.program import CannotRun, Program
-from shop.supervisor import TICK_SECONDS, WELL_AFTER_SECONDS, Stopping, Supervisor
+from shop.local.data_folder import DataFolder
+from shop.local.program import Program
+from shop.local.supervisor import TICK_SECONDS, WELL_AFTER_SECONDS, Stopping, Supervisor
+from shop.project import CannotRun
 
 SLEEPER = "import time; time.sleep(60)"
 #: Says in its log when it was asked to stop.

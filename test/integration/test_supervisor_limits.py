@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from faults.needs import needed
-from shop.data_folder import DataFolder
-from shop.program import CannotRun, Program
-from shop.supervisor import Supervisor
+from shop.local.data_folder import DataFolder
+from shop.local.program import Program
+from shop.local.supervisor import Supervisor
+from shop.project import CannotRun
 
 SLEEPER = "import time; time.sleep(60)"
 

@@ -9,10 +9,10 @@ from sqlalchemy.exc import DBAPIError
 
 from payment_service import accounts
 from service_chassis.database import UnsafeDatabase, check_database, connect
-from shop import postgres_binaries
-from shop.database import connected
-from shop.ports import Ports
-from shop.postgres import Postgres, account_for
+from shop.local import postgres_binaries
+from shop.local.database import connected
+from shop.local.ports import Ports
+from shop.local.postgres import Postgres, account_for
 
 from .conftest import PASSWORD, migrate
 

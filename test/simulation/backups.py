@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 from order_service import orders
 from order_service.reconciliation import rebuilt, without_answer
-from shop import reconcile as tool
+from shop.operator import reconcile as tool
 from simulation.disk import Disk, LocalTransaction
 from simulation.escrow import TRADES
 from simulation.plan import SERVICES
@@ -128,9 +128,9 @@ class Operator:
         services: Any = Services(world)
         world.laws.log_is_behind = False
         world.laws.reconciling = True
-        wishes = tool.Wishes(confirm=world.laws.confirmed_before(), cancel=(tool.ALL,))
+        options = tool.Options(confirm=world.laws.confirmed_before(), cancel=(tool.ALL,))
         with patch.object(tool, "time", SimpleNamespace(sleep=lambda _seconds: None)):
-            findings = tool.reconcile(services, wishes)
+            findings = tool.reconcile(services, options)
         world.note("reconciled: %s", findings)
         for word, rows in findings.rebuilt.items():
             world.seen[f"reconcile: {word} again"] += len(rows)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from order_service.checkout import Wish
 from order_service.decision_log import SqlDecisionLog
-from shop.reconcile import Findings
+from shop.operator.reconcile import Findings
 from simulation.balance import AT_REST, is_forgotten
 from simulation.clock import Life
 from simulation.customers import Told

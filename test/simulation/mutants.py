@@ -177,7 +177,10 @@ MUTANTS = {
         quick=False,
     ),
     "a reconciliation does not commit what it has brought back": Mutant(
-        "shop.reconcile", "Round(generation=generation, commits=commits)", "Round(generation=generation)", quick=False
+        "shop.operator.reconcile",
+        "Round(generation=generation, commits=commits)",
+        "Round(generation=generation)",
+        quick=False,
     ),
     "the next attempt starts though the claim is gone": Mutant(
         "order_service.checkout",

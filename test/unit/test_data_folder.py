@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from shop.data_folder import DataFolder
-from shop.program import CannotRun
+from shop.local.data_folder import DataFolder
+from shop.project import CannotRun
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from sqlalchemy import URL
 
 from service_chassis.database_url import database_url
 from service_chassis.settings import ParticipantSettings
-from shop.database import admin_url
-from shop.program import CannotRun
+from shop.local.database import admin_url
+from shop.project import CannotRun
 
 PASSWORDS = ["@", "a@b:c/d%e", "p#q?r&s[t]u", "blank and \"'\\$(HOME)`", "%40%2F", "пароль-ж", "a+b=c;d,e"]
 PLAIN = "postgresql+psycopg2://payment_service@db:5432/shop"

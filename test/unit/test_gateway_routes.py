@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shop import gateway
+from shop.local import gateway
 
 #: What the HTTP contract promises, written down a second time.
 CONTRACT = {

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from shop import reconcile as tool
-from shop.reconcile import ALL, Findings, Wishes
+from shop.operator import reconcile as tool
+from shop.operator.reconcile import ALL, Findings, Options
 from two_phase.coordinator.decision_log import LOG
 from two_phase.messages import Ballot, Outcomes, Round, Vote
 
@@ -131,9 +131,9 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tool, "NOTICED_SECONDS", 0)
 
 
-def reconciled(services: Services, **wishes: Any) -> Findings:
+def reconciled(services: Services, **options: Any) -> Findings:
     """Run the tool."""
-    return tool.reconcile(services, Wishes(**wishes))  # type: ignore[arg-type] # what it uses is there
+    return tool.reconcile(services, Options(**options))  # type: ignore[arg-type] # what it uses is there
 
 
 def lost_log() -> Services:
@@ -168,7 +168,7 @@ def test_what_the_branches_prove_is_written_again(states: tuple[str | None, ...]
 
 
 @pytest.mark.parametrize(
-    ("wishes", "word"),
+    ("options", "word"),
     [
         ({"confirm": [identity(1)]}, "confirmed"),
         ({"cancel": [identity(1)]}, "cancelled"),
@@ -177,14 +177,14 @@ def test_what_the_branches_prove_is_written_again(states: tuple[str | None, ...]
         ({"confirm": [identity(1)], "cancel": [ALL]}, "confirmed"),
     ],
 )
-def test_what_nobody_can_prove_a_human_has_to_say(wishes: dict[str, Any], word: str) -> None:
+def test_what_nobody_can_prove_a_human_has_to_say(options: dict[str, Any], word: str) -> None:
     """R12: the lost log may have confirmed it and told so; until a human has spoken no orders flow."""
     services = lost_log()
     order_id = services.order(1, None, payment="prepared", stock="prepared", delivery="prepared")
 
     asked = reconciled(services)
     before = deepcopy((services.orders, services.stands))
-    answered = reconciled(services, **wishes)
+    answered = reconciled(services, **options)
 
     assert (asked.undecided, asked.done) == ([order_id], False)
     assert before == ({}, {**services.stands, "generation": 1, "written": 4})

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from shop.replicas import migration
+from shop.local.replicas import migration
 
 
 @pytest.mark.parametrize(

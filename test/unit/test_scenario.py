@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shop.scenario import NotHeld, Scenario
+from shop.demo.scenario import NotHeld, Scenario
 
 Json = dict[str, Any]
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 
-from shop.audit import Standing, standings
-from shop.services import Services
+from shop.operator.audit import Standing, standings
+from shop.operator.services import Services
 from two_phase.coordinator.decision_log import LOG
 from two_phase.messages import Prepare, Round
 
@@ -36,7 +36,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Options:
     """What the operator has asked for; ``confirm`` and ``cancel`` are order ids, or "all"."""
 
     dry_run: bool = False
@@ -70,9 +70,9 @@ class Findings:
         return not self.undecided and not self.for_a_human
 
 
-def reconcile(services: Services, wishes: Wishes, progress: Callable[[int], None] = lambda _seen: None) -> Findings:
+def reconcile(services: Services, options: Options, progress: Callable[[int], None] = lambda _seen: None) -> Findings:
     """Reconcile as far as it goes, and return what was found; raises httpx.HTTPError if a service does not answer."""
-    work = _Work(services, wishes, progress)
+    work = _Work(services, options, progress)
     work.reconcile_log()
     if not work.findings.undecided:
         work.reconcile_participants()
@@ -80,10 +80,10 @@ def reconcile(services: Services, wishes: Wishes, progress: Callable[[int], None
 
 
 class _Work:
-    def __init__(self, services: Services, wishes: Wishes, progress: Callable[[int], None]) -> None:
+    def __init__(self, services: Services, options: Options, progress: Callable[[int], None]) -> None:
         self.findings = Findings()
         self._services = services
-        self._wishes = wishes
+        self._wishes = options
         self._progress = progress
         self._restored: list[str] | None = None
 

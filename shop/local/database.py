@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 from service_chassis.database import UnsafeDatabase, check_durable
 from service_chassis.database_url import database_url
 from service_chassis.sessions import MEANING, pin
-from shop.program import CannotRun
+from shop.project import CannotRun
 
 SERVICES = ("order_service", "payment_service", "stock_service", "delivery_service")
 _DRIVER = "postgresql+psycopg2"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from shop.services import Services
+from shop.operator.services import Services
 
 PAGE = 500
 #: How often something that looks wrong is looked at again before it is reported.

@@ -20,9 +20,9 @@ from typing import IO
 from sqlalchemy import URL, text
 from sqlalchemy.exc import DBAPIError
 
-from shop import environment
-from shop.database import SERVICES, connected
-from shop.program import CannotRun
+from shop.local import environment
+from shop.local.database import SERVICES, connected
+from shop.project import CannotRun
 
 LOG = "order_service"
 _LOOK_SECONDS = 0.1

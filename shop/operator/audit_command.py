@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from shop.audit import Findings, audit
-from shop.program import CannotRun
-from shop.services import Services
+from shop.operator.audit import Findings, audit
+from shop.operator.services import Services
+from shop.project import CannotRun
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Options:
     """What the operator has asked for."""
 
     data: Path
@@ -29,24 +29,24 @@ class Wishes:
     as_json: bool
 
 
-def run(wishes: Wishes) -> bool:
+def run(options: Options) -> bool:
     """Audit as asked, and return whether nothing was found; raises CannotRun if the services do not answer."""
     violations = Gauge("shop_audit_violations", "Violations found by the last audit")
     finished = Gauge("shop_audit_finished_timestamp_seconds", "When the last audit ended")
-    if wishes.metrics_port:
-        start_http_server(wishes.metrics_port)
-    with Services.found(wishes.data) as services:
+    if options.metrics_port:
+        start_http_server(options.metrics_port)
+    with Services.found(options.data) as services:
         while True:
-            findings = _audited(services, wishes)
+            findings = _audited(services, options)
             violations.set(len(findings.violations))
             finished.set_to_current_time()
-            _tell(findings, as_json=wishes.as_json)
-            if not wishes.watch_seconds:
+            _tell(findings, as_json=options.as_json)
+            if not options.watch_seconds:
                 return not findings.violations
-            time.sleep(wishes.watch_seconds)
+            time.sleep(options.watch_seconds)
 
 
-def _audited(services: Services, wishes: Wishes) -> Findings:
+def _audited(services: Services, options: Options) -> Findings:
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.completed} transactions"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
@@ -54,7 +54,7 @@ def _audited(services: Services, wishes: Wishes) -> Findings:
         try:
             return audit(
                 services,
-                in_doubt_seconds=wishes.in_doubt_seconds,
+                in_doubt_seconds=options.in_doubt_seconds,
                 progress=lambda seen: bar.update(task, completed=seen),
             )
         except httpx.HTTPError as failure:

@@ -21,10 +21,11 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
-from shop.data_folder import DataFolder
-from shop.database import ShopDatabase, admin_url
-from shop.program import ROOT, CannotRun, Program
-from shop.scenario import Json, NotHeld, Scenario, Step
+from shop.demo.scenario import Json, NotHeld, Scenario, Step
+from shop.local.data_folder import DataFolder
+from shop.local.database import ShopDatabase, admin_url
+from shop.local.program import Program
+from shop.project import ROOT, CannotRun
 
 STOP_SECONDS = 12
 

@@ -8,7 +8,7 @@ import re
 import secrets
 from pathlib import Path
 
-from shop.program import ROOT
+from shop.project import ROOT
 
 FOLDER = ROOT / "secrets"
 COMPOSE = ROOT / "compose.yaml"

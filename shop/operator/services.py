@@ -14,7 +14,7 @@ from uuid import UUID
 
 import httpx
 
-from shop.program import CannotRun
+from shop.project import CannotRun
 from two_phase.http.paths import (
     BRANCHES_PATH,
     CONSERVATION_PATH,

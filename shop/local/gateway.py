@@ -17,7 +17,8 @@ from typing import Any
 
 import yaml
 
-from shop.program import CannotRun, Program, project_file
+from shop.local.program import Program, project_file
+from shop.project import CannotRun
 
 INGRESS = project_file("k8s/60-ingress.yaml")
 RETRY_AFTER_SECONDS = 1

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from shop import environment
-from shop.ports import LOOPBACK, Ports
-from shop.program import ROOT, Program, project_file
+from shop.local import environment
+from shop.local.ports import LOOPBACK, Ports
+from shop.local.program import Program, project_file
+from shop.project import ROOT
 
 PARTICIPANTS = ("payment", "stock", "delivery")
 #: A service ends with these where its settings or its database are unusable, and would end so again.

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from shop.program import CannotRun
+from shop.project import CannotRun
 
 ORPHANS_SECONDS = 10
 _SECRETS = (

@@ -17,12 +17,13 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from sqlalchemy import URL, text
 from sqlalchemy.exc import DBAPIError
 
-from shop import backup, postgres_binaries
-from shop.data_folder import DataFolder
-from shop.database import SERVICES, ShopDatabase, admin_url, connected
-from shop.ports import Ports
-from shop.postgres import ADMIN, Postgres, account_for, major_of
-from shop.program import CannotRun
+from shop.local import postgres_binaries
+from shop.local.data_folder import DataFolder
+from shop.local.database import SERVICES, ShopDatabase, admin_url, connected
+from shop.local.ports import Ports
+from shop.local.postgres import ADMIN, Postgres, account_for, major_of
+from shop.operator import backup
+from shop.project import CannotRun
 
 _ALL_BACK = """\
 all four schemas are as of {created}. Orders placed after that are gone everywhere alike, also those that customers were told of.
@@ -38,7 +39,7 @@ Start the shop: it takes no new orders until `shop reconcile` has brought back w
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Options:
     """What the operator has asked for."""
 
     file: Path
@@ -47,25 +48,25 @@ class Wishes:
     pg_bin_dir: Path | None
 
 
-def back_up(wishes: Wishes) -> None:
+def back_up(options: Options) -> None:
     """Make a backup; raises CannotRun."""
-    with _found(wishes, restoring=False) as database, _progress() as tell:
-        tools = postgres_binaries.tools(backup.major_of(database), wishes.pg_bin_dir)
-        archive = backup.back_up(database, tools, wishes.file, lambda size: tell(f"backing up, {size / 1000:,.0f} kB"))
+    with _found(options, restoring=False) as database, _progress() as tell:
+        tools = postgres_binaries.tools(backup.major_of(database), options.pg_bin_dir)
+        archive = backup.back_up(database, tools, options.file, lambda size: tell(f"backing up, {size / 1000:,.0f} kB"))
     size_kb = archive.file.stat().st_size / 1000
     typer.echo(f"{archive.file}: all four schemas as of {archive.created}, {size_kb:,.0f} kB")
 
 
-def restore(wishes: Wishes, services: Collection[str], *, is_sure: bool) -> None:
+def restore(options: Options, services: Collection[str], *, is_sure: bool) -> None:
     """Bring schemas back; raises CannotRun."""
-    if not wishes.file.is_file():
-        raise CannotRun(f"there is no file {wishes.file}")
+    if not options.file.is_file():
+        raise CannotRun(f"there is no file {options.file}")
     chosen = [service for service in SERVICES if not services or service in services]
     if not is_sure:
         _ask(chosen)
-    with _found(wishes, restoring=True) as database, _progress() as tell:
-        tools = postgres_binaries.tools(backup.major_of(database), wishes.pg_bin_dir)
-        archive = backup.contents(wishes.file, tools)
+    with _found(options, restoring=True) as database, _progress() as tell:
+        tools = postgres_binaries.tools(backup.major_of(database), options.pg_bin_dir)
+        archive = backup.contents(options.file, tools)
         backup.restore(database, tools, archive, chosen, lambda service: tell(f"restoring {service}"))
     told = _ALL_BACK if len(chosen) == len(SERVICES) else _LOG_BACK if backup.LOG in chosen else _PART_BACK
     verb = "is" if len(chosen) == 1 else "are"
@@ -91,11 +92,11 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
 
 @contextlib.contextmanager
-def _found(wishes: Wishes, *, restoring: bool) -> Iterator[URL]:
+def _found(options: Options, *, restoring: bool) -> Iterator[URL]:
     """Yield the administrator's address of the shop's database, as long as it can be reached there; raises CannotRun."""
-    data = DataFolder(wishes.data)
-    if wishes.database_url:
-        yield _on_named_server(admin_url(wishes.database_url), data)
+    data = DataFolder(options.data)
+    if options.database_url:
+        yield _on_named_server(admin_url(options.database_url), data)
     elif data.has_secrets and not data.postgres.exists():
         raise CannotRun(f"the shop on {data.root} has no PostgreSQL of its own: set DATABASE_URL, or another SHOP_DATA")
     elif not restoring and not data.has_secrets:
@@ -103,7 +104,7 @@ def _found(wishes: Wishes, *, restoring: bool) -> Iterator[URL]:
     elif not restoring and (running := _running(data)):
         yield running
     else:
-        with _own_server(data, wishes.pg_bin_dir) as started:
+        with _own_server(data, options.pg_bin_dir) as started:
             yield started
 
 

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 
-from shop.data_folder import DataFolder
-from shop.program import CannotRun, Program
+from shop.local.data_folder import DataFolder
+from shop.local.program import Program
+from shop.project import CannotRun
 
 TICK_SECONDS = 0.05
 BACKOFF_SECONDS_MAX = 1.0

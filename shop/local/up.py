@@ -14,20 +14,20 @@ from pathlib import Path
 import httpx
 from sqlalchemy import URL
 
-from shop import environment, gateway, postgres_binaries, replicas
-from shop.data_folder import DataFolder
-from shop.database import SERVICES, ShopDatabase, admin_url
-from shop.ports import LOOPBACK, Ports
-from shop.postgres import START_SECONDS, Postgres, account_for, major_of
-from shop.program import CannotRun
-from shop.replicas import Replica
-from shop.supervisor import Supervisor
+from shop.local import environment, gateway, postgres_binaries, replicas
+from shop.local.data_folder import DataFolder
+from shop.local.database import SERVICES, ShopDatabase, admin_url
+from shop.local.ports import LOOPBACK, Ports
+from shop.local.postgres import START_SECONDS, Postgres, account_for, major_of
+from shop.local.replicas import Replica
+from shop.local.supervisor import Supervisor
+from shop.project import CannotRun
 
 READY_SECONDS = 60
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Options:
     """What the user has asked for, by options or environment variables."""
 
     data: Path
@@ -37,19 +37,19 @@ class Wishes:
     pg_bin_dir: Path | None
 
 
-def up(wishes: Wishes, say: Callable[[str], None]) -> None:
+def up(options: Options, say: Callable[[str], None]) -> None:
     """Run the shop until SIGINT or SIGTERM; raises CannotRun."""
     environment.check_settings()
-    if wishes.database_url:
-        admin_url(wishes.database_url)
-    data = DataFolder(wishes.data)
+    if options.database_url:
+        admin_url(options.database_url)
+    data = DataFolder(options.data)
     data.prepare()
     with ExitStack() as stack:
         supervisor = Supervisor(data, stack.enter_context(data.locked()), say)
-        listener = stack.enter_context(_listener(wishes.port))
+        listener = stack.enter_context(_listener(options.port))
         ports = stack.enter_context(Ports())
         stack.enter_context(supervisor.obeying_signals())
-        run = _Run(wishes, data, supervisor, ports, say)
+        run = _Run(options, data, supervisor, ports, say)
         run.start(listener)
         while True:
             supervisor.pause()
@@ -67,7 +67,7 @@ def _listener(port: int) -> socket.socket:
 
 @dataclass(frozen=True)
 class _Run:
-    wishes: Wishes
+    options: Options
     data: DataFolder
     supervisor: Supervisor
     ports: Ports
@@ -81,7 +81,7 @@ class _Run:
         urls = {service: database.url(service).render_as_string(hide_password=False) for service in SERVICES}
         self.supervisor.run_to_end(*(replicas.migration(service, urls[service]) for service in SERVICES))
         self.say(f"database    {database.name}, a schema and a role for each service, migrated")
-        plan = replicas.planned(self.wishes.replicas, self.ports)
+        plan = replicas.planned(self.options.replicas, self.ports)
         for services, seconds in ((replicas.PARTICIPANTS, 2.0), (("order",), 2.0)):
             group = [each for each in plan if each.service in services]
             programs = [replicas.program(each, plan, urls[each.package], secrets) for each in group]
@@ -95,8 +95,8 @@ class _Run:
         self.say("ready")
 
     def _database(self, secrets: dict[str, str]) -> ShopDatabase:
-        if self.wishes.database_url:
-            admin = admin_url(self.wishes.database_url)
+        if self.options.database_url:
+            admin = admin_url(self.options.database_url)
             self.say(
                 f"PostgreSQL  the server on {admin.host or 'this machine'}:{admin.port or 5432} that DATABASE_URL names"
             )
@@ -105,7 +105,7 @@ class _Run:
 
     def _start_postgres(self, password: str) -> Postgres:
         folder = self.data.postgres
-        binaries = postgres_binaries.find(account_for(folder), major_of(folder), self.wishes.pg_bin_dir)
+        binaries = postgres_binaries.find(account_for(folder), major_of(folder), self.options.pg_bin_dir)
         server = Postgres(binaries, folder, self.ports.reserve(), password)
         server.create(self.supervisor.run_to_end)
         self.supervisor.keep(server.program(), seconds_to_stop=1.8, before_start=server.forget_stale_lock)

@@ -22,11 +22,12 @@ from typing import Literal
 from sqlalchemy import URL
 from sqlalchemy.exc import OperationalError
 
-from shop import environment
-from shop.database import connected
-from shop.ports import LOOPBACK
-from shop.postgres_binaries import Binaries
-from shop.program import Account, CannotRun, Program, run_to_end
+from shop.local import environment
+from shop.local.database import connected
+from shop.local.ports import LOOPBACK
+from shop.local.postgres_binaries import Binaries
+from shop.local.program import Account, Program, run_to_end
+from shop.project import CannotRun
 
 ADMIN = "postgres"
 START_SECONDS = 60

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shop.program import Account, CannotRun
+from shop.local.program import Account
+from shop.project import CannotRun
 
 #: Copies for accounts that may not enter the original; only root writes here.
 CACHE = Path("/var/cache/two-phase-commit-shop")

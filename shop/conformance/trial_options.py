@@ -14,13 +14,13 @@ from shop.conformance.runner import run
 from shop.conformance.table import as_json, show
 from shop.conformance.trial import Offer, Payload, Trial
 from shop.conformance.wire import TIMEOUT_SECONDS, Wire
-from shop.program import CannotRun
+from shop.project import CannotRun
 
 KEY_VARIABLE = "PARTICIPANT_KEY"
 
 
 @dataclass(frozen=True)
-class Wishes:
+class TrialOptions:
     """The options of `shop conformance`, as they were written."""
 
     participant: str
@@ -34,19 +34,19 @@ class Wishes:
     as_json: bool
 
 
-def tried(wishes: Wishes) -> bool:
+def tried(options: TrialOptions) -> bool:
     """Try the participant, print the report, and return whether nothing is broken; raises CannotRun."""
-    offer, key = _offer(wishes), _key(wishes.key_file)
+    offer, key = _offer(options), _key(options.key_file)
     try:
-        client = httpx.Client(base_url=wishes.participant, timeout=TIMEOUT_SECONDS, trust_env=False)
+        client = httpx.Client(base_url=options.participant, timeout=TIMEOUT_SECONDS, trust_env=False)
     except httpx.InvalidURL as error:
-        raise CannotRun(f"{wishes.participant} is no URL: {error}") from None
+        raise CannotRun(f"{options.participant} is no URL: {error}") from None
     with client:
-        wire = Wire(client, key, wishes.generation)
+        wire = Wire(client, key, options.generation)
         wire.check_reachable()
-        report = run(Trial(wire, offer, restarter(wishes.restart_command, wire)))
-    if wishes.as_json:
-        print(as_json(wishes.participant, report))  # noqa: T201 - the report itself
+        report = run(Trial(wire, offer, restarter(options.restart_command, wire)))
+    if options.as_json:
+        print(as_json(options.participant, report))  # noqa: T201 - the report itself
     else:
         show(report, Console(highlight=False, soft_wrap=True))
     return report.is_clean()
@@ -64,15 +64,15 @@ def _key(file: Path | None) -> str:
     return key
 
 
-def _offer(wishes: Wishes) -> Offer:
-    payload = _payload("--payload", wishes.payload)
-    refused = _payload("--refused-payload", wishes.refused_payload)
-    sized = wishes.sized_payload
+def _offer(options: TrialOptions) -> Offer:
+    payload = _payload("--payload", options.payload)
+    refused = _payload("--refused-payload", options.refused_payload)
+    sized = options.sized_payload
     if sized is not None:
         if "{amount}" not in sized:
             raise CannotRun("--sized-payload has no {amount}")
         _payload("--sized-payload", sized.replace("{amount}", "1"))
-    return Offer(payload, refused, sized, wishes.capacity)
+    return Offer(payload, refused, sized, options.capacity)
 
 
 def _payload(option: str, text: str | None) -> Payload | None:

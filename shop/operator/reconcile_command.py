@@ -8,26 +8,26 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from shop.program import CannotRun
-from shop.reconcile import Findings, Wishes, reconcile
-from shop.services import Services
+from shop.operator.reconcile import Findings, Options, reconcile
+from shop.operator.services import Services
+from shop.project import CannotRun
 
 
-def run(data: Path, wishes: Wishes) -> bool:
+def run(data: Path, options: Options) -> bool:
     """Reconcile as asked, and return whether nothing is left for a human; raises CannotRun if the services do not answer."""
     with Services.found(data) as services:
-        findings = _reconciled(services, wishes)
-    _tell(findings, dry_run=wishes.dry_run)
+        findings = _reconciled(services, options)
+    _tell(findings, dry_run=options.dry_run)
     return findings.done
 
 
-def _reconciled(services: Services, wishes: Wishes) -> Findings:
+def _reconciled(services: Services, options: Options) -> Findings:
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.completed} transactions"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("reconcile", total=None)
         try:
-            return reconcile(services, wishes, lambda seen: bar.update(task, completed=seen))
+            return reconcile(services, options, lambda seen: bar.update(task, completed=seen))
         except httpx.HTTPError as failure:
             raise CannotRun(f"a service does not answer: {failure}; what was done so far stands, run it again") from failure
 

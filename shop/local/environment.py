@@ -14,7 +14,7 @@ from pydantic import SecretStr, ValidationError
 
 from order_service.settings import OrderSettings
 from service_chassis.settings import KEY_LENGTH_MIN, ParticipantSettings, told
-from shop.program import CannotRun
+from shop.project import CannotRun
 
 #: Where programs, libraries, authorities and temporary files are, how text is written, and what time it is here.
 _MACHINE = (

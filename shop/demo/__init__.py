@@ -1,0 +1,1 @@
+"""The homework scenario, played against a shop."""

@@ -1,0 +1,10 @@
+"""Where the project's files are, and the failure that ends a command with a sentence."""
+
+from pathlib import Path
+
+#: The folder that has the services, their migrations and config/.
+ROOT = Path(__file__).parents[1]
+
+
+class CannotRun(Exception):
+    """The shop cannot run as it was asked to; the message tells a person why, and what to do."""
