@@ -15,9 +15,9 @@ from order_service.checkout import (
     KeyReused,
     NotTaken,
     OrderRefused,
+    OrderRequest,
     Pending,
     Repeated,
-    Wish,
 )
 from order_service.decision_log import SqlDecisionLog
 from order_service.schemas import (
@@ -75,45 +75,45 @@ _PLACED: dict[int | str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Counter:
+class OrderEndpoints:
     """What the endpoints work with: the checkout for orders to place, the log for orders to look at."""
 
     checkout: Checkout
     decision_log: SqlDecisionLog
 
 
-def placing(counter: Counter) -> Endpoint:
+def placing(endpoints: OrderEndpoints) -> Endpoint:
     """Return the endpoint that places orders."""
 
     async def place_order(request: Request) -> Response:
         """Place an order: money, goods and a courier, or nothing. The same Idempotency-Key places it once."""
         # Before the body is read: whoever must be sent away costs the others as little as possible.
-        counter.checkout.check_capacity()
+        endpoints.checkout.check_capacity()
         order = NewOrder.model_validate(await read_json(request))
         key = idempotency_key(request)
-        wish = Wish(order.user_id, order.quantities(), order.slot_id, key)
+        order_request = OrderRequest(order.user_id, order.quantities(), order.slot_id, key)
         try:
-            answer = await counter.checkout.place(wish)
+            answer = await endpoints.checkout.place(order_request)
         except NotTaken as failure:
             members = {"order_id": failure.order_id} if failure.order_id else {}
             return unavailable_problem(failure, order_status="cancelled", **members)
         except KeyReused:
             raise Invalid("Idempotency-Key", "was used before with another body") from None
-        return await _told(counter, answer)
+        return await _told(endpoints, answer)
 
     return place_order
 
 
-def routes(counter: Counter) -> APIRouter:
-    """Return the endpoints, which work at ``counter``."""
+def routes(endpoints: OrderEndpoints) -> APIRouter:
+    """Return the endpoints, which work at ``endpoints``."""
     router = APIRouter(route_class=StrictRoute, tags=["orders"])
     extra = {**takes(NewOrder), "parameters": [IDEMPOTENCY_KEY]}
-    router.post("/orders", status_code=201, responses=_PLACED, openapi_extra=extra)(placing(counter))
+    router.post("/orders", status_code=201, responses=_PLACED, openapi_extra=extra)(placing(endpoints))
 
     @router.get("/orders", responses={200: answer(OrderPage, "A page of orders.")})
     async def list_orders(query: Annotated[OrderQuery, Query()]) -> Response:
         """List orders, the newest first."""
-        found = await counter.decision_log.run(
+        found = await endpoints.decision_log.run(
             lambda connection: orders.newest_first(
                 connection, user_id=query.user_id, status=query.status, before=query.cursor, limit=query.limit + 1
             )
@@ -127,8 +127,8 @@ def routes(counter: Counter) -> APIRouter:
     )
     async def show_order(order_id: OrderId) -> Response:
         """Show an order as it was decided."""
-        body = await _found(counter, order_id)
-        if body is None and counter.checkout.is_pending(order_id):
+        body = await _found(endpoints, order_id)
+        if body is None and endpoints.checkout.is_pending(order_id):
             body = {"order_id": order_id, "status": "pending"}
         if body is None:
             raise NotFound(f"there is no order {order_id}")
@@ -142,11 +142,11 @@ def routes(counter: Counter) -> APIRouter:
     return router
 
 
-async def _found(counter: Counter, order_id: str) -> dict[str, Any] | None:
-    return await counter.decision_log.run(lambda connection: orders.find(connection, order_id))
+async def _found(endpoints: OrderEndpoints, order_id: str) -> dict[str, Any] | None:
+    return await endpoints.decision_log.run(lambda connection: orders.find(connection, order_id))
 
 
-async def _told(counter: Counter, answer: Answer) -> Response:
+async def _told(endpoints: OrderEndpoints, answer: Answer) -> Response:
     match answer:
         case Confirmed(order_id, record, courier):
             return _placed(
@@ -165,7 +165,7 @@ async def _told(counter: Counter, answer: Answer) -> Response:
         case Pending(order_id):
             return answered({"order_id": order_id, "status": "pending"}, 202, {"Location": f"/orders/{order_id}"})
         case Repeated(order_id):
-            body = await _found(counter, order_id)
+            body = await _found(endpoints, order_id)
             if body is None:
                 # An answer that holds a key is never deleted: between two looks at it the log came back from an older backup.
                 raise Unavailable("the decision log was restored")

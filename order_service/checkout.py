@@ -15,8 +15,8 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from order_service.claims import Answered, Busy, Claimed, Claims, Reused, Wanted, digest_of
-from order_service.record import OrderItem, OrderRecord, is_repeated, memo_of, payloads_of, refusals_of
+from order_service.claims import Answered, Busy, Claimed, Claims, KeyRequest, Reused, digest_of
+from order_service.order import OrderItem, OrderRecord, is_repeated, memo_of, payloads_of, refusals_of
 from two_phase.coordinator.coordinator import Coordinator, Outcome, Ticket
 from two_phase.coordinator.verdict import Transaction
 from two_phase.errors import Unavailable
@@ -44,7 +44,7 @@ class NotTaken(Unavailable):
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class OrderRequest:
     """What a customer wants: ``items`` are quantities by product id."""
 
     user_id: int
@@ -115,41 +115,47 @@ class Checkout:
         """Raise Unavailable if no order can be taken now, whatever it is for."""
         self._coordinator.check_capacity()
 
-    async def place(self, wish: Wish) -> Answer:
+    async def place(self, order_request: OrderRequest) -> Answer:
         """Return what became of the order. Raises NotTaken, Unavailable or KeyReused: then nothing was bought by this call."""
         deadline = asyncio.get_running_loop().time() + self._deadline_seconds
         transaction_id = self._new_id()
-        if wish.key is None:
-            answer = await self._attempts(wish, None, transaction_id, (), deadline)
+        if order_request.key is None:
+            answer = await self._attempts(order_request, None, transaction_id, (), deadline)
             assert answer is not None, "without a key there is nobody to lose to"
             return answer
         # Before a key is claimed for nothing.
         self.check_capacity()
-        return await self._alone(wish, Wanted(wish.user_id, wish.key, _digest(wish), transaction_id), deadline)
+        return await self._alone(
+            order_request,
+            KeyRequest(order_request.user_id, order_request.key, _digest(order_request), transaction_id),
+            deadline,
+        )
 
-    async def _alone(self, wish: Wish, wanted: Wanted, deadline: float) -> Answer:
+    async def _alone(self, order_request: OrderRequest, key_request: KeyRequest, deadline: float) -> Answer:
         """Let one request per key work at a time in this process; the others wait, and then find its answer."""
-        key = (wanted.user_id, wanted.key)
+        key = (key_request.user_id, key_request.key)
         while earlier := self._under_way.get(key):
             await _until(deadline, asyncio.wait({earlier}))
         self._under_way[key] = asyncio.get_running_loop().create_future()
         try:
-            return await self._with_key(wish, wanted, deadline)
+            return await self._with_key(order_request, key_request, deadline)
         finally:
             self._under_way.pop(key).set_result(None)
 
-    async def _with_key(self, wish: Wish, wanted: Wanted, deadline: float) -> Answer:
+    async def _with_key(self, order_request: OrderRequest, key_request: KeyRequest, deadline: float) -> Answer:
         pause_seconds = _POLL_SECONDS
         while True:
             with self._coordinator.arriving():
-                claimed = await _until(deadline, self._claims.claim(wanted))
+                claimed = await _until(deadline, self._claims.claim(key_request))
             match claimed:
                 case Claimed(instead_of):
-                    answer = await self._attempts(wish, wanted, wanted.transaction_id, instead_of, deadline)
+                    answer = await self._attempts(
+                        order_request, key_request, key_request.transaction_id, instead_of, deadline
+                    )
                     if answer is not None:
                         return answer
                     # Somebody took the key over, and the log decided for him: a transaction of ours cannot be used again.
-                    wanted = replace(wanted, transaction_id=self._new_id())
+                    key_request = replace(key_request, transaction_id=self._new_id())
                 case Answered(order_id):
                     return Repeated(order_id)
                 case Reused():
@@ -160,38 +166,38 @@ class Checkout:
 
     async def _attempts(
         self,
-        wish: Wish,
-        wanted: Wanted | None,
+        order_request: OrderRequest,
+        key_request: KeyRequest | None,
         transaction_id: TransactionId,
         instead_of: tuple[TransactionId, ...],
         deadline: float,
     ) -> Answer | None:
         """Return the answer, or None if the key went to somebody else and the log has to be asked again."""
         for attempt in range(1, ATTEMPTS_MAX + 1):
-            record = self._record(wish, wanted, may_be_repeated=attempt < ATTEMPTS_MAX)
+            record = self._record(order_request, key_request, may_be_repeated=attempt < ATTEMPTS_MAX)
             transaction = Transaction(transaction_id, payloads_of(record), instead_of, record, memo_of(record))
-            outcome = await self._decided(wanted, transaction, deadline)
+            outcome = await self._decided(key_request, transaction, deadline)
             if isinstance(outcome, Pending):
                 return outcome
             self._learn_prices(outcome)
-            if wanted is not None and outcome.existed and outcome.decision is Decision.CANCELLED:
+            if key_request is not None and outcome.existed and outcome.decision is Decision.CANCELLED:
                 return None
             if outcome.decision is Decision.CONFIRMED or not is_repeated(outcome.verdict):
                 return _answer(outcome)
             instead_of, transaction_id = (*instead_of, transaction_id)[-INSTEAD_OF_MAX:], self._new_id()
-            if wanted is not None:
-                if not await _until(deadline, self._claims.move(wanted, transaction_id)):
+            if key_request is not None:
+                if not await _until(deadline, self._claims.move(key_request, transaction_id)):
                     return None
-                wanted = replace(wanted, transaction_id=transaction_id)
+                key_request = replace(key_request, transaction_id=transaction_id)
         raise AssertionError("unreachable")
 
-    async def _decided(self, wanted: Wanted | None, transaction: Transaction, deadline: float) -> Outcome | Pending:
+    async def _decided(self, key_request: KeyRequest | None, transaction: Transaction, deadline: float) -> Outcome | Pending:
         try:
             ticket = self._coordinator.submit(transaction)
             return await self._outcome(ticket, deadline) or self._left_pending(ticket)
         except Unavailable:
-            if wanted is not None:
-                self._spawn(self._claims.release(wanted))
+            if key_request is not None:
+                self._spawn(self._claims.release(key_request))
             raise
 
     def _left_pending(self, ticket: Ticket) -> Pending:
@@ -219,17 +225,17 @@ class Checkout:
             raise NotTaken("the order was not decided in time", ticket.transaction.transaction_id)
         return None
 
-    def _record(self, wish: Wish, wanted: Wanted | None, *, may_be_repeated: bool) -> OrderRecord:
+    def _record(self, order_request: OrderRequest, key_request: KeyRequest | None, *, may_be_repeated: bool) -> OrderRecord:
         items = tuple(
             OrderItem(product_id=product_id, quantity=quantity, price=self._prices.get(product_id))
-            for product_id, quantity in wish.items.items()
+            for product_id, quantity in order_request.items.items()
         )
         return OrderRecord(
-            wish.user_id,
-            wish.slot_id,
+            order_request.user_id,
+            order_request.slot_id,
             items,
-            key=wanted.key if wanted else None,
-            digest=wanted.digest if wanted else None,
+            key=key_request.key if key_request else None,
+            digest=key_request.digest if key_request else None,
             may_be_repeated=may_be_repeated,
         )
 
@@ -255,8 +261,10 @@ def _answer(outcome: Outcome) -> Answer:
     raise NotTaken(f"no answer from {silent}" if silent else "the order was cancelled before it was decided", order_id)
 
 
-def _digest(wish: Wish) -> str:
-    return digest_of({"user_id": wish.user_id, "items": sorted(wish.items.items()), "slot_id": wish.slot_id})
+def _digest(order_request: OrderRequest) -> str:
+    return digest_of(
+        {"user_id": order_request.user_id, "items": sorted(order_request.items.items()), "slot_id": order_request.slot_id}
+    )
 
 
 async def _until(deadline: float, waiting: Any) -> Any:

@@ -58,7 +58,7 @@ _RELEASE = text("""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class KeyRequest:
     """A request with a key: ``transaction_id`` is the transaction that is to answer it, ``digest`` stands for its body."""
 
     user_id: int
@@ -89,7 +89,7 @@ class Reused:
     """The key was used before, for another request."""
 
 
-Standing = Claimed | Answered | Busy | Reused
+ClaimResult = Claimed | Answered | Busy | Reused
 
 
 def digest_of(request: Any) -> str:
@@ -105,75 +105,77 @@ class Claims:
         self._claim_seconds = claim_seconds
         self.claim = GroupCommit(self._claim, _BATCH)
 
-    async def _claim(self, wanted: Sequence[Wanted]) -> Sequence[Standing]:
-        standings = await self._log.run(lambda connection: self._claimed(connection, wanted))
+    async def _claim(self, key_request: Sequence[KeyRequest]) -> Sequence[ClaimResult]:
+        claim_results = await self._log.run(lambda connection: self._claimed(connection, key_request))
         crash_points.reach("claim_durable")
-        return standings
+        return claim_results
 
-    async def move(self, wanted: Wanted, successor: TransactionId) -> bool:
+    async def move(self, key_request: KeyRequest, successor: TransactionId) -> bool:
         """Hand a claim of ours on to the next attempt; False if somebody has taken it over meanwhile."""
         moved = await self._log.run(
-            lambda connection: self._taken_over(connection, wanted, successor, wanted.transaction_id)
+            lambda connection: self._taken_over(connection, key_request, successor, key_request.transaction_id)
         )
         return moved is not None
 
-    async def release(self, wanted: Wanted) -> None:
+    async def release(self, key_request: KeyRequest) -> None:
         """Let the next request with this key take over at once, because nothing will come of ours."""
-        parameters = {"user_id": wanted.user_id, "key": wanted.key, "transaction_id": wanted.transaction_id}
+        parameters = {"user_id": key_request.user_id, "key": key_request.key, "transaction_id": key_request.transaction_id}
         await self._log.run(lambda connection: connection.execute(_RELEASE, parameters))
 
-    def _claimed(self, connection: Connection, wanted: Sequence[Wanted]) -> list[Standing]:
-        rows = to_json([_row(each) for each in wanted]).decode()
+    def _claimed(self, connection: Connection, key_request: Sequence[KeyRequest]) -> list[ClaimResult]:
+        rows = to_json([_row(each) for each in key_request]).decode()
         ours = {row[0] for row in _CLAIM.rows(connection, {"rows": rows, "claim_seconds": self._claim_seconds})}
-        others = [each for each in wanted if each.transaction_id not in ours]
+        others = [each for each in key_request if each.transaction_id not in ours]
         found = {}
         if others:
             asked = {"rows": to_json([_row(each) for each in others]).decode(), "claim_seconds": self._claim_seconds}
             looked = connection.execute(_LOOK, asked)
             found = {row.wanted: row for row in looked}
         return [
-            Claimed() if each.transaction_id in ours else self._standing(connection, each, found.get(each.transaction_id))
-            for each in wanted
+            Claimed()
+            if each.transaction_id in ours
+            else self._claim_result(connection, each, found.get(each.transaction_id))
+            for each in key_request
         ]
 
-    def _standing(self, connection: Connection, wanted: Wanted, found: Any) -> Standing:
+    def _claim_result(self, connection: Connection, key_request: KeyRequest, found: Any) -> ClaimResult:
         if found is None:
             return Busy()
-        if found.digest != wanted.digest:
+        if found.digest != key_request.digest:
             return Reused()
         if found.answer is not None:
             return Answered(found.answer)
         if not found.expired and found.holder_status is None:
             return Busy()
-        return self._take_over(connection, wanted, found.holder)
+        return self._take_over(connection, key_request, found.holder)
 
-    def _take_over(self, connection: Connection, wanted: Wanted, holder: TransactionId) -> Standing:
+    def _take_over(self, connection: Connection, key_request: KeyRequest, holder: TransactionId) -> ClaimResult:
         generation = int(connection.execute(_GENERATION).scalar_one())
         fenced = self._log.ask(connection, [InDoubt(transaction_id=holder, generation=generation)])
         if fenced.get(holder) is Decision.CONFIRMED:
             return Answered(holder)
         if holder not in fenced:
             return Busy()
-        attempts = self._taken_over(connection, wanted, wanted.transaction_id, holder)
+        attempts = self._taken_over(connection, key_request, key_request.transaction_id, holder)
         return Busy() if attempts is None else Claimed(tuple(attempts[-ATTEMPTS_MAX:]))
 
     def _taken_over(
-        self, connection: Connection, wanted: Wanted, successor: TransactionId, holder: TransactionId
+        self, connection: Connection, key_request: KeyRequest, successor: TransactionId, holder: TransactionId
     ) -> list[TransactionId] | None:
         parameters = {
             "transaction_id": successor,
             "holder": holder,
-            "user_id": wanted.user_id,
-            "key": wanted.key,
+            "user_id": key_request.user_id,
+            "key": key_request.key,
             "claim_seconds": self._claim_seconds,
         }
         return connection.execute(_TAKE_OVER, parameters).scalar_one_or_none()
 
 
-def _row(wanted: Wanted) -> dict[str, Any]:
+def _row(key_request: KeyRequest) -> dict[str, Any]:
     return {
-        "user_id": wanted.user_id,
-        "key": wanted.key,
-        "transaction_id": wanted.transaction_id,
-        "digest": wanted.digest,
+        "user_id": key_request.user_id,
+        "key": key_request.key,
+        "transaction_id": key_request.transaction_id,
+        "digest": key_request.digest,
     }

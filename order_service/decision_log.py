@@ -19,7 +19,7 @@ from pydantic_core import to_json
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from order_service.record import row_of, tombstone
+from order_service.order import row_of, tombstone
 from two_phase import crash_points
 from two_phase.coordinator.decision_log import LOG, LoggedDecision, LogStatus
 from two_phase.coordinator.verdict import Verdict

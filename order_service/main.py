@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from order_service import orders
-from order_service.api import MODELS, Counter, placing, routes
+from order_service.api import MODELS, OrderEndpoints, placing, routes
 from order_service.checkout import Checkout
 from order_service.claims import Claims
 from order_service.decision_log import SqlDecisionLog
@@ -42,7 +42,7 @@ def create_service(settings: OrderSettings) -> Service:
     claims = Claims(decision_log, claim_seconds=settings.client_deadline_seconds)
     checkout = Checkout(coordinator, claims, deadline_seconds=settings.client_deadline_seconds)
 
-    counter = Counter(checkout, decision_log)
+    endpoints = OrderEndpoints(checkout, decision_log)
 
     async def close() -> None:
         await asyncio.gather(*(peer.close() for peer in peers.values()))
@@ -59,8 +59,8 @@ def create_service(settings: OrderSettings) -> Service:
     return Service(
         name=NAME,
         status=status,
-        public=public_app(_DOCUMENT, "", routes(counter), is_ready),
-        public_fast_path=FastPath("/orders", placing(counter)),
+        public=public_app(_DOCUMENT, "", routes(endpoints), is_ready),
+        public_fast_path=FastPath("/orders", placing(endpoints)),
         public_admission=Admission("/orders", capacity, Unavailable(TOO_MANY)),
         internal=internal_app(NAME, coordinator_routes(decision_log, decisions, SqlReconciliation(decision_log)), keys),
         background=[coordinator.run],

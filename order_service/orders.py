@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from order_service.record import OrderRecord, memo_of, payloads_of
+from order_service.order import OrderRecord, memo_of, payloads_of
 from two_phase.messages import TransactionId
 
 _COLUMNS = "transaction_id::text AS order_id, status, user_id, items, total, slot_id, courier, refusals"

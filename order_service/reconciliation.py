@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from order_service.decision_log import SqlDecisionLog
-from order_service.record import OrderRecord, payloads_of, row_of, tombstone
+from order_service.order import OrderRecord, payloads_of, row_of, tombstone
 from two_phase.coordinator.decision_log import LogStatus
 from two_phase.coordinator.rebuild import Lost
 from two_phase.coordinator.verdict import Transaction, Verdict

@@ -72,7 +72,7 @@ def found(connection: Connection, user_id: int) -> Body:
     return _body(_row(connection, user_id), held(connection, {user_id}).get(user_id, 0))
 
 
-def deposited(connection: Connection, user_id: int, amount: int, key: str | None) -> Body:
+def deposit(connection: Connection, user_id: int, amount: int, key: str | None) -> Body:
     """Add a deposit and return it, or what the same key was told before; raises NotFound or Invalid."""
     row = connection.execute(_LOCK, {"user_id": user_id}).one_or_none()
     if row is None:

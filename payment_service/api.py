@@ -66,7 +66,7 @@ def routes(database: Database) -> APIRouter:
     async def add_deposit(user_id: Identifier, body: NewDeposit, key: IdempotencyKey) -> Response:
         """Add money; the same Idempotency-Key adds it once."""
         return created(
-            await database.write(lambda connection: accounts.deposited(connection, user_id, body.amount, key), user_id)
+            await database.write(lambda connection: accounts.deposit(connection, user_id, body.amount, key), user_id)
         )
 
     @router.get("/{user_id}/statement", responses={200: answer(Statement, "A page of it."), 404: problem(404)})

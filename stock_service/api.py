@@ -61,7 +61,7 @@ def routes(database: Database) -> APIRouter:
     async def change_price(product_id: Identifier, body: NewPrice) -> Response:
         """Change the price."""
         return answered(
-            await database.write(lambda connection: products.repriced(connection, product_id, body.price), product_id)
+            await database.write(lambda connection: products.set_price(connection, product_id, body.price), product_id)
         )
 
     @router.post(
@@ -72,9 +72,7 @@ def routes(database: Database) -> APIRouter:
     async def restock(product_id: Identifier, body: NewRestock, key: IdempotencyKey) -> Response:
         """Add goods; the same Idempotency-Key adds them once."""
         return created(
-            await database.write(
-                lambda connection: products.restocked(connection, product_id, body.quantity, key), product_id
-            )
+            await database.write(lambda connection: products.restock(connection, product_id, body.quantity, key), product_id)
         )
 
     return router

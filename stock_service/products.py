@@ -68,13 +68,13 @@ def page(connection: Connection, after: int, limit: int) -> list[Body]:
     return [_body(row, on_hold.get(row.product_id, 0)) for row in rows]
 
 
-def repriced(connection: Connection, product_id: int, price: int) -> Body:
+def set_price(connection: Connection, product_id: int, price: int) -> Body:
     """Change the price and return the product; raises NotFound. Orders at the old price are refused from now on."""
     connection.execute(_PRICE, {"product_id": product_id, "price": price})
     return found(connection, product_id)
 
 
-def restocked(connection: Connection, product_id: int, quantity: int, key: str | None) -> Body:
+def restock(connection: Connection, product_id: int, quantity: int, key: str | None) -> Body:
     """Add goods and return the product, or what the same key was told before; raises NotFound or Invalid."""
     row = connection.execute(_LOCK, {"product_id": product_id}).one_or_none()
     if row is None:

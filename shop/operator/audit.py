@@ -37,7 +37,7 @@ class Findings:
 
 
 @dataclass
-class Standing:
+class TransactionView:
     """One transaction as the log and its participants have it."""
 
     transaction_id: str
@@ -81,12 +81,12 @@ def audit(
     What looks wrong is looked at again, ``look_seconds`` apart, before it counts.
     """
     findings = Findings()
-    for standing in standings(services):
+    for view in views(services):
         findings.transactions += 1
-        _count(findings, standing)
+        _count(findings, view)
         progress(findings.transactions)
-        if standing.complaints(in_doubt_seconds):
-            findings.violations += _still_wrong(services, standing, in_doubt_seconds, look_seconds)
+        if view.complaints(in_doubt_seconds):
+            findings.violations += _still_wrong(services, view, in_doubt_seconds, look_seconds)
     for name in services.participants:
         findings.resources[name], broken = services.conservation(name)
         findings.violations += [
@@ -96,14 +96,14 @@ def audit(
     return findings
 
 
-def _count(findings: Findings, standing: Standing) -> None:
-    decision = standing.decision["decision"] if standing.decision else None
+def _count(findings: Findings, view: TransactionView) -> None:
+    decision = view.decision["decision"] if view.decision else None
     findings.confirmed += decision == "confirmed"
     findings.cancelled += decision == "cancelled"
-    findings.in_doubt += any(branch["state"] == "prepared" for branch in standing.branches.values())
+    findings.in_doubt += any(branch["state"] == "prepared" for branch in view.branches.values())
 
 
-def standings(services: Services) -> Iterator[Standing]:
+def views(services: Services) -> Iterator[TransactionView]:
     """Merge the log and the participants' branches, by transaction id."""
     # The participants are read before the log: a branch seen committed then has its decision in the log already.
     streams = {name: _Stream(partial(_page, services, name)) for name in services.participants}
@@ -115,7 +115,7 @@ def standings(services: Services) -> Iterator[Standing]:
             return
         least = min(ids)
         branches = {name: row for name, stream in streams.items() if (row := stream.take(least))}
-        yield Standing(least, log.take(least), branches)
+        yield TransactionView(least, log.take(least), branches)
 
 
 def _page(services: Services, name: str, after: str) -> list[Row]:
@@ -148,16 +148,18 @@ class _Stream:
         return row
 
 
-def look(services: Services, transaction_id: str) -> Standing:
+def look(services: Services, transaction_id: str) -> TransactionView:
     """Return one transaction as everybody has it now."""
     branches = {name: services.branch(name, transaction_id) for name in services.participants}
-    return Standing(transaction_id, services.decision(transaction_id), {name: row for name, row in branches.items() if row})
+    return TransactionView(
+        transaction_id, services.decision(transaction_id), {name: row for name, row in branches.items() if row}
+    )
 
 
-def _still_wrong(services: Services, standing: Standing, in_doubt_seconds: float, look_seconds: float) -> list[str]:
+def _still_wrong(services: Services, view: TransactionView, in_doubt_seconds: float, look_seconds: float) -> list[str]:
     complaints: list[str] = []
     for _ in range(LOOKS):
-        complaints = look(services, standing.transaction_id).complaints(in_doubt_seconds)
+        complaints = look(services, view.transaction_id).complaints(in_doubt_seconds)
         if not complaints:
             break
         time.sleep(look_seconds)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 
-from shop.operator.audit import Standing, standings
+from shop.operator.audit import TransactionView, views
 from shop.operator.services import Services
 from two_phase.coordinator.decision_log import LOG
 from two_phase.messages import Prepare, Round
@@ -107,12 +107,12 @@ class _Work:
             elif not found:
                 return
 
-    def _walk(self) -> Iterator[Standing]:
-        for seen, standing in enumerate(standings(self._services)):
+    def _walk(self) -> Iterator[TransactionView]:
+        for seen, standing in enumerate(views(self._services)):
             self._progress(seen)
             yield standing
 
-    def _rebuild(self, lost: list[Standing], word: str) -> int:
+    def _rebuild(self, lost: list[TransactionView], word: str) -> int:
         """Write those again of which ``word`` is the decision."""
         rows = [
             {"transaction_id": each.transaction_id, "decision": word, "branches": each.branches}
@@ -130,7 +130,7 @@ class _Work:
                 self._leave(f"order {each} should be {word}, and the log says {said.get(each, 'nothing')}")
         return len(rows)
 
-    def _decision(self, lost: Standing) -> str | None:
+    def _decision(self, lost: TransactionView) -> str | None:
         """Return what must have become of a lost order, if its branches tell, or a human does."""
         states = {name: lost.branches[name]["state"] if name in lost.branches else "missing" for name in self._names}
         promised = all(state in _PROMISED for state in states.values())
@@ -171,7 +171,7 @@ class _Work:
             self._services.hold(sorted(unnoticed))
             time.sleep(NOTICED_SECONDS)
 
-    def _replay(self, name: str, lost: list[Standing], generation: int) -> None:
+    def _replay(self, name: str, lost: list[TransactionView], generation: int) -> None:
         ids = [each.transaction_id for each in lost]
         if self._wishes.dry_run:
             self.findings.replayed[name] += ids
@@ -209,19 +209,19 @@ class _Work:
             self.findings.for_a_human.append(sentence)
 
 
-def _is_forgotten(standing: Standing, generation: int, *, behind: bool) -> bool:
+def _is_forgotten(standing: TransactionView, generation: int, *, behind: bool) -> bool:
     """Return whether the log has no row that it must once have had, or that nobody will write any more."""
     if standing.decision is not None or not standing.branches:
         return False
     return behind or any(int(branch["generation"]) < generation for branch in standing.branches.values())
 
 
-def _is_to_be_replayed(standing: Standing, name: str) -> bool:
+def _is_to_be_replayed(standing: TransactionView, name: str) -> bool:
     confirmed = standing.decision is not None and standing.decision["decision"] == "confirmed"
     return confirmed and (name not in standing.branches or standing.branches[name]["state"] == "prepared")
 
 
-def _prepare(name: str, standing: Standing) -> Prepare:
+def _prepare(name: str, standing: TransactionView) -> Prepare:
     decision: Mapping[str, Any] = standing.decision or {}
     return Prepare(
         transaction_id=standing.transaction_id, payload=decision["payloads"][name], instead_of=[], memo=decision["memo"]

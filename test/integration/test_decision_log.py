@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError
 
-from order_service.claims import Answered, Busy, Claimed, Claims, Reused, Wanted
+from order_service.claims import Answered, Busy, Claimed, Claims, KeyRequest, Reused
 from order_service.decision_log import SqlDecisionLog
-from order_service.record import OrderRecord
+from order_service.order import OrderRecord
 from two_phase.coordinator.decision_log import LOG, LoggedDecision
 from two_phase.coordinator.verdict import Transaction, Verdict, judge
 from two_phase.errors import Unavailable
@@ -184,10 +184,10 @@ async def test_many_replicas_that_decide_and_ask_at_once_agree(decision_log: Sql
     assert all(set(outcomes.confirmed) <= set(truth.confirmed) for outcomes in asked)
 
 
-def wanted(record: OrderRecord, **changes: Any) -> Wanted:
+def wanted(record: OrderRecord, **changes: Any) -> KeyRequest:
     """Return the request that ``record`` answers, for a new transaction."""
     assert record.key
-    return replace(Wanted(record.user_id, record.key, "d", new_transaction_id()), **changes)
+    return replace(KeyRequest(record.user_id, record.key, "d", new_transaction_id()), **changes)
 
 
 async def test_a_claimed_key_is_busy_until_it_is_answered(decision_log: SqlDecisionLog) -> None:

@@ -109,11 +109,11 @@ def test_a_service_works_behind_a_pooler_in_session_mode(pooled: Callable[[str],
         engine = pooled("session")
         check_database(engine, ROLE)
         with engine.begin() as connection:
-            user_id = int(accounts.opened(connection, "Ivan", 0)["user_id"])
+            user_id = int(accounts.open_account(connection, "Ivan", 0)["user_id"])
 
         def deposit(_: int) -> None:
             with engine.begin() as connection:
-                accounts.deposited(connection, user_id, 1, None)
+                accounts.deposit(connection, user_id, 1, None)
 
         with ThreadPoolExecutor(4) as customers:
             list(customers.map(deposit, range(40)))

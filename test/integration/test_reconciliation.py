@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from order_service.claims import Answered, Claimed, Claims, Reused, Wanted
+from order_service.claims import Answered, Claimed, Claims, KeyRequest, Reused
 from order_service.decision_log import SqlDecisionLog
+from order_service.order import OrderRecord, memo_of, payloads_of
 from order_service.reconciliation import SqlReconciliation
-from order_service.record import OrderRecord, memo_of, payloads_of
 from two_phase.coordinator.rebuild import Lost
 from two_phase.coordinator.verdict import Transaction, Verdict, judge
 from two_phase.messages import Decision, InDoubt, TransactionId, Vote, new_transaction_id
@@ -124,9 +124,9 @@ async def test_a_rebuilt_key_has_its_answer(decision_log: SqlDecisionLog, reconc
     await reconciliation.rebuild([_lost(verdict)])
     claims = Claims(decision_log, claim_seconds=1000)
 
-    same = await claims.claim(Wanted(7, key, "digest", new_transaction_id()))
-    other = await claims.claim(Wanted(7, key, "another", new_transaction_id()))
-    new = await claims.claim(Wanted(7, new_transaction_id(), "digest", new_transaction_id()))
+    same = await claims.claim(KeyRequest(7, key, "digest", new_transaction_id()))
+    other = await claims.claim(KeyRequest(7, key, "another", new_transaction_id()))
+    new = await claims.claim(KeyRequest(7, new_transaction_id(), "digest", new_transaction_id()))
 
     assert (same, new) == (Answered(verdict.transaction.transaction_id), Claimed())
     assert isinstance(other, Reused)

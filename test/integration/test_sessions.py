@@ -55,12 +55,12 @@ def _engine(postgres: Postgres, role: str = ROLE, *, autocommit: bool = False) -
 
 def _account(engine: Engine, balance: int = 0) -> int:
     with engine.begin() as connection:
-        return int(accounts.opened(connection, "Ivan", balance)["user_id"])
+        return int(accounts.open_account(connection, "Ivan", balance)["user_id"])
 
 
 def _deposit(engine: Engine, user_id: int, amount: int, key: str | None) -> dict[str, int]:
     with engine.begin() as connection:
-        return accounts.deposited(connection, user_id, amount, key)
+        return accounts.deposit(connection, user_id, amount, key)
 
 
 def _balance(engine: Engine, user_id: int) -> int:
@@ -167,7 +167,7 @@ def test_what_was_undone_for_the_sake_of_another_is_done_again(payment_engine: E
             tries.append(len(tries))
             if len(tries) < 3:
                 connection.execute(text("DO $$ BEGIN RAISE serialization_failure; END $$"))
-            return accounts.deposited(connection, user_id, 5, None)
+            return accounts.deposit(connection, user_id, 5, None)
 
     repeated(undone_twice)
 
@@ -220,7 +220,7 @@ _WRITE = Planned("UPDATE accounts SET available = available WHERE user_id = CAST
     "write",
     [
         lambda connection, user_id: _WRITE.rows(connection, {"user_id": user_id}),
-        lambda connection, user_id: accounts.deposited(connection, user_id, 1, None),
+        lambda connection, user_id: accounts.deposit(connection, user_id, 1, None),
     ],
     ids=["prepared", "by SQLAlchemy"],
 )

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from order_service.claims import Answered, Busy, Claimed, Claims, Reused, Wanted
+from order_service.claims import Answered, Busy, Claimed, Claims, KeyRequest, Reused
 from order_service.decision_log import SqlDecisionLog
-from order_service.record import OrderRecord
+from order_service.order import OrderRecord
 from payment_service import charge
 from simulation import escrow
 from simulation.clock import VirtualLoop
@@ -232,9 +232,9 @@ class Replica:
         return [await self.claims.release(wanted(each, "T")) for each in sequences]
 
 
-def wanted(sequence: int, name: str) -> Wanted:
+def wanted(sequence: int, name: str) -> KeyRequest:
     """Return what one transaction of a sequence wants."""
-    return Wanted(sequence + 1, "key", "digest", identity(sequence, name))
+    return KeyRequest(sequence + 1, "key", "digest", identity(sequence, name))
 
 
 CALLS: dict[str, Callable[[Replica, list[int]], Any]] = {

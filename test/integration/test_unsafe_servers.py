@@ -58,9 +58,9 @@ def test_keys_and_names_do_not_depend_on_the_locale(postgres: Postgres, admin: E
             engine = connect(SecretStr(url.render_as_string(hide_password=False)), "payment_service", pool_size=2)
             check_database(engine, "payment_service")
             with engine.begin() as work:
-                user_id = accounts.opened(work, "İı", 0)["user_id"]
+                user_id = accounts.open_account(work, "İı", 0)["user_id"]
                 for key in ("I", "i", "I"):
-                    accounts.deposited(work, user_id, 1, key)
+                    accounts.deposit(work, user_id, 1, key)
                 found = accounts.found(work, user_id)
 
             assert (found["name"], found["balance"]) == ("İı", 2)

@@ -91,19 +91,23 @@ def available(world: "World") -> dict[tuple[str, int], int]:
 def one_order_per_key(world: "World") -> Iterator[str]:
     """A key has at most one final answer in the log, and every customer with this key got that one."""
     keys = world.disks["order"].tables["keys"]
-    for wish, told in world.customers.told:
+    for order_request, told in world.customers.told:
         if told.order_id in world.laws.lost_refusals:
             continue
-        if wish.key is not None and told.status in (201, 409) and keys.get((wish.user_id, wish.key)) != told.order_id:
-            yield f"{wish.key} was answered by {told}, and the log says {keys.get((wish.user_id, wish.key))}"
+        if (
+            order_request.key is not None
+            and told.status in (201, 409)
+            and keys.get((order_request.user_id, order_request.key)) != told.order_id
+        ):
+            yield f"{order_request.key} was answered by {told}, and the log says {keys.get((order_request.user_id, order_request.key))}"
 
 
 def nothing_failed(world: "World") -> Iterator[str]:
     """When nothing goes wrong everybody gets a final answer."""
     if world.plan.healthy:
-        for wish, told in world.customers.told:
+        for order_request, told in world.customers.told:
             if told.status not in (201, 409):
-                yield f"{wish} was answered by {told}"
+                yield f"{order_request} was answered by {told}"
 
 
 AT_REST = (all_or_nothing, conserved, one_order_per_key, nothing_failed)

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from order_service.checkout import Wish
+from order_service.checkout import OrderRequest
 from simulation.network import Peer
 from simulation.plan import SERVICES, Errand
 from two_phase.errors import Unavailable
@@ -38,7 +38,7 @@ class Customers:
     def __init__(self, world: "World") -> None:
         self._world = world
         #: What was told, by whom it was told to: (wish, answer).
-        self.told: list[tuple[Wish, Told]] = []
+        self.told: list[tuple[OrderRequest, Told]] = []
 
     async def served(self, at_least_until_seconds: float) -> None:
         """Return when everybody has got an answer or has given up, and not before a time."""
@@ -58,17 +58,17 @@ class Customers:
 
     async def _ask(self, errand: Errand, replica: int) -> bool:
         """Order, and return whether that was final."""
-        world, wish = self._world, errand.wish
+        world, order_request = self._world, errand.order_request
         order = world.service_of("order")
         targets = [order[replica], order[1 - replica]]
         try:
-            told: Told = await Peer(world.network, "customer", targets, errand.patience_seconds).call("place", wish)
+            told: Told = await Peer(world.network, "customer", targets, errand.patience_seconds).call("place", order_request)
         except Unavailable:
-            self.told.append((wish, NOTHING))
+            self.told.append((order_request, NOTHING))
             return False
-        world.note("customer %s is told %s", wish.key, told)
-        self.told.append((wish, told))
-        world.laws.was_told(wish, told)
+        world.note("customer %s is told %s", order_request.key, told)
+        self.told.append((order_request, told))
+        world.laws.was_told(order_request, told)
         if told.status in _FINAL:
             await self._look(told)
         return told.status in _FINAL

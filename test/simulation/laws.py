@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from order_service.checkout import Wish
+from order_service.checkout import OrderRequest
 from order_service.decision_log import SqlDecisionLog
 from shop.operator.reconcile import Findings
 from simulation.balance import AT_REST, is_forgotten
@@ -213,31 +213,31 @@ class Laws:
             if vote.prepared and (row is None or row.branch.state is State.ABORTED):
                 self.broke("vote_is_a_promise", f"{service} votes for {vote.transaction_id}, which is not durable")
 
-    def about_to_tell(self, wish: Wish, told: Told) -> None:
+    def about_to_tell(self, order_request: OrderRequest, told: Told) -> None:
         """Look at every answer before it leaves: it rests on a row that survives, apart from a refusal without a key."""
         if told.status not in (201, 409) or told.order_id is None:
             return
         row = self._row_on_disk(told.order_id)
-        if row is None and (told.status == 201 or wish.key is not None):
+        if row is None and (told.status == 201 or order_request.key is not None):
             self.broke("told_what_is_durable", f"{told} is told")
         if row is not None and (row["status"] == "confirmed") != (told.status == 201):
             self.broke("told_what_is_recorded", f"{told} is told, and the log says {row['status']}")
         self._acts(told.order_id, "confirmed" if told.status == 201 else "cancelled", "an answer")
 
-    def was_told(self, wish: Wish, told: Told) -> None:
+    def was_told(self, order_request: OrderRequest, told: Told) -> None:
         """Look at what a customer has heard."""
         if told.status == 503 and told.order_id is not None:
             self._acts(told.order_id, "cancelled", "a customer")
-        if told.status not in (201, 409) or wish.key is None:
+        if told.status not in (201, 409) or order_request.key is None:
             return
         answers = {
             answer
             for other, answer in self._world.customers.told
-            if (other.user_id, other.key) == (wish.user_id, wish.key) and answer.status in (201, 409)
+            if (other.user_id, other.key) == (order_request.user_id, order_request.key) and answer.status in (201, 409)
             if answer.order_id not in self.lost_refusals
         }
         if len(answers) > 1:
-            self.broke("same_key_same_answer", f"{wish.key}: {sorted(map(str, answers))}")
+            self.broke("same_key_same_answer", f"{order_request.key}: {sorted(map(str, answers))}")
 
     def was_shown(self, service: str, told: Told, shown: dict[TransactionId, Branch]) -> None:
         """Look at what a customer sees after he was told something."""

@@ -151,7 +151,7 @@ MUTANTS = {
     ),
     "the answer comes from the votes and not from the row": Mutant(
         "order_service.checkout",
-        "if wanted is not None and outcome.existed and outcome.decision is Decision.CANCELLED:",
+        "if key_request is not None and outcome.existed and outcome.decision is Decision.CANCELLED:",
         "if False:",
         quick=False,
     ),
@@ -184,8 +184,8 @@ MUTANTS = {
     ),
     "the next attempt starts though the claim is gone": Mutant(
         "order_service.checkout",
-        "if not await _until(deadline, self._claims.move(wanted, transaction_id)):",
-        "if await _until(deadline, self._claims.move(wanted, transaction_id)) is None:",
+        "if not await _until(deadline, self._claims.move(key_request, transaction_id)):",
+        "if await _until(deadline, self._claims.move(key_request, transaction_id)) is None:",
         quick=False,
     ),
 }

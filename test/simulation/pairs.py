@@ -7,15 +7,17 @@ places behind its fault, where a second one may strike. Nothing is left to chanc
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from order_service.checkout import Wish
+from order_service.checkout import OrderRequest
 from simulation.fate import FAULTS, ChosenFate
 from simulation.plan import Errand, Plan
 from simulation.runs import Outcome, chosen_world, collecting
 from simulation.world import World
 
 # He loses patience after the shop's own deadline, and comes again while recovery looks after what he left behind.
-_WITH_KEY = Errand(0.0, Wish(1, {1: 2}, 1, "key"), pauses_seconds=(0.0, 0.5, 6.0), replicas=(0, 1, 0), patience_seconds=6.0)
-_WITHOUT = Errand(0.0, Wish(1, {1: 2}, 1), pauses_seconds=(0.0,), replicas=(0,))
+_WITH_KEY = Errand(
+    0.0, OrderRequest(1, {1: 2}, 1, "key"), pauses_seconds=(0.0, 0.5, 6.0), replicas=(0, 1, 0), patience_seconds=6.0
+)
+_WITHOUT = Errand(0.0, OrderRequest(1, {1: 2}, 1), pauses_seconds=(0.0,), replicas=(0,))
 # By then his second try is over, and whatever the first one left in doubt has been asked about.
 _COMMIT = Plan(errands=(_WITH_KEY,), balances={1: 50}, products={1: (10, 5)}, couriers={1: 1}, heal_at_seconds=9.0)
 #: The order is committed; and, with one courier too few, everything that was taken is given back.

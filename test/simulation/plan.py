@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
-from order_service.checkout import Wish
+from order_service.checkout import OrderRequest
 from simulation.fate import DURATIONS, FAULTS
 
 SERVICES = ("payment", "stock", "delivery")
@@ -22,7 +22,7 @@ class Errand:
     """One customer who wants something, and how stubborn he is."""
 
     at_seconds: float
-    wish: Wish
+    order_request: OrderRequest
     #: Pauses before each try; only an order with a key is tried again.
     pauses_seconds: tuple[float, ...]
     #: To which replica each try goes first.
@@ -154,24 +154,24 @@ def _errands(dice: Random) -> tuple[Errand, ...]:
     errands: list[Errand] = []
     while len(errands) < ORDERS:
         key = f"key-{len(errands)}" if dice.random() < 0.6 else None
-        wish = Wish(
+        order_request = OrderRequest(
             user_id=dice.choice(USERS) if dice.random() < 0.97 else _NOBODY,
             items={product: dice.randint(1, greed) for product in dice.sample(PRODUCTS, dice.randint(1, 2))},
             slot_id=dice.choice(SLOTS) if dice.random() < 0.97 else _NOBODY,
             key=key,
         )
-        errands.append(_errand(dice, wish, spread))
+        errands.append(_errand(dice, order_request, spread))
     return tuple(errands)
 
 
-def _errand(dice: Random, wish: Wish, spread: float) -> Errand:
-    tries = 3 if wish.key else 1
+def _errand(dice: Random, order_request: OrderRequest, spread: float) -> Errand:
+    tries = 3 if order_request.key else 1
     return Errand(
         at_seconds=spread * dice.random(),
-        wish=wish,
+        order_request=order_request,
         pauses_seconds=tuple(dice.choice((0.0, 0.2, 2.0, 6.0)) * dice.random() for _ in range(tries)),
         replicas=tuple(dice.randint(0, 1) for _ in range(tries)),
-        twice=wish.key is not None and dice.random() < 0.3,
+        twice=order_request.key is not None and dice.random() < 0.3,
         patience_seconds=dice.choice((2.0, 5.5, 8.0)),
     )
 

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import DBAPIError
 
 from order_service import orders
-from order_service.checkout import Answer, Checkout, Confirmed, KeyReused, NotTaken, OrderRefused, Pending, Repeated, Wish
+from order_service.checkout import (
+    Answer,
+    Checkout,
+    Confirmed,
+    KeyReused,
+    NotTaken,
+    OrderRefused,
+    OrderRequest,
+    Pending,
+    Repeated,
+)
 from order_service.claims import Claims
 from order_service.decision_log import SqlDecisionLog
 from simulation.clock import Life
@@ -62,8 +72,8 @@ def boot_coordinator(world: "World", life: Life) -> None:
     claims = Claims(log, claim_seconds=CLIENT_DEADLINE_SECONDS)
     checkout = Checkout(coordinator, claims, deadline_seconds=CLIENT_DEADLINE_SECONDS, new_id=new_id_of(world))
 
-    def place(wish: Wish, reply: Reply) -> None:
-        _serve(world, lambda: _placed(world, checkout, log, wish), reply)
+    def place(order_request: OrderRequest, reply: Reply) -> None:
+        _serve(world, lambda: _placed(world, checkout, log, order_request), reply)
 
     def outcomes(body: str, reply: Reply) -> None:
         _serve(world, lambda: _answered(world, log.outcomes, body), reply)
@@ -183,9 +193,9 @@ async def _shown(world: "World", service: str, store: MemoryBranchStore, recover
     return {each: row.branch for each, row in disk.tables["branches"].items()}
 
 
-async def _placed(world: "World", checkout: Checkout, log: SqlDecisionLog, wish: Wish) -> Told:
+async def _placed(world: "World", checkout: Checkout, log: SqlDecisionLog, order_request: OrderRequest) -> Told:
     try:
-        answer = await checkout.place(wish)
+        answer = await checkout.place(order_request)
     except KeyReused:
         return Told(422, None)
     except NotTaken as failure:
@@ -194,7 +204,7 @@ async def _placed(world: "World", checkout: Checkout, log: SqlDecisionLog, wish:
         told = await _told(world, log, answer)
     except Unavailable:
         return NOTHING
-    world.laws.about_to_tell(wish, told)
+    world.laws.about_to_tell(order_request, told)
     return told
 
 

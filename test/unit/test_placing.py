@@ -5,8 +5,8 @@ from typing import Any, NoReturn
 import pytest
 from fastapi import Request
 
-from order_service.api import Counter, placing
-from order_service.checkout import Checkout, Wish
+from order_service.api import OrderEndpoints, placing
+from order_service.checkout import Checkout, OrderRequest
 from service_chassis.json_body import read_json
 from service_chassis.problems import Problem
 from two_phase.errors import Unavailable
@@ -64,7 +64,7 @@ async def test_who_is_sent_away_is_sent_away_before_the_body_is_read() -> None:
     request = Request({"type": "http", "method": "POST", "path": "/orders", "headers": []}, _unread)
 
     with pytest.raises(Unavailable):
-        await placing(Counter(checkout, checkout))(request)
+        await placing(OrderEndpoints(checkout, checkout))(request)
 
 
 async def test_no_key_is_claimed_for_an_order_that_is_sent_away() -> None:
@@ -73,4 +73,4 @@ async def test_no_key_is_claimed_for_an_order_that_is_sent_away() -> None:
     no_claims: Any = None
 
     with pytest.raises(Unavailable):
-        await Checkout(engine, no_claims, deadline_seconds=5).place(Wish(1, {1: 1}, 1, "key"))
+        await Checkout(engine, no_claims, deadline_seconds=5).place(OrderRequest(1, {1: 1}, 1, "key"))
