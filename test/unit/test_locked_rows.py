@@ -10,8 +10,8 @@ from two_phase.messages import Ballot, Decision, LogPosition, Round, State, Tran
 from two_phase.participant.branches import Locked
 from two_phase.participant.participant import LOCKED_MAX
 
-from .test_lane import Participant as Told
 from .test_participant import Place, identity, prepare, votes
+from .test_remote_participant import Participant as Told
 
 
 class Waiting(Place):
