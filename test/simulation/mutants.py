@@ -7,6 +7,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import time
@@ -151,8 +152,8 @@ MUTANTS = {
     ),
     "the answer comes from the votes and not from the row": Mutant(
         "order_service.checkout",
-        "if key_request is not None and outcome.existed and outcome.decision is Decision.CANCELLED:",
-        "if False:",
+        "key_request is not None and outcome.existed and outcome.decision is Decision.CANCELLED",
+        "False",
         quick=False,
     ),
     "a restored log decides what it has forgotten": Mutant(
@@ -191,6 +192,25 @@ MUTANTS = {
 }
 
 
+def matches(mutant: Mutant, source: str) -> list[re.Match[str]]:
+    """Return where the words of a mutant stand in ``source``, however its lines are broken."""
+    words = re.findall(r"\w+|\s+|[^\w\s]", mutant.before.strip())
+    parts = [_part(word) for word in words if not word.isspace()]
+    return list(re.finditer(r"\s*".join(parts), source))
+
+
+def _part(word: str) -> str:
+    # The formatter adds a comma where it breaks a call into lines.
+    return r",?\s*" + re.escape(word) if word in ")]}" else re.escape(word)
+
+
+def mutated(mutant: Mutant, source: str) -> str:
+    """Return ``source`` with the bug; raises AssertionError unless its words stand there once."""
+    found = matches(mutant, source)
+    assert len(found) == 1, f"{mutant.module} has these words {len(found)} times: {mutant.before}"
+    return source[: found[0].start()] + mutant.after.strip() + source[found[0].end() :]
+
+
 def source_of(mutant: Mutant) -> str:
     """Return the source of its module, without the bug."""
     spec = importlib.util.find_spec(mutant.module)
@@ -215,11 +235,10 @@ class _Patcher(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoade
             return None
         return importlib.util.spec_from_file_location(fullname, self.path, loader=self)
 
-    def get_code(self, fullname: str) -> CodeType:
+    def get_code(self, _fullname: str) -> CodeType:
         """Compile the patched source, past every cache."""
         source = self.get_data(self.path).decode()
-        assert source.count(self._mutant.before) == 1, f"{fullname} no longer has these words once: {self._mutant.before}"
-        return compile(source.replace(self._mutant.before, self._mutant.after), self.path, "exec")
+        return compile(mutated(self._mutant, source), self.path, "exec")
 
 
 def install(name: str) -> None:
