@@ -27,7 +27,9 @@ def routes(database: Database) -> APIRouter:
         """Open a slot, or up to 1,000 at once; the same Idempotency-Key opens them once."""
         many = isinstance(body, NewSlots)
         made = await database.write(
-            lambda connection: create(connection, key, body, lambda new: slots.open_slots(connection, new, many=many)),
+            lambda connection: create(
+                connection, key, body, lambda new: slots.open_slots(connection, new, many=many)
+            ),
             key,
         )
         return created(made, "/delivery/slots", "slot_id")
@@ -36,13 +38,24 @@ def routes(database: Database) -> APIRouter:
     async def list_slots(query: Annotated[SlotQuery, Query()]) -> Response:
         """List the slots in the order in which they were opened."""
         after = int(query.cursor or 0)
-        found = await database.read(lambda connection: slots.page(connection, after, query.limit + 1), _ANY, {})
-        return answered({"items": found[: query.limit], "next_cursor": SLOTS.behind(found, query.limit, "slot_id")})
+        found = await database.read(
+            lambda connection: slots.page(connection, after, query.limit + 1), _ANY, {}
+        )
+        return answered(
+            {
+                "items": found[: query.limit],
+                "next_cursor": SLOTS.behind(found, query.limit, "slot_id"),
+            }
+        )
 
     @router.get("/{slot_id}", responses={200: answer(Slot, "The slot."), 404: problem(404)})
     async def show_slot(slot_id: Identifier) -> Response:
         """Show a slot, and how many of its couriers undecided orders hold."""
         touched = {"slot_id": slot_id}
-        return answered(await database.read(lambda connection: slots.found(connection, slot_id), _TOUCHES_SLOT, touched))
+        return answered(
+            await database.read(
+                lambda connection: slots.found(connection, slot_id), _TOUCHES_SLOT, touched
+            )
+        )
 
     return router

@@ -1,4 +1,7 @@
-"""What delivery does for an order: takes a courier in its slot, and lets him go if the order is cancelled."""
+"""What delivery does for an order.
+
+Takes a courier in its slot, and lets him go if the order is cancelled.
+"""
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
@@ -44,7 +47,9 @@ _TAKE = Planned("""
         AS taken (transaction_id, slot_id, position)
     WHERE couriers.slot_id = taken.slot_id AND couriers.position = taken.position
 """)
-_LET_GO = text("UPDATE couriers SET transaction_id = NULL WHERE transaction_id = ANY (CAST(:ids AS uuid[]))")
+_LET_GO = text(
+    "UPDATE couriers SET transaction_id = NULL WHERE transaction_id = ANY (CAST(:ids AS uuid[]))"
+)
 _HELD = text("""
     SELECT CAST(payload->>'slot_id' AS bigint) AS slot_id, count(*) AS held FROM branches
     WHERE state = 'prepared' AND CAST(payload->>'slot_id' AS bigint) = ANY (CAST(:ids AS bigint[]))
@@ -52,7 +57,9 @@ _HELD = text("""
 """)
 
 
-def take(connection: Connection, asked: Sequence[tuple[TransactionId, Booking]]) -> list[Taken | Refused]:
+def take(
+    connection: Connection, asked: Sequence[tuple[TransactionId, Booking]]
+) -> list[Taken | Refused]:
     """Take a free courier for each, in the order of arrival."""
     wanted = Counter(booking.slot_id for _, booking in asked)
     started = _locked(connection, set(wanted))
@@ -80,7 +87,9 @@ def give_back(connection: Connection, taken: Sequence[tuple[TransactionId, Booki
 
 def held(connection: Connection, slot_ids: set[int]) -> dict[int, int]:
     """Return how many couriers undecided orders hold in each slot, where they hold any."""
-    return {row.slot_id: row.held for row in connection.execute(_HELD, {"ids": bigint_array(slot_ids)})}
+    return {
+        row.slot_id: row.held for row in connection.execute(_HELD, {"ids": bigint_array(slot_ids)})
+    }
 
 
 def _locked(connection: Connection, slot_ids: set[int]) -> dict[int, bool]:
@@ -95,7 +104,9 @@ def _free(connection: Connection, wanted: Counter[int]) -> dict[int, deque[_Cour
     return free
 
 
-def _refusal(slot_id: int, started: dict[int, bool], free: dict[int, deque[_Courier]]) -> Refused | None:
+def _refusal(
+    slot_id: int, started: dict[int, bool], free: dict[int, deque[_Courier]]
+) -> Refused | None:
     if slot_id not in started:
         return Refused("unknown_slot", f"there is no slot {slot_id}")
     if started[slot_id]:

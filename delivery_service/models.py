@@ -1,7 +1,8 @@
 """What exists: time slots, the couriers of each, and the branches of the protocol.
 
-A courier with a ``transaction_id`` is taken by that transaction: held while its branch is prepared, booked once it is
-committed. Taking and giving back write this one column, so that a commit touches no courier.
+A courier with a ``transaction_id`` is taken by that transaction: held while its branch is prepared,
+booked once it is committed. Taking and giving back write this one column, so that a commit touches
+no courier.
 """
 
 from datetime import datetime
@@ -36,7 +37,9 @@ class Courier(Base):
     __tablename__ = "couriers"
     __table_args__ = (
         Index("courier_brings_one_order", "transaction_id", unique=True),
-        Index("couriers_free", "slot_id", "position", postgresql_where=text("transaction_id IS NULL")),
+        Index(
+            "couriers_free", "slot_id", "position", postgresql_where=text("transaction_id IS NULL")
+        ),
     )
 
     slot_id: Mapped[int] = mapped_column(ForeignKey("slots.slot_id"), primary_key=True)

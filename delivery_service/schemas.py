@@ -18,7 +18,9 @@ _Couriers = Annotated[int, Field(ge=0, le=COURIERS_MAX)]
 class NewSlot(StrictModel):
     """A time in the future, and the couriers of that time; each brings one order."""
 
-    starts_at: Moment = Field(description="Must be in the future, and has an offset.", examples=["2030-05-01T09:00:00Z"])
+    starts_at: Moment = Field(
+        description="Must be in the future, and has an offset.", examples=["2030-05-01T09:00:00Z"]
+    )
     couriers: list[Name] = Field(max_length=COURIERS_MAX, examples=[["Mila", "Oleg"]])
 
 
@@ -26,7 +28,9 @@ class NewSlots(Many[NewSlot]):
     """Many slots to open: all or none."""
 
 
-Opening = Annotated[Annotated[NewSlot, Tag(ONE)] | Annotated[NewSlots, Tag(MANY)], Discriminator(one_or_many)]
+Opening = Annotated[
+    Annotated[NewSlot, Tag(ONE)] | Annotated[NewSlots, Tag(MANY)], Discriminator(one_or_many)
+]
 
 
 class SlotQuery(Page):

@@ -18,7 +18,9 @@ _COURIERS = text("""
     SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:positions AS bigint[]), CAST(:names AS text[]))
 """)
 _FIND = text("SELECT slot_id, starts_at FROM slots WHERE slot_id = :slot_id")
-_PAGE = text("SELECT slot_id, starts_at FROM slots WHERE slot_id > :after ORDER BY slot_id LIMIT :limit")
+_PAGE = text(
+    "SELECT slot_id, starts_at FROM slots WHERE slot_id > :after ORDER BY slot_id LIMIT :limit"
+)
 _COUNT = text("""
     SELECT slot_id, count(*) AS couriers, count(*) - count(transaction_id) AS available FROM couriers
     WHERE slot_id = ANY (CAST(:ids AS bigint[])) GROUP BY slot_id
@@ -38,10 +40,15 @@ Body = dict[str, Any]
 
 
 def open_slots(connection: Connection, new: Sequence[NewSlot], *, many: bool = False) -> list[Body]:
-    """Open each slot with its couriers and return them, in this order; raises Invalid for a time that has come."""
+    """Open each slot with its couriers and return them, in this order.
+
+    Raises Invalid for a time that has come.
+    """
     for number, slot in enumerate(new):
         if slot.starts_at <= datetime.now(UTC):
-            raise Invalid(f"items.{number}.starts_at" if many else "starts_at", "must be in the future")
+            raise Invalid(
+                f"items.{number}.starts_at" if many else "starts_at", "must be in the future"
+            )
     slots = connection.execute(_OPEN, [{"starts_at": slot.starts_at} for slot in new]).all()
     couriers = [
         (row.slot_id, position, name)
@@ -49,7 +56,10 @@ def open_slots(connection: Connection, new: Sequence[NewSlot], *, many: bool = F
         for position, name in enumerate(slot.couriers, 1)
     ]
     ids, positions, names = zip(*couriers, strict=True) if couriers else ((), (), ())
-    connection.execute(_COURIERS, {"ids": bigint_array(ids), "positions": bigint_array(positions), "names": list(names)})
+    connection.execute(
+        _COURIERS,
+        {"ids": bigint_array(ids), "positions": bigint_array(positions), "names": list(names)},
+    )
     return _bodies(connection, slots)
 
 

@@ -35,7 +35,14 @@ from service_chassis.documents import problem as documented
 from service_chassis.fast_path import Endpoint
 from service_chassis.fields import OrderId, idempotency_key
 from service_chassis.json_body import read_json
-from service_chassis.problems import Invalid, NotFound, answered, created, problem, unavailable_problem
+from service_chassis.problems import (
+    Invalid,
+    NotFound,
+    answered,
+    created,
+    problem,
+    unavailable_problem,
+)
 from service_chassis.web import StrictRoute
 from two_phase.errors import Unavailable
 from two_phase.http.records import takes
@@ -51,7 +58,11 @@ FRONT_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Two-
 MODELS = (NewOrder, RefusedOrder, UndecidedOrder)
 
 _EXAMPLE = "01a21323-76c1-7835-8de8-84eccdf45daf"
-_REFUSAL = {"participant": "payment", "reason": "insufficient_funds", "detail": "user 1 has less than 200"}
+_REFUSAL = {
+    "participant": "payment",
+    "reason": "insufficient_funds",
+    "detail": "user 1 has less than 200",
+}
 _PLACED: dict[int | str, dict[str, Any]] = {
     201: answer(Order, "All have taken their part.", headers=LOCATION),
     202: answer(PendingOrder, "The decision is not known yet.", headers=LOCATION),
@@ -76,7 +87,10 @@ _PLACED: dict[int | str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class OrderEndpoints:
-    """What the endpoints work with: the checkout for orders to place, the log for orders to look at."""
+    """What the endpoints work with.
+
+    The checkout for orders to place, the log for orders to look at.
+    """
 
     checkout: Checkout
     decision_log: SqlDecisionLog
@@ -86,7 +100,10 @@ def placing(endpoints: OrderEndpoints) -> Endpoint:
     """Return the endpoint that places orders."""
 
     async def place_order(request: Request) -> Response:
-        """Place an order: money, goods and a courier, or nothing. The same Idempotency-Key places it once."""
+        """Place an order: money, goods and a courier, or nothing.
+
+        The same Idempotency-Key places it once.
+        """
         # Before the body is read: whoever must be sent away costs the others as little as possible.
         endpoints.checkout.check_capacity()
         order = NewOrder.model_validate(await read_json(request))
@@ -108,18 +125,29 @@ def routes(endpoints: OrderEndpoints) -> APIRouter:
     """Return the endpoints, which work at ``endpoints``."""
     router = APIRouter(route_class=StrictRoute, tags=["orders"])
     extra = {**takes(NewOrder), "parameters": [IDEMPOTENCY_KEY]}
-    router.post("/orders", status_code=201, responses=_PLACED, openapi_extra=extra)(placing(endpoints))
+    router.post("/orders", status_code=201, responses=_PLACED, openapi_extra=extra)(
+        placing(endpoints)
+    )
 
     @router.get("/orders", responses={200: answer(OrderPage, "A page of orders.")})
     async def list_orders(query: Annotated[OrderQuery, Query()]) -> Response:
         """List orders, the newest first."""
         found = await endpoints.decision_log.run(
             lambda connection: orders.newest_first(
-                connection, user_id=query.user_id, status=query.status, before=query.cursor, limit=query.limit + 1
+                connection,
+                user_id=query.user_id,
+                status=query.status,
+                before=query.cursor,
+                limit=query.limit + 1,
             )
         )
         items = list(found)
-        return answered({"items": items[: query.limit], "next_cursor": ORDERS.behind(items, query.limit, "order_id")})
+        return answered(
+            {
+                "items": items[: query.limit],
+                "next_cursor": ORDERS.behind(items, query.limit, "order_id"),
+            }
+        )
 
     @router.get(
         "/orders/{order_id}",
@@ -163,13 +191,22 @@ async def _told(endpoints: OrderEndpoints, answer: Answer) -> Response:
         case OrderRefused(order_id, refusals):
             return _refused(order_id, refusals)
         case Pending(order_id):
-            return answered({"order_id": order_id, "status": "pending"}, 202, {"Location": f"/orders/{order_id}"})
+            return answered(
+                {"order_id": order_id, "status": "pending"},
+                202,
+                {"Location": f"/orders/{order_id}"},
+            )
         case Repeated(order_id):
             body = await _found(endpoints, order_id)
             if body is None:
-                # An answer that holds a key is never deleted: between two looks at it the log came back from an older backup.
+                # An answer that holds a key is never deleted: between two looks at it the log came
+                # back from an older backup.
                 raise Unavailable("the decision log was restored")
-            return _placed(body) if body["status"] == "confirmed" else _refused(order_id, body["refusals"])
+            return (
+                _placed(body)
+                if body["status"] == "confirmed"
+                else _refused(order_id, body["refusals"])
+            )
 
 
 def _placed(body: dict[str, Any]) -> Response:
@@ -179,4 +216,6 @@ def _placed(body: dict[str, Any]) -> Response:
 def _refused(order_id: str, refusals: Sequence[Mapping[str, Any]]) -> Response:
     detail = "; ".join(str(refusal["detail"]) for refusal in refusals)
     kind = str(refusals[0]["reason"])
-    return problem(409, kind, detail, order_id=order_id, order_status="cancelled", refusals=refusals)
+    return problem(
+        409, kind, detail, order_id=order_id, order_status="cancelled", refusals=refusals
+    )

@@ -4,9 +4,9 @@
                                    ^          |
                                    +----------+ once more, if only a stale price or undecided orders stood in the way
 
-The shop's prices are learnt from stock_service's refusals: an order for a product that this process has not sold yet carries
-no price for it, is refused with the prices, and goes again. So there is one way for a price that is unknown and one that is
-stale, and no cache to invalidate.
+The shop's prices are learnt from stock_service's refusals: an order for a product that this process
+has not sold yet carries no price for it, is refused with the prices, and goes again. So there is
+one way for a price that is unknown and one that is stale, and no cache to invalidate.
 """
 
 import asyncio
@@ -16,14 +16,22 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from order_service.claims import Answered, Busy, Claimed, Claims, KeyRequest, Reused, digest_of
-from order_service.order import OrderItem, OrderRecord, is_repeated, memo_of, payloads_of, refusals_of
+from order_service.order import (
+    OrderItem,
+    OrderRecord,
+    is_repeated,
+    memo_of,
+    payloads_of,
+    refusals_of,
+)
 from two_phase.coordinator.coordinator import Coordinator, Outcome, Ticket
 from two_phase.coordinator.verdict import Transaction
 from two_phase.errors import Unavailable
 from two_phase.messages import Decision, TransactionId, new_transaction_id
 
 PRICES_MAX = 200_000
-#: One for a price that was unknown, one for a price that has changed, one for undecided orders in the way.
+#: One for a price that was unknown, one for a price that has changed, one for undecided orders in
+#: the way.
 ATTEMPTS_MAX = 3
 #: Earlier attempts that travel along; older ones have long been resolved.
 INSTEAD_OF_MAX = 16
@@ -36,7 +44,10 @@ class KeyReused(Exception):
 
 
 class NotTaken(Unavailable):
-    """The order was not decided in time and is cancelled, or will be; the same request may be sent again."""
+    """The order was not decided in time and is cancelled, or will be.
+
+    The same request may be sent again.
+    """
 
     def __init__(self, detail: str, order_id: TransactionId | None = None) -> None:
         super().__init__(detail)
@@ -116,7 +127,10 @@ class Checkout:
         self._coordinator.check_capacity()
 
     async def place(self, order_request: OrderRequest) -> Answer:
-        """Return what became of the order. Raises NotTaken, Unavailable or KeyReused: then nothing was bought by this call."""
+        """Return what became of the order. Raises NotTaken, Unavailable or KeyReused.
+
+        Then nothing was bought by this call.
+        """
         deadline = asyncio.get_running_loop().time() + self._deadline_seconds
         transaction_id = self._new_id()
         if order_request.key is None:
@@ -127,12 +141,19 @@ class Checkout:
         self.check_capacity()
         return await self._alone(
             order_request,
-            KeyRequest(order_request.user_id, order_request.key, _digest(order_request), transaction_id),
+            KeyRequest(
+                order_request.user_id, order_request.key, _digest(order_request), transaction_id
+            ),
             deadline,
         )
 
-    async def _alone(self, order_request: OrderRequest, key_request: KeyRequest, deadline: float) -> Answer:
-        """Let one request per key work at a time in this process; the others wait, and then find its answer."""
+    async def _alone(
+        self, order_request: OrderRequest, key_request: KeyRequest, deadline: float
+    ) -> Answer:
+        """Let one request per key work at a time in this process.
+
+        The others wait, and then find its answer.
+        """
         key = (key_request.user_id, key_request.key)
         while earlier := self._under_way.get(key):
             await _until(deadline, asyncio.wait({earlier}))
@@ -142,7 +163,9 @@ class Checkout:
         finally:
             self._under_way.pop(key).set_result(None)
 
-    async def _with_key(self, order_request: OrderRequest, key_request: KeyRequest, deadline: float) -> Answer:
+    async def _with_key(
+        self, order_request: OrderRequest, key_request: KeyRequest, deadline: float
+    ) -> Answer:
         pause_seconds = _POLL_SECONDS
         while True:
             with self._coordinator.arriving():
@@ -154,7 +177,8 @@ class Checkout:
                     )
                     if answer is not None:
                         return answer
-                    # Somebody took the key over, and the log decided for him: a transaction of ours cannot be used again.
+                    # Somebody took the key over, and the log decided for him: a transaction of ours
+                    # cannot be used again.
                     key_request = replace(key_request, transaction_id=self._new_id())
                 case Answered(order_id):
                     return Repeated(order_id)
@@ -174,24 +198,37 @@ class Checkout:
     ) -> Answer | None:
         """Return the answer, or None if the key went to somebody else and the log has to be asked again."""
         for attempt in range(1, ATTEMPTS_MAX + 1):
-            record = self._record(order_request, key_request, may_be_repeated=attempt < ATTEMPTS_MAX)
-            transaction = Transaction(transaction_id, payloads_of(record), instead_of, record, memo_of(record))
+            record = self._record(
+                order_request, key_request, may_be_repeated=attempt < ATTEMPTS_MAX
+            )
+            transaction = Transaction(
+                transaction_id, payloads_of(record), instead_of, record, memo_of(record)
+            )
             outcome = await self._decided(key_request, transaction, deadline)
             if isinstance(outcome, Pending):
                 return outcome
             self._learn_prices(outcome)
-            if key_request is not None and outcome.existed and outcome.decision is Decision.CANCELLED:
+            if (
+                key_request is not None
+                and outcome.existed
+                and outcome.decision is Decision.CANCELLED
+            ):
                 return None
             if outcome.decision is Decision.CONFIRMED or not is_repeated(outcome.verdict):
                 return _answer(outcome)
-            instead_of, transaction_id = (*instead_of, transaction_id)[-INSTEAD_OF_MAX:], self._new_id()
+            instead_of, transaction_id = (
+                (*instead_of, transaction_id)[-INSTEAD_OF_MAX:],
+                self._new_id(),
+            )
             if key_request is not None:
                 if not await _until(deadline, self._claims.move(key_request, transaction_id)):
                     return None
                 key_request = replace(key_request, transaction_id=transaction_id)
         raise AssertionError("unreachable")
 
-    async def _decided(self, key_request: KeyRequest | None, transaction: Transaction, deadline: float) -> Outcome | Pending:
+    async def _decided(
+        self, key_request: KeyRequest | None, transaction: Transaction, deadline: float
+    ) -> Outcome | Pending:
         try:
             ticket = self._coordinator.submit(transaction)
             return await self._outcome(ticket, deadline) or self._left_pending(ticket)
@@ -225,7 +262,9 @@ class Checkout:
             raise NotTaken("the order was not decided in time", ticket.transaction.transaction_id)
         return None
 
-    def _record(self, order_request: OrderRequest, key_request: KeyRequest | None, *, may_be_repeated: bool) -> OrderRecord:
+    def _record(
+        self, order_request: OrderRequest, key_request: KeyRequest | None, *, may_be_repeated: bool
+    ) -> OrderRecord:
         items = tuple(
             OrderItem(product_id=product_id, quantity=quantity, price=self._prices.get(product_id))
             for product_id, quantity in order_request.items.items()
@@ -243,7 +282,9 @@ class Checkout:
         vote = outcome.verdict.votes.get("stock")
         if vote is None or vote.prepared:
             return
-        self._prices.update({int(product_id): price for product_id, price in vote.facts.get("prices", {}).items()})
+        self._prices.update(
+            {int(product_id): price for product_id, price in vote.facts.get("prices", {}).items()}
+        )
         while len(self._prices) > PRICES_MAX:
             self._prices.pop(next(iter(self._prices)))
 
@@ -258,12 +299,19 @@ def _answer(outcome: Outcome) -> Answer:
     if refusals:
         return OrderRefused(order_id, refusals)
     silent = ", ".join(verdict.silent)
-    raise NotTaken(f"no answer from {silent}" if silent else "the order was cancelled before it was decided", order_id)
+    raise NotTaken(
+        f"no answer from {silent}" if silent else "the order was cancelled before it was decided",
+        order_id,
+    )
 
 
 def _digest(order_request: OrderRequest) -> str:
     return digest_of(
-        {"user_id": order_request.user_id, "items": sorted(order_request.items.items()), "slot_id": order_request.slot_id}
+        {
+            "user_id": order_request.user_id,
+            "items": sorted(order_request.items.items()),
+            "slot_id": order_request.slot_id,
+        }
     )
 
 

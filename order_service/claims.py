@@ -1,8 +1,9 @@
 """Idempotency keys: who may answer for a key, so that the same request gets the same answer (R11).
 
-A claim is written, and flushed, before its order's first round leaves. Whoever finds the key claimed answers with the final
-order that holds it; or waits while its transaction is under way; or, when that transaction's patience is over, fences it by
-the same insert that recovery uses, obeys what it finds, and takes the claim over.
+A claim is written, and flushed, before its order's first round leaves. Whoever finds the key
+claimed answers with the final order that holds it; or waits while its transaction is under way; or,
+when that transaction's patience is over, fences it by the same insert that recovery uses, obeys
+what it finds, and takes the claim over.
 """
 
 import hashlib
@@ -20,7 +21,8 @@ from two_phase.coordinator.group_commit import GroupCommit
 from two_phase.messages import Decision, InDoubt, TransactionId
 from two_phase.sql import Planned
 
-#: Earlier attempts that a transaction carries along; older ones have long been resolved by recovery.
+#: Earlier attempts that a transaction carries along; older ones have long been resolved by
+#: recovery.
 ATTEMPTS_MAX = 16
 _BATCH = 256
 
@@ -106,29 +108,48 @@ class Claims:
         self.claim = GroupCommit(self._claim, _BATCH)
 
     async def _claim(self, key_request: Sequence[KeyRequest]) -> Sequence[ClaimResult]:
-        claim_results = await self._log.run(lambda connection: self._claimed(connection, key_request))
+        claim_results = await self._log.run(
+            lambda connection: self._claimed(connection, key_request)
+        )
         crash_points.reach("claim_durable")
         return claim_results
 
     async def move(self, key_request: KeyRequest, successor: TransactionId) -> bool:
-        """Hand a claim of ours on to the next attempt; False if somebody has taken it over meanwhile."""
+        """Hand a claim of ours on to the next attempt.
+
+        False if somebody has taken it over meanwhile.
+        """
         moved = await self._log.run(
-            lambda connection: self._taken_over(connection, key_request, successor, key_request.transaction_id)
+            lambda connection: self._taken_over(
+                connection, key_request, successor, key_request.transaction_id
+            )
         )
         return moved is not None
 
     async def release(self, key_request: KeyRequest) -> None:
         """Let the next request with this key take over at once, because nothing will come of ours."""
-        parameters = {"user_id": key_request.user_id, "key": key_request.key, "transaction_id": key_request.transaction_id}
+        parameters = {
+            "user_id": key_request.user_id,
+            "key": key_request.key,
+            "transaction_id": key_request.transaction_id,
+        }
         await self._log.run(lambda connection: connection.execute(_RELEASE, parameters))
 
-    def _claimed(self, connection: Connection, key_request: Sequence[KeyRequest]) -> list[ClaimResult]:
+    def _claimed(
+        self, connection: Connection, key_request: Sequence[KeyRequest]
+    ) -> list[ClaimResult]:
         rows = to_json([_row(each) for each in key_request]).decode()
-        ours = {row[0] for row in _CLAIM.rows(connection, {"rows": rows, "claim_seconds": self._claim_seconds})}
+        ours = {
+            row[0]
+            for row in _CLAIM.rows(connection, {"rows": rows, "claim_seconds": self._claim_seconds})
+        }
         others = [each for each in key_request if each.transaction_id not in ours]
         found = {}
         if others:
-            asked = {"rows": to_json([_row(each) for each in others]).decode(), "claim_seconds": self._claim_seconds}
+            asked = {
+                "rows": to_json([_row(each) for each in others]).decode(),
+                "claim_seconds": self._claim_seconds,
+            }
             looked = connection.execute(_LOOK, asked)
             found = {row.wanted: row for row in looked}
         return [
@@ -138,7 +159,9 @@ class Claims:
             for each in key_request
         ]
 
-    def _claim_result(self, connection: Connection, key_request: KeyRequest, found: Any) -> ClaimResult:
+    def _claim_result(
+        self, connection: Connection, key_request: KeyRequest, found: Any
+    ) -> ClaimResult:
         if found is None:
             return Busy()
         if found.digest != key_request.digest:
@@ -149,7 +172,9 @@ class Claims:
             return Busy()
         return self._take_over(connection, key_request, found.holder)
 
-    def _take_over(self, connection: Connection, key_request: KeyRequest, holder: TransactionId) -> ClaimResult:
+    def _take_over(
+        self, connection: Connection, key_request: KeyRequest, holder: TransactionId
+    ) -> ClaimResult:
         generation = int(connection.execute(_GENERATION).scalar_one())
         fenced = self._log.ask(connection, [InDoubt(transaction_id=holder, generation=generation)])
         if fenced.get(holder) is Decision.CONFIRMED:
@@ -160,7 +185,11 @@ class Claims:
         return Busy() if attempts is None else Claimed(tuple(attempts[-ATTEMPTS_MAX:]))
 
     def _taken_over(
-        self, connection: Connection, key_request: KeyRequest, successor: TransactionId, holder: TransactionId
+        self,
+        connection: Connection,
+        key_request: KeyRequest,
+        successor: TransactionId,
+        holder: TransactionId,
     ) -> list[TransactionId] | None:
         parameters = {
             "transaction_id": successor,

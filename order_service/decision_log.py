@@ -1,11 +1,14 @@
-"""The decision log in PostgreSQL: the table of orders, written by compare-and-set and never changed.
+"""The decision log in PostgreSQL.
 
-Every write is one autocommitted statement, so that a coordinator frozen at any point holds no transaction open. Its winner is
-read in a second statement, because in the same one it is invisible; that read is a forced write of its own, because a row
-found is not a row flushed (R4).
+The table of orders, written by compare-and-set and never changed.
 
-The same statement counts, and compares: a log of another generation, or one that was further when somebody saw it, writes
-nothing (R12). The counter is the sum over sixteen rows, for the reasons that ``two_phase.participant.round_counter`` gives.
+Every write is one autocommitted statement, so that a coordinator frozen at any point holds no
+transaction open. Its winner is read in a second statement, because in the same one it is invisible;
+that read is a forced write of its own, because a row found is not a row flushed (R4).
+
+The same statement counts, and compares: a log of another generation, or one that was further when
+somebody saw it, writes nothing (R12). The counter is the sum over sixteen rows, for the reasons
+that ``two_phase.participant.round_counter`` gives.
 """
 
 import asyncio
@@ -29,11 +32,15 @@ from two_phase.sql import Planned, id_array
 
 T = TypeVar("T")
 
-#: Waits for a decision insert that is still in flight end after this time; then the same insert may be repeated.
+#: Waits for a decision insert that is still in flight end after this time; then the same insert may
+#: be repeated.
 _DECIDE_LOCK_TIMEOUT = "2s"
 _ASK_LOCK_TIMEOUT = "500ms"
 _REPEATS_MAX = 5
-_NOT_WRITTEN = {"40001", "40P01"}  # serialization failure, deadlock: nothing was written, the same insert is safe
+_NOT_WRITTEN = {
+    "40001",
+    "40P01",
+}  # serialization failure, deadlock: nothing was written, the same insert is safe
 _LOCK_TIMEOUT = "55P03"
 
 # The slot is taken when all rows are in, so that two inserts never wait for each other crosswise.
@@ -70,7 +77,9 @@ _FOUND = text("""
     WITH forced AS MATERIALIZED (SELECT pg_logical_emit_message(true, 'two_phase', ''))
     SELECT transaction_id::text, status FROM forced, orders WHERE transaction_id = ANY (CAST(:ids AS uuid[]))
 """)
-_PEEK = text("SELECT transaction_id::text, status FROM orders WHERE transaction_id = ANY (CAST(:ids AS uuid[]))")
+_PEEK = text(
+    "SELECT transaction_id::text, status FROM orders WHERE transaction_id = ANY (CAST(:ids AS uuid[]))"
+)
 _STATUS = text("""
     SELECT generation, (SELECT CAST(sum(written) AS bigint) FROM log_counters),
            (SELECT coalesce(jsonb_object_agg(participant, counter), '{}') FROM (
@@ -95,9 +104,12 @@ _NOTE = text("""
 
 
 class SqlDecisionLog:
-    """The log of all replicas of order_service; ``engine`` must autocommit, and blocking calls run in ``executor``.
+    """The log of all replicas of order_service.
 
-    One that is not ``opened`` tells what it has recorded, and decides nothing that it is asked about, until ``open``.
+    ``engine`` must autocommit, and blocking calls run in ``executor``.
+
+    One that is not ``opened`` tells what it has recorded, and decides nothing that it is asked
+    about, until ``open``.
     """
 
     def __init__(self, engine: Engine, executor: Executor, *, opened: bool = True) -> None:
@@ -127,14 +139,18 @@ class SqlDecisionLog:
         def stands(connection: Connection) -> LogStatus:
             generation, written, heard, restored = connection.execute(_STATUS).one()
             if written > self._log_position:
-                # A counter that was read may be written and not flushed yet, and would then be seen to fall.
+                # A counter that was read may be written and not flushed yet, and would then be seen
+                # to fall.
                 self.observe(connection.execute(_WRITTEN).scalar_one())
             return LogStatus(generation, written, heard, frozenset(restored))
 
         return await self.run(stands)
 
     async def note_restored(self, name: str, seen: int = 0) -> None:
-        """Let all replicas know that a participant, or the log, was restored from an older backup; see DecisionLog."""
+        """Let all replicas know that a participant, or the log, was restored from an older backup.
+
+        See DecisionLog.
+        """
         await self.run(lambda connection: connection.execute(_NOTE, {"name": name, "seen": seen}))
 
     async def decide(
@@ -143,18 +159,30 @@ class SqlDecisionLog:
         """Write the verdicts, first writer wins; see DecisionLog."""
         rows = [row_of(verdict, generation) for verdict in verdicts]
         forced = any(row["status"] == Decision.CONFIRMED or row["idempotency_key"] for row in rows)
-        return await self.run(lambda connection: self._decided(connection, rows, to_json(heard).decode(), forced=forced))
+        return await self.run(
+            lambda connection: self._decided(
+                connection, rows, to_json(heard).decode(), forced=forced
+            )
+        )
 
     async def outcomes(self, transactions: Sequence[InDoubt], log_seen: int = 0) -> Outcomes:
-        """Return the decisions on ``transactions``; one that is unknown is cancelled first, durably."""
+        """Return the decisions on ``transactions``.
+
+        One that is unknown is cancelled first, durably.
+        """
         self.observe(log_seen)
         work = self.ask if self._opened else self._told
         decided = await self.run(lambda connection: work(connection, transactions))
         crash_points.reach("outcomes_durable")
         return _as_outcomes(decided)
 
-    def ask(self, connection: Connection, transactions: Sequence[InDoubt]) -> dict[TransactionId, Decision]:
-        """Return the decisions on ``transactions`` by an insert that waits for one in flight; one that hangs is left out."""
+    def ask(
+        self, connection: Connection, transactions: Sequence[InDoubt]
+    ) -> dict[TransactionId, Decision]:
+        """Return the decisions on ``transactions`` by an insert that waits for one in flight.
+
+        One that hangs is left out.
+        """
         rows = [tombstone(each.model_dump()) for each in transactions]
         try:
             self._inserted(connection, rows, forced=True, lock_timeout=_ASK_LOCK_TIMEOUT)
@@ -165,20 +193,29 @@ class SqlDecisionLog:
             answered = [row for row in rows if self._inserted_alone(connection, row)]
         return _read(connection, _FOUND, id_array([row["transaction_id"] for row in answered]))
 
-    def _told(self, connection: Connection, transactions: Sequence[InDoubt]) -> dict[TransactionId, Decision]:
+    def _told(
+        self, connection: Connection, transactions: Sequence[InDoubt]
+    ) -> dict[TransactionId, Decision]:
         return _read(connection, _FOUND, id_array([each.transaction_id for each in transactions]))
 
     async def peek(self, transactions: Sequence[InDoubt], log_seen: int = 0) -> Outcomes:
-        """Return the decisions recorded by now; only where there are any is a flush worth its while (R4)."""
+        """Return the decisions recorded by now.
+
+        Only where there are any is a flush worth its while (R4).
+        """
         self.observe(log_seen)
 
         def peeked(connection: Connection) -> dict[TransactionId, Decision]:
             known = self._log_position
-            recorded = _read(connection, _PEEK, id_array([each.transaction_id for each in transactions]))
+            recorded = _read(
+                connection, _PEEK, id_array([each.transaction_id for each in transactions])
+            )
             if len(recorded) < len(transactions):
                 _, written, _, restored = connection.execute(_STATUS).one()
                 if written < known or LOG in restored:
-                    raise Unavailable("the decision log was restored, and may have forgotten what it had told")
+                    raise Unavailable(
+                        "the decision log was restored, and may have forgotten what it had told"
+                    )
             return _read(connection, _FOUND, id_array(list(recorded))) if recorded else {}
 
         return _as_outcomes(await self.run(peeked))
@@ -199,24 +236,40 @@ class SqlDecisionLog:
     def _decided(
         self, connection: Connection, rows: Sequence[dict[str, Any]], heard: str, *, forced: bool
     ) -> dict[TransactionId, LoggedDecision]:
-        """Insert ``rows``, and return what the log says of each; those that are not this log's are left out."""
-        written = self._inserted(connection, rows, heard, forced=forced, lock_timeout=_DECIDE_LOCK_TIMEOUT)
-        decided = {transaction_id: LoggedDecision(decision) for transaction_id, decision in written.items()}
+        """Insert ``rows``, and return what the log says of each.
+
+        Those that are not this log's are left out.
+        """
+        written = self._inserted(
+            connection, rows, heard, forced=forced, lock_timeout=_DECIDE_LOCK_TIMEOUT
+        )
+        decided = {
+            transaction_id: LoggedDecision(decision) for transaction_id, decision in written.items()
+        }
         missing = [row for row in rows if row["transaction_id"] not in written]
         if not missing:
             return decided
         found = _read(connection, _FOUND, id_array([row["transaction_id"] for row in missing]))
-        lost_key = [tombstone(row) for row in missing if row["transaction_id"] not in found and row["idempotency_key"]]
+        lost_key = [
+            tombstone(row)
+            for row in missing
+            if row["transaction_id"] not in found and row["idempotency_key"]
+        ]
         if lost_key:
-            # Another transaction has answered for this key: this one can only be cancelled, and then says so itself.
+            # Another transaction has answered for this key: this one can only be cancelled, and
+            # then says so itself.
             cancelled = self._decided(connection, lost_key, heard, forced=True)
             found |= {transaction_id: row.decision for transaction_id, row in cancelled.items()}
         return decided | {
-            transaction_id: LoggedDecision(decision, existed=True) for transaction_id, decision in found.items()
+            transaction_id: LoggedDecision(decision, existed=True)
+            for transaction_id, decision in found.items()
         }
 
     def _inserted_alone(self, connection: Connection, row: dict[str, Any]) -> bool:
-        """Ask about one transaction; one whose decision hangs in flight must not hold up the others."""
+        """Ask about one transaction.
+
+        One whose decision hangs in flight must not hold up the others.
+        """
         try:
             self._inserted(connection, [row], forced=True, lock_timeout="50ms")
         except DBAPIError as error:

@@ -1,4 +1,7 @@
-"""How order_service is wired: the coordinator and its participants, the decision log, the checkout, both listeners."""
+"""How order_service is wired.
+
+The coordinator and its participants, the decision log, the checkout, both listeners.
+"""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -26,18 +29,24 @@ from two_phase.messages import TransactionId
 
 NAME = "order_service"
 DESCRIPTION = "Places orders that take money, goods and a courier: all three or none."
-_DOCUMENT = Document(NAME, DESCRIPTION, {"orders": "Orders: all of what they need, or nothing."}, MODELS)
+_DOCUMENT = Document(
+    NAME, DESCRIPTION, {"orders": "Orders: all of what they need, or nothing."}, MODELS
+)
 
 
 def create_service(settings: OrderSettings) -> Service:
     """Return the service, ready to be served."""
-    database = connect(settings.database_url, NAME, pool_size=settings.database_pool_size, autocommit=True)
+    database = connect(
+        settings.database_url, NAME, pool_size=settings.database_pool_size, autocommit=True
+    )
     status = Status(database)
     executor = ThreadPoolExecutor(settings.database_pool_size, "decision-log")
     decision_log = SqlDecisionLog(database, executor, opened=False)
     peers = _peers(settings)
     coordinator = Coordinator(
-        [RemoteParticipant(name, HttpTransport(peer)) for name, peer in peers.items()], decision_log, settings.limits()
+        [RemoteParticipant(name, HttpTransport(peer)) for name, peer in peers.items()],
+        decision_log,
+        settings.limits(),
     )
     claims = Claims(decision_log, claim_seconds=settings.client_deadline_seconds)
     checkout = Checkout(coordinator, claims, deadline_seconds=settings.client_deadline_seconds)
@@ -62,7 +71,9 @@ def create_service(settings: OrderSettings) -> Service:
         public=public_app(_DOCUMENT, "", routes(endpoints), is_ready),
         public_fast_path=FastPath("/orders", placing(endpoints)),
         public_admission=Admission("/orders", capacity, Unavailable(TOO_MANY)),
-        internal=internal_app(NAME, coordinator_routes(decision_log, decisions, SqlReconciliation(decision_log)), keys),
+        internal=internal_app(
+            NAME, coordinator_routes(decision_log, decisions, SqlReconciliation(decision_log)), keys
+        ),
         background=[coordinator.run],
         drain=coordinator.drain,
         close=close,
@@ -76,4 +87,7 @@ def _peers(settings: OrderSettings) -> dict[str, Peer]:
         "delivery": (settings.delivery_urls, settings.delivery_key),
     }
     timeout_seconds = settings.prepare_timeout_seconds
-    return {name: Peer(urls, key, timeout_seconds=timeout_seconds) for name, (urls, key) in known.items()}
+    return {
+        name: Peer(urls, key, timeout_seconds=timeout_seconds)
+        for name, (urls, key) in known.items()
+    }

@@ -1,7 +1,7 @@
 """What exists: orders (the decision log), claims on idempotency keys, the generation of the log, and its counters.
 
-The order row *is* the decision. It is inserted once and never changed, which a trigger holds; a transaction without a row is
-undecided, and stays open until somebody inserts one.
+The order row *is* the decision. It is inserted once and never changed, which a trigger holds; a
+transaction without a row is undecided, and stays open until somebody inserts one.
 """
 
 from datetime import datetime
@@ -9,7 +9,17 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, DateTime, Index, Numeric, SmallInteger, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    DateTime,
+    Index,
+    Numeric,
+    SmallInteger,
+    Text,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -29,9 +39,12 @@ class Order(Base):
             name="confirmed_order_is_complete",
         ),
         CheckConstraint(
-            "idempotency_key IS NULL OR status = 'confirmed' OR refusals <> '[]'", name="only_final_answers_hold_a_key"
+            "idempotency_key IS NULL OR status = 'confirmed' OR refusals <> '[]'",
+            name="only_final_answers_hold_a_key",
         ),
-        CheckConstraint("(idempotency_key IS NULL) = (request_digest IS NULL)", name="key_knows_its_request"),
+        CheckConstraint(
+            "(idempotency_key IS NULL) = (request_digest IS NULL)", name="key_knows_its_request"
+        ),
         Index(
             "one_final_answer_per_key",
             "user_id",
@@ -39,7 +52,12 @@ class Order(Base):
             unique=True,
             postgresql_where=text("idempotency_key IS NOT NULL"),
         ),
-        Index("orders_by_user", "user_id", text("transaction_id DESC"), postgresql_where=text("user_id IS NOT NULL")),
+        Index(
+            "orders_by_user",
+            "user_id",
+            text("transaction_id DESC"),
+            postgresql_where=text("user_id IS NOT NULL"),
+        ),
         Index(
             "orders_cancelled",
             text("transaction_id DESC"),
@@ -58,11 +76,16 @@ class Order(Base):
     refusals: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default="[]")
     idempotency_key: Mapped[str | None] = mapped_column(Text)
     request_digest: Mapped[str | None] = mapped_column(Text)
-    decided_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=text("clock_timestamp()"))
+    decided_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=text("clock_timestamp()")
+    )
 
 
 class Claim(Base):
-    """Who is at work on an idempotency key: the transaction that may answer it, and the attempts before."""
+    """Who is at work on an idempotency key.
+
+    The transaction that may answer it, and the attempts before.
+    """
 
     __tablename__ = "claims"
 
@@ -101,4 +124,6 @@ class RestoredParticipant(Base):
     __tablename__ = "restored_participants"
 
     participant: Mapped[str] = mapped_column(Text, primary_key=True)
-    noticed_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=text("clock_timestamp()"))
+    noticed_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=text("clock_timestamp()")
+    )

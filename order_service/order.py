@@ -40,7 +40,10 @@ class OrderRecord:
 
 
 def payloads_of(record: OrderRecord) -> dict[str, dict[str, Any]]:
-    """Return what each participant is asked for; the auditor holds their branches against the same."""
+    """Return what each participant is asked for.
+
+    The auditor holds their branches against the same.
+    """
     return {
         # Without a price the order is refused by stock anyway, so nothing is asked of the account.
         "payment": {"user_id": record.user_id, "amount": record.total or 0},
@@ -50,10 +53,18 @@ def payloads_of(record: OrderRecord) -> dict[str, dict[str, Any]]:
 
 
 def memo_of(record: OrderRecord) -> dict[str, Any] | None:
-    """Return what all participants keep for a log that may be lost: the key, and what they do not know by their own payload."""
+    """Return what all participants keep for a log that may be lost.
+
+    The key, and what they do not know by their own payload.
+    """
     if record.key is None:
         return None
-    return {"key": record.key, "digest": record.digest, "user_id": record.user_id, "last": not record.may_be_repeated}
+    return {
+        "key": record.key,
+        "digest": record.digest,
+        "user_id": record.user_id,
+        "last": not record.may_be_repeated,
+    }
 
 
 def is_repeatable(verdict: Verdict) -> bool:
@@ -65,14 +76,19 @@ def is_repeatable(verdict: Verdict) -> bool:
 
 def is_repeated(verdict: Verdict) -> bool:
     """Return whether another attempt follows, which the customer hears of instead of this one."""
-    return verdict.transaction.record.may_be_repeated and is_repeatable(verdict) and not verdict.silent
+    return (
+        verdict.transaction.record.may_be_repeated and is_repeatable(verdict) and not verdict.silent
+    )
 
 
 def refusals_of(verdict: Verdict) -> list[dict[str, str | None]]:
     """Return the refusals as the customer sees them; none if this is no final answer."""
     if is_repeated(verdict) or (verdict.silent and is_repeatable(verdict)):
         return []
-    return [{"participant": name, "reason": vote.reason, "detail": vote.detail} for name, vote in verdict.refusals.items()]
+    return [
+        {"participant": name, "reason": vote.reason, "detail": vote.detail}
+        for name, vote in verdict.refusals.items()
+    ]
 
 
 def row_of(verdict: Verdict, generation: int) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from sqlalchemy import Connection, Row, text
 from order_service.order import OrderRecord, memo_of, payloads_of
 from two_phase.messages import TransactionId
 
-_COLUMNS = "transaction_id::text AS order_id, status, user_id, items, total, slot_id, courier, refusals"
+_COLUMNS = (
+    "transaction_id::text AS order_id, status, user_id, items, total, slot_id, courier, refusals"
+)
 _ONE = text(f"SELECT {_COLUMNS} FROM orders WHERE transaction_id = CAST(:order_id AS uuid)")  # noqa: S608 - a constant
 
 _DECISIONS = text("""
@@ -51,7 +53,11 @@ def decisions(connection: Connection, after: TransactionId, limit: int) -> list[
 
 def _decision(row: Row[Any]) -> Body:
     known = row.items is not None
-    kept = (row.user_id, row.slot_id, tuple(row.items), row.idempotency_key, row.request_digest) if known else None
+    kept = (
+        (row.user_id, row.slot_id, tuple(row.items), row.idempotency_key, row.request_digest)
+        if known
+        else None
+    )
     record = OrderRecord(*kept) if kept else None
     return {
         "transaction_id": row.order_id,
@@ -64,9 +70,17 @@ def _decision(row: Row[Any]) -> Body:
 
 
 def newest_first(
-    connection: Connection, *, user_id: int | None, status: str | None, before: TransactionId | None, limit: int
+    connection: Connection,
+    *,
+    user_id: int | None,
+    status: str | None,
+    before: TransactionId | None,
+    limit: int,
 ) -> Sequence[Body]:
-    """Return up to ``limit`` orders older than ``before``; ids are UUIDv7, so their order is that of time."""
+    """Return up to ``limit`` orders older than ``before``.
+
+    Ids are UUIDv7, so their order is that of time.
+    """
     conditions: Mapping[str, Any] = {
         "user_id = :user_id": user_id,
         "status = :status": status,
@@ -74,7 +88,9 @@ def newest_first(
     }
     asked = [condition for condition, value in conditions.items() if value is not None]
     where = " AND ".join(["user_id IS NOT NULL", *asked])
-    statement = text(f"SELECT {_COLUMNS} FROM orders WHERE {where} ORDER BY transaction_id DESC LIMIT :limit")  # noqa: S608 - constants
+    statement = text(
+        f"SELECT {_COLUMNS} FROM orders WHERE {where} ORDER BY transaction_id DESC LIMIT :limit"  # noqa: S608 - constants
+    )
     parameters = {"user_id": user_id, "status": status, "before": before, "limit": limit}
     used = {name: value for name, value in parameters.items() if value is not None}
     return [body_of(row) for row in connection.execute(statement, used)]

@@ -1,8 +1,8 @@
 """Writing lost orders into the log again, from what the three participants have kept of them (R12).
 
-The amount and the user stand in payment's branch, the items with their prices in stock's, the slot and the courier in delivery's,
-the Idempotency-Key in the memo of each. A row that is rebuilt is the row that was lost; the law of the log stays: insert only,
-first writer wins.
+The amount and the user stand in payment's branch, the items with their prices in stock's, the slot
+and the courier in delivery's, the Idempotency-Key in the memo of each. A row that is rebuilt is the
+row that was lost; the law of the log stays: insert only, first writer wins.
 """
 
 import json
@@ -89,13 +89,17 @@ class SqlReconciliation:
     async def resume(self, log_counter: int, reconciled: Sequence[str]) -> None:
         """Let orders flow again; see Reconciliation."""
         parameters = {"log_counter": log_counter, "reconciled": id_array(reconciled)}
-        log.warning("reconciled", extra={"log_counter": log_counter, "participants": list(reconciled)})
+        log.warning(
+            "reconciled", extra={"log_counter": log_counter, "participants": list(reconciled)}
+        )
         await self._log.run(lambda connection: connection.execute(_RESUME, parameters))
 
 
 def without_answer(rows: Sequence[dict[str, Any]], said: Outcomes) -> list[dict[str, Any]]:
     """Return the refusals among ``rows`` that were not written, because another order has answered for their key."""
-    missing = [row for row in rows if row["transaction_id"] not in {*said.confirmed, *said.cancelled}]
+    missing = [
+        row for row in rows if row["transaction_id"] not in {*said.confirmed, *said.cancelled}
+    ]
     return [tombstone(row) for row in missing if row["status"] == Decision.CANCELLED]
 
 
@@ -105,25 +109,46 @@ def rebuilt(lost: Lost) -> dict[str, Any] | None:
     bare = {"transaction_id": lost.transaction_id, "generation": generation}
     record = _record(lost.branches)
     if lost.decision is Decision.CANCELLED:
-        return row_of(_verdict(lost, record), generation) if record else _refusal(lost, generation) or tombstone(bare)
-    promised = record is not None and all(branch["state"] in _PROMISED for branch in lost.branches.values())
+        return (
+            row_of(_verdict(lost, record), generation)
+            if record
+            else _refusal(lost, generation) or tombstone(bare)
+        )
+    promised = record is not None and all(
+        branch["state"] in _PROMISED for branch in lost.branches.values()
+    )
     return row_of(_verdict(lost, record), generation) if record and promised else None
 
 
 def _record(branches: Mapping[str, Mapping[str, Any]]) -> OrderRecord | None:
     """Return what the order was about, if all three participants know their part and agree."""
-    payloads = {name: branch["payload"] for name, branch in branches.items() if branch["payload"] is not None}
+    payloads = {
+        name: branch["payload"]
+        for name, branch in branches.items()
+        if branch["payload"] is not None
+    }
     if payloads.keys() != {"payment", "stock", "delivery"}:
         return None
     items = tuple(dict(item) for item in payloads["stock"]["items"])
-    record = _keyed(branches, payloads["payment"]["user_id"], payloads["delivery"]["slot_id"], items)
+    record = _keyed(
+        branches, payloads["payment"]["user_id"], payloads["delivery"]["slot_id"], items
+    )
     return record if payloads_of(record) == payloads else None
 
 
-def _keyed(branches: Mapping[str, Mapping[str, Any]], user_id: int, slot_id: int, items: Any) -> OrderRecord:
-    memo: Mapping[str, Any] = next((branch["memo"] for branch in branches.values() if branch["memo"]), {})
+def _keyed(
+    branches: Mapping[str, Mapping[str, Any]], user_id: int, slot_id: int, items: Any
+) -> OrderRecord:
+    memo: Mapping[str, Any] = next(
+        (branch["memo"] for branch in branches.values() if branch["memo"]), {}
+    )
     return OrderRecord(
-        user_id, slot_id, items, memo.get("key"), memo.get("digest"), may_be_repeated=not memo.get("last", False)
+        user_id,
+        slot_id,
+        items,
+        memo.get("key"),
+        memo.get("digest"),
+        may_be_repeated=not memo.get("last", False),
     )
 
 
@@ -138,13 +163,20 @@ def _refusal(lost: Lost, generation: int) -> dict[str, Any] | None:
 
 def _verdict(lost: Lost, record: OrderRecord) -> Verdict:
     transaction = Transaction(lost.transaction_id, payloads_of(record), record=record)
-    voted = {name: branch for name, branch in lost.branches.items() if branch["payload"] or branch["reason"]}
+    voted = {
+        name: branch
+        for name, branch in lost.branches.items()
+        if branch["payload"] or branch["reason"]
+    }
     votes = {name: _vote(lost.transaction_id, branch) for name, branch in voted.items()}
     return Verdict(transaction, lost.decision, votes)
 
 
 def _vote(transaction_id: str, branch: Mapping[str, Any]) -> Vote:
-    """Return what the participant had voted: an aborted branch without a reason had been prepared."""
+    """Return what the participant had voted.
+
+    An aborted branch without a reason had been prepared.
+    """
     refused = branch["reason"] is not None
     return Vote(
         transaction_id=transaction_id,

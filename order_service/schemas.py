@@ -67,7 +67,10 @@ class OrderItem(BaseModel):
 
 
 class Refusal(BaseModel):
-    """Why a participant took nothing: `reason` never changes its meaning, `detail` is for people."""
+    """Why a participant took nothing.
+
+    `reason` never changes its meaning, `detail` is for people.
+    """
 
     participant: str = Field(examples=["payment"])
     reason: str = Field(pattern="^[a-z_]+$", examples=["insufficient_funds"])
@@ -75,7 +78,10 @@ class Refusal(BaseModel):
 
 
 class Order(BaseModel):
-    """An order as it was decided. A confirmed one has everything; a cancelled one says who refused."""
+    """An order as it was decided. A confirmed one has everything.
+
+    A cancelled one says who refused.
+    """
 
     order_id: UUID = Field(examples=[_ID])
     status: Literal["confirmed", "cancelled"] = Field(examples=["confirmed"])
@@ -84,7 +90,9 @@ class Order(BaseModel):
     total: Annotated[int, Field(ge=0)] | None = Field(examples=[10])
     slot_id: Identifier | None = Field(examples=[1])
     courier: str | None = Field(examples=["Mila"])
-    refusals: list[Refusal] = optional(description="Those that were heard; only a cancelled order has them.")
+    refusals: list[Refusal] = optional(
+        description="Those that were heard; only a cancelled order has them."
+    )
 
 
 class PendingOrder(BaseModel):
@@ -110,7 +118,10 @@ class RefusedOrder(Problem):
 
 
 class UndecidedOrder(Problem):
-    """An order that was not decided in time and is cancelled, or was not begun; it may be sent again."""
+    """An order that was not decided in time and is cancelled, or was not begun.
+
+    It may be sent again.
+    """
 
     order_id: UUID = optional(examples=[_ID])
     order_status: Literal["cancelled"] = optional()

@@ -36,7 +36,10 @@ class OrderSettings(ServiceSettings):
         return self
 
     def limits(self) -> Limits:
-        """Return the coordinator's limits: an order that can no longer be decided in time is not begun."""
+        """Return the coordinator's limits.
+
+        An order that can no longer be decided in time is not begun.
+        """
         busy_seconds = self.prepare_timeout_seconds + self.decision_timeout_seconds
         return Limits(
             batch=self.batch_limit,

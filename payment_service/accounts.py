@@ -12,10 +12,16 @@ from payment_service.schemas import ENTRIES, NewUser
 from service_chassis.problems import Invalid, NotFound, Problem
 from two_phase.messages import MAX_INTEGER
 
-_OPEN = insert(Account).returning(Account.user_id, Account.name, Account.available, sort_by_parameter_order=True)
+_OPEN = insert(Account).returning(
+    Account.user_id, Account.name, Account.available, sort_by_parameter_order=True
+)
 _FIND = text("SELECT user_id, name, available, opening FROM accounts WHERE user_id = :user_id")
-_LOCK = text("SELECT user_id, name, available, opening FROM accounts WHERE user_id = :user_id FOR UPDATE")
-_ADD = text("UPDATE accounts SET available = available + :amount, deposited = deposited + :amount WHERE user_id = :user_id")
+_LOCK = text(
+    "SELECT user_id, name, available, opening FROM accounts WHERE user_id = :user_id FOR UPDATE"
+)
+_ADD = text(
+    "UPDATE accounts SET available = available + :amount, deposited = deposited + :amount WHERE user_id = :user_id"
+)
 _DEPOSIT = text("""
     INSERT INTO deposits (deposit_id, user_id, amount, idempotency_key, answer)
     VALUES (:deposit_id, :user_id, :amount, :key, jsonb_build_object(
@@ -24,7 +30,9 @@ _DEPOSIT = text("""
     RETURNING answer
 """)
 _NEXT_DEPOSIT = text("SELECT nextval(pg_get_serial_sequence('deposits', 'deposit_id'))")
-_EARLIER = text("SELECT amount, answer FROM deposits WHERE user_id = :user_id AND idempotency_key = :key")
+_EARLIER = text(
+    "SELECT amount, answer FROM deposits WHERE user_id = :user_id AND idempotency_key = :key"
+)
 _STATEMENT = text("""
     SELECT kind, amount, id, at FROM (
         SELECT 'deposit' AS kind, amount, CAST(deposit_id AS text) AS id, at FROM deposits WHERE user_id = :user_id
@@ -53,13 +61,17 @@ Body = dict[str, Any]
 
 def open_accounts(connection: Connection, users: Sequence[NewUser]) -> list[Body]:
     """Open an account for each and return them, in this order."""
-    rows = [{"name": user.name, "opening": user.balance, "available": user.balance} for user in users]
+    rows = [
+        {"name": user.name, "opening": user.balance, "available": user.balance} for user in users
+    ]
     return [_body(row, 0) for row in connection.execute(_OPEN, rows)]
 
 
 def page(connection: Connection, name: str | None, after: int, limit: int) -> list[Body]:
     """Return up to ``limit`` accounts behind the id ``after``, whose names begin with ``name`` if one is given."""
-    accounts = select(Account.user_id, Account.name, Account.available).where(Account.user_id > after)
+    accounts = select(Account.user_id, Account.name, Account.available).where(
+        Account.user_id > after
+    )
     if name is not None:
         accounts = accounts.where(Account.name.startswith(name, autoescape=True))
     rows = connection.execute(accounts.order_by(Account.user_id).limit(limit)).all()
@@ -73,7 +85,10 @@ def found(connection: Connection, user_id: int) -> Body:
 
 
 def deposit(connection: Connection, user_id: int, amount: int, key: str | None) -> Body:
-    """Add a deposit and return it, or what the same key was told before; raises NotFound or Invalid."""
+    """Add a deposit and return it, or what the same key was told before.
+
+    Raises NotFound or Invalid.
+    """
     row = connection.execute(_LOCK, {"user_id": user_id}).one_or_none()
     if row is None:
         raise NotFound(f"there is no user {user_id}")
@@ -100,7 +115,10 @@ def deposit(connection: Connection, user_id: int, amount: int, key: str | None) 
 
 
 def statement(connection: Connection, user_id: int, before: str | None, limit: int) -> Body:
-    """Return the account's deposits and committed payments behind ``before``, the newest first; raises NotFound."""
+    """Return the account's deposits and committed payments behind ``before``, the newest first.
+
+    Raises NotFound.
+    """
     account = found(connection, user_id)
     at, entry_id = _position(before) if before else _END
     parameters = {"user_id": user_id, "at": at, "id": entry_id, "limit": limit + 1}

@@ -38,7 +38,9 @@ def routes(database: Database) -> APIRouter:
     async def open_account(body: Opening, key: IdempotencyKey) -> Response:
         """Open an account, or up to 1,000 at once; the same Idempotency-Key opens them once."""
         made = await database.write(
-            lambda connection: create(connection, key, body, lambda users: accounts.open_accounts(connection, users)),
+            lambda connection: create(
+                connection, key, body, lambda users: accounts.open_accounts(connection, users)
+            ),
             key,
         )
         return created(made, "/payment/users", "user_id")
@@ -48,15 +50,26 @@ def routes(database: Database) -> APIRouter:
         """List accounts in the order in which they were opened, all or those whose name begins with `name`."""
         after = int(query.cursor or 0)
         found = await database.read(
-            lambda connection: accounts.page(connection, query.name, after, query.limit + 1), _ANY, {}
+            lambda connection: accounts.page(connection, query.name, after, query.limit + 1),
+            _ANY,
+            {},
         )
-        return answered({"items": found[: query.limit], "next_cursor": USERS.behind(found, query.limit, "user_id")})
+        return answered(
+            {
+                "items": found[: query.limit],
+                "next_cursor": USERS.behind(found, query.limit, "user_id"),
+            }
+        )
 
     @router.get("/{user_id}", responses={200: answer(Account, "The account."), 404: problem(404)})
     async def show_account(user_id: Identifier) -> Response:
         """Show the balance, and what of it undecided orders hold."""
         touched = {"user_id": user_id}
-        return answered(await database.read(lambda connection: accounts.found(connection, user_id), _TOUCHES_USER, touched))
+        return answered(
+            await database.read(
+                lambda connection: accounts.found(connection, user_id), _TOUCHES_USER, touched
+            )
+        )
 
     @router.post(
         "/{user_id}/deposits",
@@ -66,16 +79,28 @@ def routes(database: Database) -> APIRouter:
     async def add_deposit(user_id: Identifier, body: NewDeposit, key: IdempotencyKey) -> Response:
         """Add money; the same Idempotency-Key adds it once."""
         return created(
-            await database.write(lambda connection: accounts.deposit(connection, user_id, body.amount, key), user_id)
+            await database.write(
+                lambda connection: accounts.deposit(connection, user_id, body.amount, key), user_id
+            )
         )
 
-    @router.get("/{user_id}/statement", responses={200: answer(Statement, "A page of it."), 404: problem(404)})
-    async def show_statement(user_id: Identifier, query: Annotated[EntryQuery, Query()]) -> Response:
-        """List deposits and committed payments, the newest first; nothing undecided or cancelled is in it."""
+    @router.get(
+        "/{user_id}/statement",
+        responses={200: answer(Statement, "A page of it."), 404: problem(404)},
+    )
+    async def show_statement(
+        user_id: Identifier, query: Annotated[EntryQuery, Query()]
+    ) -> Response:
+        """List deposits and committed payments, the newest first.
+
+        Nothing undecided or cancelled is in it.
+        """
         touched = {"user_id": user_id}
         return answered(
             await database.read(
-                lambda connection: accounts.statement(connection, user_id, query.cursor, query.limit),
+                lambda connection: accounts.statement(
+                    connection, user_id, query.cursor, query.limit
+                ),
                 _TOUCHES_USER,
                 touched,
             )

@@ -1,4 +1,7 @@
-"""What payment does for an order: takes its amount from an account, and gives it back if the order is cancelled."""
+"""What payment does for an order.
+
+Takes its amount from an account, and gives it back if the order is cancelled.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -36,8 +39,13 @@ _HELD = text("""
 """)
 
 
-def take(connection: Connection, asked: Sequence[tuple[TransactionId, Charge]]) -> list[Taken | Refused]:
-    """Take each amount in the order of arrival; one that does not fit does not block a smaller one behind it."""
+def take(
+    connection: Connection, asked: Sequence[tuple[TransactionId, Charge]]
+) -> list[Taken | Refused]:
+    """Take each amount in the order of arrival.
+
+    One that does not fit does not block a smaller one behind it.
+    """
     available = _locked(connection, {charge.user_id for _, charge in asked})
     taken: Counter[int] = Counter()
     verdicts: list[Taken | Refused] = []
@@ -45,7 +53,11 @@ def take(connection: Connection, asked: Sequence[tuple[TransactionId, Charge]]) 
         if charge.user_id not in available:
             verdicts.append(Refused("unknown_user", f"there is no user {charge.user_id}"))
         elif charge.amount > available[charge.user_id] - taken[charge.user_id]:
-            verdicts.append(Refused("insufficient_funds", f"user {charge.user_id} has less than {charge.amount}"))
+            verdicts.append(
+                Refused(
+                    "insufficient_funds", f"user {charge.user_id} has less than {charge.amount}"
+                )
+            )
         else:
             taken[charge.user_id] += charge.amount
             verdicts.append(Taken())
@@ -65,7 +77,10 @@ def give_back(connection: Connection, taken: Sequence[tuple[TransactionId, Charg
 
 def held(connection: Connection, user_ids: set[int]) -> dict[int, int]:
     """Return what undecided orders hold of each account that has any."""
-    return {row.user_id: int(row.held) for row in connection.execute(_HELD, {"ids": bigint_array(user_ids)})}
+    return {
+        row.user_id: int(row.held)
+        for row in connection.execute(_HELD, {"ids": bigint_array(user_ids)})
+    }
 
 
 def _locked(connection: Connection, user_ids: set[int]) -> dict[int, int]:
@@ -75,7 +90,9 @@ def _locked(connection: Connection, user_ids: set[int]) -> dict[int, int]:
 def _move(connection: Connection, amounts: Counter[int]) -> None:
     moved = {user_id: amount for user_id, amount in amounts.items() if amount}
     if moved:
-        _MOVE.rows(connection, {"ids": bigint_array(moved), "amounts": bigint_array(moved.values())})
+        _MOVE.rows(
+            connection, {"ids": bigint_array(moved), "amounts": bigint_array(moved.values())}
+        )
 
 
 def _mark_contended(
@@ -94,4 +111,6 @@ def _mark_contended(
         return
     before = held(connection, {charge.user_id for charge, _ in short})
     for charge, refusal in short:
-        refusal.contended = charge.amount <= available[charge.user_id] + before.get(charge.user_id, 0)
+        refusal.contended = charge.amount <= available[charge.user_id] + before.get(
+            charge.user_id, 0
+        )

@@ -1,13 +1,23 @@
 """What exists: accounts, deposits, and the branches of the protocol.
 
-An account's ``available`` money goes down when a branch is prepared and up when one is aborted. What is held and what was
-spent stands in the branches alone, so that a commit touches no account: opening + deposited = available + held + spent.
+An account's ``available`` money goes down when a branch is prepared and up when one is aborted.
+What is held and what was spent stands in the branches alone, so that a commit touches no account:
+opening + deposited = available + held + spent.
 """
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Identity, Index, Text, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Text,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -55,4 +65,6 @@ class Deposit(Base):
     amount: Mapped[int] = mapped_column(BigInteger)
     idempotency_key: Mapped[str | None] = mapped_column(Text)
     answer: Mapped[dict[str, Any]] = mapped_column(JSONB)
-    at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=text("clock_timestamp()"))
+    at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=text("clock_timestamp()")
+    )

@@ -6,7 +6,16 @@ from uuid import UUID
 
 from pydantic import BaseModel, Discriminator, Field, Tag
 
-from service_chassis.fields import Identifier, Many, Name, NamePrefix, Quantity, QuantityOrZero, StrictModel, one_or_many
+from service_chassis.fields import (
+    Identifier,
+    Many,
+    Name,
+    NamePrefix,
+    Quantity,
+    QuantityOrZero,
+    StrictModel,
+    one_or_many,
+)
 from service_chassis.paging import Cursor, Page
 from service_chassis.problems import MANY, ONE
 
@@ -26,7 +35,9 @@ class NewUsers(Many[NewUser]):
     """Many users to open accounts for: all or none."""
 
 
-Opening = Annotated[Annotated[NewUser, Tag(ONE)] | Annotated[NewUsers, Tag(MANY)], Discriminator(one_or_many)]
+Opening = Annotated[
+    Annotated[NewUser, Tag(ONE)] | Annotated[NewUsers, Tag(MANY)], Discriminator(one_or_many)
+]
 
 
 class NewDeposit(StrictModel):

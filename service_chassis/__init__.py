@@ -1,1 +1,4 @@
-"""What every service needs to run, whatever it does: settings, database, migrations, web, logs, metrics, two listeners."""
+"""What every service needs to run, whatever it does.
+
+Settings, database, migrations, web, logs, metrics, two listeners.
+"""

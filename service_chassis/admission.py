@@ -10,7 +10,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service_chassis import problems
 from two_phase.errors import Unavailable
 
-REJECTED = Counter("http_requests_rejected", "Requests answered with 503 because too many were in progress")
+REJECTED = Counter(
+    "http_requests_rejected", "Requests answered with 503 because too many were in progress"
+)
 
 
 @dataclass

@@ -1,4 +1,7 @@
-"""Creations with an Idempotency-Key: the first answer is kept, and told again to the same request."""
+"""Creations with an Idempotency-Key.
+
+The first answer is kept, and told again to the same request.
+"""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -23,7 +26,8 @@ CREATE TABLE creations (
 )
 """
 
-# One that is under way elsewhere with the same key is waited for: it commits its answer, or leaves the key to this one.
+# One that is under way elsewhere with the same key is waited for: it commits its answer, or leaves
+# the key to this one.
 _CLAIM = text("""
     INSERT INTO creations (idempotency_key, request_digest) VALUES (:key, :digest)
     ON CONFLICT DO NOTHING RETURNING idempotency_key
@@ -33,18 +37,26 @@ _ANSWER = text("UPDATE creations SET answer = CAST(:answer AS json) WHERE idempo
 
 
 class CreationColumns:
-    """What was created with a key; ``answer`` is what the client was told, to be told again for the same key."""
+    """What was created with a key.
+
+    ``answer`` is what the client was told, to be told again for the same key.
+    """
 
     __tablename__ = "creations"
 
     idempotency_key: Mapped[str] = mapped_column(Text, primary_key=True)
     request_digest: Mapped[str] = mapped_column(Text)
     answer: Mapped[dict[str, Any] | None] = mapped_column(JSON)
-    at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=text("clock_timestamp()"))
+    at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=text("clock_timestamp()")
+    )
 
 
 def create(
-    connection: Connection, key: str | None, body: M | Many[M], make: Callable[[Sequence[M]], list[dict[str, Any]]]
+    connection: Connection,
+    key: str | None,
+    body: M | Many[M],
+    make: Callable[[Sequence[M]], list[dict[str, Any]]],
 ) -> dict[str, Any]:
     """Return what ``make`` makes of the one or the many that ``body`` asks for, or what it made before for ``key``."""
 
@@ -55,9 +67,14 @@ def create(
 
 
 def once(
-    connection: Connection, key: str | None, request: BaseModel, create: Callable[[], dict[str, Any]]
+    connection: Connection,
+    key: str | None,
+    request: BaseModel,
+    create: Callable[[], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Return what ``create`` returns, or what it returned before for ``key``; raises Invalid if that was another request.
+    """Return what ``create`` returns, or what it returned before for ``key``.
+
+    Raises Invalid if that was another request.
 
     The key, what was created and the answer become durable together, with the caller's transaction.
     """

@@ -1,7 +1,9 @@
-"""The connection to PostgreSQL: a pool per service, its own schema, and the checks without which no promise holds.
+"""The connection to PostgreSQL.
 
-A service works in the schema that has its name. Time limits are set per connection, because a frozen client must not keep a
-row locked for ever (R1) and a hung statement must not keep a thread.
+A pool per service, its own schema, and the checks without which no promise holds.
+
+A service works in the schema that has its name. Time limits are set per connection, because a
+frozen client must not keep a row locked for ever (R1) and a hung statement must not keep a thread.
 """
 
 import asyncio
@@ -22,8 +24,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: What the failures of a database look like that says nothing of what was asked. Setting the isolation level on a connection
-#: whose server has gone raises the driver's own error, past SQLAlchemy.
+#: What the failures of a database look like that says nothing of what was asked. Setting the
+#: isolation level on a connection whose server has gone raises the driver's own error, past
+#: SQLAlchemy.
 DATABASE_FAILURES = (DBAPIError, PoolTimeoutError, PendingRollbackError, DriverError)
 
 _UNDONE = {"40001", "40P01"}  # serialization failure, deadlock
@@ -38,8 +41,8 @@ class UnsafeDatabase(Exception):
 def connect(url: SecretStr, schema: str, *, pool_size: int, autocommit: bool = False) -> Engine:
     """Return a pool of connections that work in ``schema``; nothing is connected yet.
 
-    With ``autocommit`` each statement is a transaction of its own. To ask for that connection by connection would cost a round
-    trip each time.
+    With ``autocommit`` each statement is a transaction of its own. To ask for that connection by
+    connection would cost a round trip each time.
     """
     engine = create_engine(
         url.get_secret_value(),
@@ -70,8 +73,13 @@ def check_durable(connection: Connection, *, standby_required: bool = False) -> 
     found = {name: connection.execute(text(f"SHOW {name}")).scalar_one() for name in _MUST_BE}
     unsafe = [f"{name} = {value}" for name, value in found.items() if value != _MUST_BE[name]]
     if unsafe:
-        raise UnsafeDatabase(f"PostgreSQL runs with {' and '.join(unsafe)}: a vote would be no promise")
-    if standby_required and not connection.execute(text("SHOW synchronous_standby_names")).scalar_one():
+        raise UnsafeDatabase(
+            f"PostgreSQL runs with {' and '.join(unsafe)}: a vote would be no promise"
+        )
+    if (
+        standby_required
+        and not connection.execute(text("SHOW synchronous_standby_names")).scalar_one()
+    ):
         raise UnsafeDatabase(
             "PostgreSQL's synchronous_standby_names is empty, and SYNCHRONOUS_STANDBY_REQUIRED is set: a standby that takes over"
             " would not know the last decisions that were told"
@@ -98,10 +106,15 @@ def check_database(engine: Engine, schema: str, *, standby_required: bool = Fals
 
 
 def is_reachable(engine: Engine) -> bool:
-    """Return whether the database answers and takes what is written; a connection that only reads by now is dropped."""
+    """Return whether the database answers and takes what is written.
+
+    A connection that only reads by now is dropped.
+    """
     try:
         with engine.connect() as connection:
-            read_only: bool = connection.execute(text("SHOW transaction_read_only")).scalar_one() == "on"
+            read_only: bool = (
+                connection.execute(text("SHOW transaction_read_only")).scalar_one() == "on"
+            )
             if read_only:
                 connection.invalidate()
     except DATABASE_FAILURES:
@@ -110,9 +123,16 @@ def is_reachable(engine: Engine) -> bool:
 
 
 async def wait_for_schema(
-    engine: Engine, service: str, is_current: Callable[[Connection], bool], *, standby_required: bool = False
+    engine: Engine,
+    service: str,
+    is_current: Callable[[Connection], bool],
+    *,
+    standby_required: bool = False,
 ) -> None:
-    """Return once the database answers and the schema is at this code's version or past it; raises UnsafeDatabase."""
+    """Return once the database answers and the schema is at this code's version or past it.
+
+    Raises UnsafeDatabase.
+    """
 
     def obstacle() -> str | None:
         try:
@@ -131,7 +151,10 @@ async def wait_for_schema(
 
 
 def repeated(work: Callable[[], T]) -> T:
-    """Return what ``work``, one transaction, returns; it is run again where the server has undone it for the sake of another."""
+    """Return what ``work``, one transaction, returns.
+
+    It is run again where the server has undone it for the sake of another.
+    """
     for _ in range(_REPEATS_MAX):
         try:
             return work()

@@ -11,13 +11,16 @@ _PORT_MAX = 65535
 def database_url(given: str, password: str = "") -> URL:
     """Return the URL ``given``, with ``password`` if it has none of its own.
 
-    Raises ValueError with a sentence that shows nothing of a password. More than one @ means that a password was put in as it
-    is: what follows its first @ would be taken for the host, and end up in the logs.
+    Raises ValueError with a sentence that shows nothing of a password. More than one @ means that a
+    password was put in as it is: what follows its first @ would be taken for the host, and end up
+    in the logs.
     """
     try:
         url = make_url(given)
     except (ArgumentError, ValueError):
-        raise ValueError("is not a database URL, such as postgresql+psycopg2://role:password@host:5432/shop") from None
+        raise ValueError(
+            "is not a database URL, such as postgresql+psycopg2://role:password@host:5432/shop"
+        ) from None
     if given.count("@") > 1 or "@" in f"{url.host}{url.database}":
         raise ValueError(
             "has more than one @: write %40 for an @ in a password (%3A for :, %2F for /, %25 for %),"

@@ -1,4 +1,7 @@
-"""What the OpenAPI documents say beyond the framework: problems and headers of every answer, servers, security, licence."""
+"""What the OpenAPI documents say beyond the framework.
+
+Problems and headers of every answer, servers, security, licence.
+"""
 
 import http
 from collections.abc import Mapping, Sequence
@@ -16,18 +19,25 @@ from two_phase.http.records import REF
 
 Responses = dict[int | str, dict[str, Any]]
 
-#: The statuses that a body may be answered with: one that is checked field by field, and a message of the protocol.
+#: The statuses that a body may be answered with: one that is checked field by field, and a message
+#: of the protocol.
 CHECKED, MESSAGE = (400, 408, 413, 415, 422), (400, 415)
 _URN = "urn:shop:problem:"
 
 
 def optional(**more: Any) -> Any:
-    """Return a field that an answer may leave out; answers are documented by models, and not made of them."""
+    """Return a field that an answer may leave out.
+
+    Answers are documented by models, and not made of them.
+    """
     return Field(default_factory=dict, **more)
 
 
 class Problem(BaseModel):
-    """What went wrong, as RFC 9457 has it; `type` never changes its meaning, `detail` is for people."""
+    """What went wrong, as RFC 9457 has it.
+
+    `type` never changes its meaning, `detail` is for people.
+    """
 
     type: str = Field(pattern=f"^{_URN}[a-z_]+$", examples=[f"{_URN}not_found"])
     title: str = Field(examples=["Not Found"])
@@ -48,7 +58,13 @@ class InvalidRequest(Problem):
     errors: list[FieldError] = Field(min_length=1)
 
 
-LOCATION = {"Location": {"description": "Where to look at it.", "required": True, "schema": {"type": "string"}}}
+LOCATION = {
+    "Location": {
+        "description": "Where to look at it.",
+        "required": True,
+        "schema": {"type": "string"},
+    }
+}
 _RETRY_AFTER = {
     "Retry-After": {
         "description": "Seconds after which the same request may be sent again.",
@@ -56,9 +72,19 @@ _RETRY_AFTER = {
         "schema": {"type": "integer", "minimum": 1},
     }
 }
-_ALLOW = {"Allow": {"description": "The methods that the path has.", "required": True, "schema": {"type": "string"}}}
+_ALLOW = {
+    "Allow": {
+        "description": "The methods that the path has.",
+        "required": True,
+        "schema": {"type": "string"},
+    }
+}
 _CHALLENGE = {
-    "WWW-Authenticate": {"description": "Asks for a bearer's key.", "required": True, "schema": {"type": "string"}}
+    "WWW-Authenticate": {
+        "description": "Asks for a bearer's key.",
+        "required": True,
+        "schema": {"type": "string"},
+    }
 }
 
 #: The parameter of every call that honours it.
@@ -78,7 +104,11 @@ _PROBLEMS: dict[int, tuple[Mapping[str, Any], str, str]] = {
     404: ({}, "What the path names does not exist.", "there is no user 7"),
     405: (_ALLOW, "The path has no such method.", "Method Not Allowed"),
     408: ({}, "The body did not arrive in time.", "the body did not arrive within 10 seconds"),
-    409: ({}, "It cannot be done as things stand.", "would lift the balance above 9007199254740991"),
+    409: (
+        {},
+        "It cannot be done as things stand.",
+        "would lift the balance above 9007199254740991",
+    ),
     413: ({}, "The body is too large.", "the body must not be larger than 65536 bytes"),
     415: ({}, "The body is not plain JSON.", "the body must be application/json"),
     422: (
@@ -86,12 +116,21 @@ _PROBLEMS: dict[int, tuple[Mapping[str, Any], str, str]] = {
         "The request breaks a rule, or its Idempotency-Key was used with another body.",
         "limit: must not be given twice",
     ),
-    503: (_RETRY_AFTER, "There is no answer now, and nothing was done.", "the database does not answer"),
+    503: (
+        _RETRY_AFTER,
+        "There is no answer now, and nothing was done.",
+        "the database does not answer",
+    ),
 }
 
 
 def problem(
-    status: int, *, says: str = "", kind: str = "", model: type[Problem] | None = None, **members: Any
+    status: int,
+    *,
+    says: str = "",
+    kind: str = "",
+    model: type[Problem] | None = None,
+    **members: Any,
 ) -> dict[str, Any]:
     """Return what a document says of a problem; ``members`` are in its example."""
     headers, usual, detail = _PROBLEMS[status]
@@ -107,7 +146,9 @@ def problem(
     }
     schema = {"$ref": REF.format(model=(model or Problem).__name__)}
     content = {MEDIA_TYPE: {"schema": schema, "example": example}}
-    return {"description": says or usual, "content": content} | ({"headers": dict(headers)} if headers else {})
+    return {"description": says or usual, "content": content} | (
+        {"headers": dict(headers)} if headers else {}
+    )
 
 
 def answer(model: Any, says: str, **more: Any) -> dict[str, Any]:
@@ -117,7 +158,13 @@ def answer(model: Any, says: str, **more: Any) -> dict[str, Any]:
 
 def creation(one: Any, many: Any) -> Responses:
     """Return what a document says of the answer to a creation of one thing, or of many."""
-    location = {"Location": {**LOCATION["Location"], "description": "Where to look at it, if it is one.", "required": False}}
+    location = {
+        "Location": {
+            **LOCATION["Location"],
+            "description": "Where to look at it, if it is one.",
+            "required": False,
+        }
+    }
     return {201: answer(one | many, "It is created: one, or all of them.", headers=location)}
 
 
@@ -125,8 +172,8 @@ def creation(one: Any, many: Any) -> Responses:
 class Document:
     """What one application's document says beside its operations.
 
-    ``tags`` are its chapters, ``models`` are those that it refers to beside the framework's own, ``bodies`` the statuses
-    that any body may be answered with; ``key`` says that callers need one.
+    ``tags`` are its chapters, ``models`` are those that it refers to beside the framework's own,
+    ``bodies`` the statuses that any body may be answered with; ``key`` says that callers need one.
     """
 
     title: str
@@ -197,7 +244,9 @@ def _without_null(parameter: dict[str, Any]) -> None:
     schema = parameter["schema"]
     if choices := [choice for choice in schema.get("anyOf", []) if choice != {"type": "null"}]:
         (only,) = choices
-        parameter["schema"] = {name: value for name, value in schema.items() if name not in ("anyOf", "title")} | only
+        parameter["schema"] = {
+            name: value for name, value in schema.items() if name not in ("anyOf", "title")
+        } | only
 
 
 def _without_unused(made: dict[str, Any]) -> dict[str, Any]:

@@ -48,7 +48,9 @@ class _Exchange:
 class FastPathProtocol(HttpProtocol):
     """The protocol of one connection to a listener that has a fast path."""
 
-    def __init__(self, *args: Any, fast_path: FastPath, admission: Admission | None, **options: Any) -> None:
+    def __init__(
+        self, *args: Any, fast_path: FastPath, admission: Admission | None, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
         self._path = fast_path.path.encode()
         self._endpoint = fast_path.endpoint
@@ -135,7 +137,9 @@ class FastPathProtocol(HttpProtocol):
         self.on_response_complete()
 
 
-def protocol(fast_path: FastPath | None, admission: Admission | None) -> type[HttpProtocol] | partial[FastPathProtocol]:
+def protocol(
+    fast_path: FastPath | None, admission: Admission | None
+) -> type[HttpProtocol] | partial[FastPathProtocol]:
     """Return what makes the protocol of a connection, with ``fast_path`` if there is one."""
     if fast_path is None:
         return HttpProtocol

@@ -14,20 +14,26 @@ from two_phase.messages import MAX_INTEGER
 KEY_LENGTH_MAX = 255
 KEY_PATTERN = r"^[!-~]([ -~]*[!-~])?$"
 NAME_LENGTH_MAX = 200
-#: What is on no paper: white space, format signs, and what Unicode calls default-ignorable, with fillers and braille's blank.
+#: What is on no paper: white space, format signs, and what Unicode calls default-ignorable, with
+#: fillers and braille's blank.
 _INVISIBLE = (
     r"\s\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890-\u0891\u08e2\u115f\u1160\u17b4\u17b5\u180b-\u180f"
     r"\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
 )
-#: The same past the first 65,536 characters, where documents cannot follow: not every reader of theirs takes such ranges.
-_INVISIBLE_BEYOND = (
-    "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
-)
+#: The same past the first 65,536 characters, where documents cannot follow: not every reader of
+#: theirs takes such ranges.
+_INVISIBLE_BEYOND = "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 _CONTROLS = r"\u0000-\u001f\u007f-\u009f"
-#: No control characters, and one character at least that can be seen. A regular expression of JSON Schema as well.
+#: No control characters, and one character at least that can be seen. A regular expression of JSON
+#: Schema as well.
 NAME_PATTERN = f"^[^{_CONTROLS}]*[^{_CONTROLS}{_INVISIBLE}][^{_CONTROLS}]*$"
-_RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
-_CONTROL, _VISIBLE = re.compile(f"[{_CONTROLS}]"), re.compile(f"[^{_CONTROLS}{_INVISIBLE}{_INVISIBLE_BEYOND}]")
+_RFC3339 = re.compile(
+    r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
+)
+_CONTROL, _VISIBLE = (
+    re.compile(f"[{_CONTROLS}]"),
+    re.compile(f"[^{_CONTROLS}{_INVISIBLE}{_INVISIBLE_BEYOND}]"),
+)
 _KEY = re.compile(KEY_PATTERN)
 _DIGITS = re.compile(r"-?[0-9]+")
 
@@ -89,7 +95,9 @@ def plain_digits(value: object) -> object:
 
 
 #: A moment in time as RFC 3339 writes it, with an offset; kept in UTC.
-Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_moment), AfterValidator(_in_utc)]
+Moment = Annotated[
+    AwareDatetime, Field(strict=False), BeforeValidator(_moment), AfterValidator(_in_utc)
+]
 
 #: The id of a user, a product or a slot.
 Identifier = Annotated[int, Field(ge=1, le=MAX_INTEGER), BeforeValidator(plain_digits)]
@@ -106,11 +114,19 @@ Name = Annotated[
 #: How a name begins.
 NamePrefix = Annotated[
     str,
-    Field(min_length=1, max_length=NAME_LENGTH_MAX, json_schema_extra={"pattern": f"^[^{_CONTROLS}]*$"}),
+    Field(
+        min_length=1,
+        max_length=NAME_LENGTH_MAX,
+        json_schema_extra={"pattern": f"^[^{_CONTROLS}]*$"},
+    ),
     AfterValidator(_uncontrolled),
 ]
 #: An order's id as it is written in answers; the case of its letters does not matter.
-OrderId = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"), AfterValidator(str.lower)]
+OrderId = Annotated[
+    str,
+    Field(pattern=r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"),
+    AfterValidator(str.lower),
+]
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -121,16 +137,26 @@ def idempotency_key(request: Request) -> str | None:
     if len(values) > 1:
         raise Invalid("Idempotency-Key", "must not be given twice")
     if len(values[0]) > KEY_LENGTH_MAX or not _KEY.fullmatch(values[0]):
-        raise Invalid("Idempotency-Key", f"must have 1 to {KEY_LENGTH_MAX} printable ASCII characters")
+        raise Invalid(
+            "Idempotency-Key", f"must have 1 to {KEY_LENGTH_MAX} printable ASCII characters"
+        )
     return values[0]
 
 
 #: The rule of keys as the documents say it.
-KEY_SCHEMA: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": KEY_LENGTH_MAX, "pattern": KEY_PATTERN}
+KEY_SCHEMA: dict[str, Any] = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": KEY_LENGTH_MAX,
+    "pattern": KEY_PATTERN,
+}
 
 
 def _documented_key(
-    request: Request, _key: Annotated[str | None, Header(alias="Idempotency-Key", json_schema_extra=KEY_SCHEMA)] = None
+    request: Request,
+    _key: Annotated[
+        str | None, Header(alias="Idempotency-Key", json_schema_extra=KEY_SCHEMA)
+    ] = None,
 ) -> str | None:
     return idempotency_key(request)
 

@@ -1,4 +1,7 @@
-"""Reading a JSON body strictly: its type, its size, its syntax, and no key twice. What it means is checked afterwards."""
+"""Reading a JSON body strictly: its type, its size, its syntax, and no key twice.
+
+What it means is checked afterwards.
+"""
 
 import asyncio
 import json
@@ -40,7 +43,9 @@ class _DuplicateKey(ValueError):
 def check_identity(request: Request) -> None:
     """Raise Problem 415 if the body is compressed, or encoded in another way."""
     codings = request.headers.getlist("content-encoding")
-    if codings and any(coding.strip().lower() not in ("", "identity") for coding in ",".join(codings).split(",")):
+    if codings and any(
+        coding.strip().lower() not in ("", "identity") for coding in ",".join(codings).split(",")
+    ):
         headers = {"Accept-Encoding": "identity"}
         raise Problem(415, "the body must not be compressed or encoded", headers=headers)
 
@@ -68,12 +73,16 @@ def _parsed(text: str) -> Any:
     except (json.JSONDecodeError, _DuplicateKey):
         raise
     except ValueError:
-        # Python reads no integer of more than 4,300 digits. It is JSON all the same, and too large for every field.
+        # Python reads no integer of more than 4,300 digits. It is JSON all the same, and too large
+        # for every field.
         return _DECODER_OF_LONG_INTEGERS.decode(text)
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """Return the body if it has at most ``limit`` bytes; raises Problem 413, 408, or 415 for one that is encoded."""
+    """Return the body if it has at most ``limit`` bytes.
+
+    Raises Problem 413, 408, or 415 for one that is encoded.
+    """
     check_identity(request)
     if isinstance(request, WholeRequest):
         parts, size = [request.whole], len(request.whole)
@@ -126,7 +135,10 @@ def _number(text: str) -> int | float:
 
 def _decoder(parse_int: Callable[[str], int]) -> json.JSONDecoder:
     return json.JSONDecoder(
-        object_pairs_hook=_without_duplicates, parse_constant=_no_constant, parse_int=parse_int, parse_float=_number
+        object_pairs_hook=_without_duplicates,
+        parse_constant=_no_constant,
+        parse_int=parse_int,
+        parse_float=_number,
     )
 
 

@@ -1,4 +1,7 @@
-"""Logs as one JSON object a line, and the metrics page. A log line is a sentence; its fields are ``extra``."""
+"""Logs as one JSON object a line, and the metrics page. A log line is a sentence.
+
+Its fields are ``extra``.
+"""
 
 import logging
 import sys
@@ -54,7 +57,12 @@ def metrics_routes() -> APIRouter:
     """Return the page that Prometheus reads."""
     router = APIRouter()
 
-    @router.get("/metrics", tags=["metrics"], response_class=PlainTextResponse, openapi_extra={"security": []})
+    @router.get(
+        "/metrics",
+        tags=["metrics"],
+        response_class=PlainTextResponse,
+        openapi_extra={"security": []},
+    )
     def show_metrics() -> Response:
         """Show the figures of this process as Prometheus reads them; no key is needed."""
         return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+)
 from pydantic_core import CoreSchema, core_schema
 
 from service_chassis.fields import plain_digits
@@ -38,20 +45,31 @@ class Cursor:
         """Return the regular expression of all cursors of this list."""
         return f"{self.name}-{self.position}"
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
         """Make ``Annotated[str, cursor]`` the type of a field whose value becomes the position."""
         return core_schema.no_info_after_validator_function(self.read, handler(source))
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
         """Say the rule of these cursors."""
-        return {**handler(schema), "pattern": f"^{self.pattern}$", "description": "The `next_cursor` of the page before."}
+        return {
+            **handler(schema),
+            "pattern": f"^{self.pattern}$",
+            "description": "The `next_cursor` of the page before.",
+        }
 
     def write(self, position: int | str) -> str:
         """Return the cursor behind ``position``."""
         return f"{self.name}-{position}"
 
     def read(self, text: str) -> str:
-        """Return the position that a cursor stands for; raises ValueError for a text that is none."""
+        """Return the position that a cursor stands for.
+
+        Raises ValueError for a text that is none.
+        """
         if not re.fullmatch(self.pattern, text):
             raise ValueError("is not a cursor of this list")
         return text.removeprefix(f"{self.name}-")

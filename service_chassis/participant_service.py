@@ -1,7 +1,8 @@
 """Everything that makes a payload model and two functions a running participant.
 
-A service hands in what it takes and how it gives it back, and gets rounds, votes, recovery, recovery, reads that see every
-decision told, health and metrics. Its own public endpoints use ``Database``.
+A service hands in what it takes and how it gives it back, and gets rounds, votes, recovery,
+recovery, reads that see every decision told, health and metrics. Its own public endpoints use
+``Database``.
 """
 
 import asyncio
@@ -42,7 +43,10 @@ P = TypeVar("P", bound=BaseModel)
 
 
 class Database:
-    """How a participant's public endpoints reach its database: each call is one local transaction."""
+    """How a participant's public endpoints reach its database.
+
+    Each call is one local transaction.
+    """
 
     def __init__(self, engine: Engine, recovery: Recovery) -> None:
         self.engine = engine
@@ -51,9 +55,12 @@ class Database:
         self._peek = Together(self._peeked)
 
     async def write(self, work: Callable[[Connection], T], row: Hashable = None) -> T:
-        """Run ``work`` in a transaction that is durable when this returns; it is run again when nothing was written.
+        """Run ``work`` in a transaction that is durable when this returns.
 
-        ``row`` is the one that it locks: work on one row takes turns. Raises Unavailable when others keep it for too long.
+        It is run again when nothing was written.
+
+        ``row`` is the one that it locks: work on one row takes turns. Raises Unavailable when
+        others keep it for too long.
         """
 
         def committed() -> T:
@@ -63,11 +70,13 @@ class Database:
         async with self._turns.at(row) if row is not None else nullcontext():
             return await asyncio.to_thread(lambda: repeated(committed))
 
-    async def read(self, work: Callable[[Connection], T], touches: str, parameters: Mapping[str, Any]) -> T:
+    async def read(
+        self, work: Callable[[Connection], T], touches: str, parameters: Mapping[str, Any]
+    ) -> T:
         """Run ``work`` after every decision that was told has been applied to what it reads (R10).
 
-        ``touches`` is the SQL condition for branches that matter to it. Raises Unavailable when such a branch is in doubt and
-        the coordinator cannot be asked.
+        ``touches`` is the SQL condition for branches that matter to it. Raises Unavailable when
+        such a branch is in doubt and the coordinator cannot be asked.
         """
 
         def in_doubt() -> Any:
@@ -76,7 +85,9 @@ class Database:
 
         def seen() -> T:
             # One snapshot for all statements of a read, so that what it adds up belongs together.
-            with self.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+            with self.engine.connect().execution_options(
+                isolation_level="REPEATABLE READ"
+            ) as connection:
                 return work(connection)
 
         question = await asyncio.to_thread(in_doubt)
@@ -88,7 +99,9 @@ class Database:
         try:
             await self._peek(resource, question)
         except Unavailable as failure:
-            log.warning("a read could not ask about a branch in doubt", extra={"why": failure.detail})
+            log.warning(
+                "a read could not ask about a branch in doubt", extra={"why": failure.detail}
+            )
             raise Unavailable(
                 "an order that matters here is in doubt, and its decision cannot be asked for now"
             ) from failure
@@ -116,7 +129,9 @@ def participant_service(
     status = Status(engine)
     store = SqlBranchStore(engine)
     participant = Participant(store, payload, take, give_back)
-    peer = Peer(settings.order_urls, settings.order_key, timeout_seconds=settings.question_timeout_seconds)
+    peer = Peer(
+        settings.order_urls, settings.order_key, timeout_seconds=settings.question_timeout_seconds
+    )
     recovery = Recovery(
         participant,
         HttpCoordinator(peer),
@@ -128,15 +143,26 @@ def participant_service(
     def conserved() -> Conserved:
         with engine.connect() as connection:
             # Looks at every row, which may take longer than a request may.
-            connection.execute(text("SET LOCAL statement_timeout = '10min'; SET LOCAL enable_seqscan = on"))
+            connection.execute(
+                text("SET LOCAL statement_timeout = '10min'; SET LOCAL enable_seqscan = on")
+            )
             return conservation(connection)
 
     return Service(
         name=name,
         status=status,
-        public=public_app(Document(name, description, tags), prefix, routes(Database(engine, recovery)), status.is_ready),
-        internal=internal_app(name, participant_routes(participant, store.records, conserved), [settings.order_key]),
-        internal_fast_path=FastPath(ROUND_PATH, KeyHolders([settings.order_key]).only(rounds(participant))),
+        public=public_app(
+            Document(name, description, tags),
+            prefix,
+            routes(Database(engine, recovery)),
+            status.is_ready,
+        ),
+        internal=internal_app(
+            name, participant_routes(participant, store.records, conserved), [settings.order_key]
+        ),
+        internal_fast_path=FastPath(
+            ROUND_PATH, KeyHolders([settings.order_key]).only(rounds(participant))
+        ),
         background=[recovery.run],
         close=peer.close,
     )

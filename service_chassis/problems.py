@@ -1,4 +1,6 @@
-"""Everything that can go wrong, as it reaches a client: ``application/problem+json`` (RFC 9457), mapped in this file alone.
+"""Everything that can go wrong, as it reaches a client.
+
+``application/problem+json`` (RFC 9457), mapped in this file alone.
 
 Refused            a vote, told by the service that asked for it     409
 Unavailable        no answer now, safe to repeat                     503, Retry-After
@@ -43,10 +45,19 @@ KINDS = {
 
 
 class Problem(Exception):
-    """A request that cannot be answered as it stands; ``members`` are extra members of the problem's body."""
+    """A request that cannot be answered as it stands.
+
+    ``members`` are extra members of the problem's body.
+    """
 
     def __init__(
-        self, status: int, detail: str, *, kind: str | None = None, headers: Mapping[str, str] | None = None, **members: Any
+        self,
+        status: int,
+        detail: str,
+        *,
+        kind: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **members: Any,
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -74,7 +85,9 @@ class Invalid(Problem):
         super().__init__(422, f"{field}: {message}", errors=[{"field": field, "message": message}])
 
 
-def problem(status: int, kind: str, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any) -> Response:
+def problem(
+    status: int, kind: str, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any
+) -> Response:
     """Return a problem; ``kind`` is the last part of its type's URN."""
     body = {
         "type": f"urn:shop:problem:{kind}",
@@ -114,7 +127,9 @@ def unavailable_problem(failure: Unavailable, **members: Any) -> Response:
 def invalid(errors: Sequence[Any]) -> Problem:
     """Return a 422 that names each field and its rule, from pydantic's errors."""
     fields = [{"field": _field(error["loc"]), "message": _sentence(error)} for error in errors]
-    return Problem(422, "; ".join(f"{each['field']}: {each['message']}" for each in fields[:5]), errors=fields)
+    return Problem(
+        422, "; ".join(f"{each['field']}: {each['message']}" for each in fields[:5]), errors=fields
+    )
 
 
 #: How errors name which of two bodies was read; no field has such a name.
@@ -138,7 +153,8 @@ def install(app: FastAPI) -> None:
     async def told(request: Request, error: Exception) -> Response:
         response = answer(error)
         if response.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
-            # The framework names the methods of the first route that has this path, where there may be several.
+            # The framework names the methods of the first route that has this path, where there may
+            # be several.
             response.headers["Allow"] = ", ".join(_allowed_methods(request))
         return response
 

@@ -1,7 +1,9 @@
-"""One process with two listeners: starts them, waits for the schema, and stops in the order in which nothing is lost.
+"""One process with two listeners.
 
-start: listeners -> schema -> background work -> ready
-stop:  not ready -> [drain_wait_seconds] -> public listener -> last decisions told -> internal listener -> database
+Starts them, waits for the schema, and stops in the order in which nothing is lost.
+
+start: listeners -> schema -> background work -> ready stop: not ready -> [drain_wait_seconds] ->
+public listener -> last decisions told -> internal listener -> database
 """
 
 import asyncio
@@ -32,7 +34,8 @@ from service_chassis.whole_bodies import WholeBodies
 
 log = logging.getLogger(__name__)
 
-#: When a service stops, so long have: requests under way, decisions that are not told yet, and questions of participants.
+#: When a service stops, so long have: requests under way, decisions that are not told yet, and
+#: questions of participants.
 PUBLIC_SECONDS, DRAIN_SECONDS, INTERNAL_SECONDS = 5, 3, 1
 S = TypeVar("S", bound=ServiceSettings)
 
@@ -67,7 +70,8 @@ class Service:
     internal_fast_path: FastPath | None = None
     #: How many requests of one kind the public listener lets in.
     public_admission: Admission | None = None
-    #: Work that never ends while the service runs; if it does end, the process does too, and is started again.
+    #: Work that never ends while the service runs; if it does end, the process does too, and is
+    #: started again.
     background: Sequence[Callable[[], Awaitable[Any]]] = ()
     #: Returns when all that was accepted is done.
     drain: Callable[[], Awaitable[None]] = _nothing
@@ -83,7 +87,10 @@ class _Listener(uvicorn.Server):
 
 
 def serve(settings_type: type[S], create: Callable[[S], Service]) -> None:
-    """Run the service until SIGTERM or SIGINT; ends the process with a sentence if its settings or database are unusable."""
+    """Run the service until SIGTERM or SIGINT.
+
+    Ends the process with a sentence if its settings or database are unusable.
+    """
     try:
         settings = settings_type.load()
     except ValidationError as error:
@@ -105,13 +112,19 @@ async def _run(settings: S, create: Callable[[S], Service]) -> None:
     service = create(settings)
     configure_logging(service.name, settings.log_level, settings.log_format)
     # As many threads as connections: work waits for both in one queue.
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(settings.database_pool_size, "database"))
+    asyncio.get_running_loop().set_default_executor(
+        ThreadPoolExecutor(settings.database_pool_size, "database")
+    )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     working = asyncio.create_task(_work(service, settings))
-    internal = _configuration(service.internal, service.internal_fast_path, None, settings, INTERNAL_SECONDS)
-    public = _configuration(service.public, service.public_fast_path, service.public_admission, settings, PUBLIC_SECONDS)
+    internal = _configuration(
+        service.internal, service.internal_fast_path, None, settings, INTERNAL_SECONDS
+    )
+    public = _configuration(
+        service.public, service.public_fast_path, service.public_admission, settings, PUBLIC_SECONDS
+    )
     async with _listening(internal, settings.host, settings.internal_port):
         async with _listening(public, settings.host, settings.public_port):
             ports = {"public": settings.public_port, "internal": settings.internal_port}
@@ -157,7 +170,8 @@ async def _work(service: Service, settings: ServiceSettings) -> None:
 def _spare_the_collector() -> None:
     """Leave what lives as long as the process out of every garbage collection, and collect less often.
 
-    Requests come and go without cycles; walking over the framework's own objects for them cost a sixth of the time.
+    Requests come and go without cycles; walking over the framework's own objects for them cost a
+    sixth of the time.
     """
     gc.collect()
     gc.freeze()
@@ -209,6 +223,8 @@ def _bound(host: str, port: int) -> socket.socket:
     # "::" takes IPv4 too, where the machine has both.
     everything = host == "::" and socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.create_server((host, port), family=family, backlog=2048, dualstack_ipv6=everything)
+    bound = socket.create_server(
+        (host, port), family=family, backlog=2048, dualstack_ipv6=everything
+    )
     bound.setblocking(False)
     return bound

@@ -1,8 +1,11 @@
-"""What a session of PostgreSQL means: every setting on which our statements or promises lean is set, and never inherited.
+"""What a session of PostgreSQL means.
 
-A server, a database or a role may have any of them otherwise. ``pin`` sets them on each new connection in one round trip, by
-statement and not at the start of the connection: a pooler such as PgBouncer refuses start options, or drops them in silence.
-docs/session_settings.md goes through all settings of PostgreSQL 13 to 18, and says which are not here, and why.
+Every setting on which our statements or promises lean is set, and never inherited.
+
+A server, a database or a role may have any of them otherwise. ``pin`` sets them on each new
+connection in one round trip, by statement and not at the start of the connection: a pooler such as
+PgBouncer refuses start options, or drops them in silence. docs/session_settings.md goes through all
+settings of PostgreSQL 13 to 18, and says which are not here, and why.
 """
 
 from collections.abc import Mapping
@@ -15,7 +18,8 @@ from sqlalchemy import Connection, Engine, event, text
 from two_phase.participant.sql_branches import LOCK_TIMEOUT
 from two_phase.sql import PLANNING, session_is_lost
 
-#: With another value a statement would mean something else, fail, or be answered in another form. Written as SHOW writes it.
+#: With another value a statement would mean something else, fail, or be answered in another form.
+#: Written as SHOW writes it.
 MEANING = {
     "array_nulls": "on",
     "backslash_quote": "safe_encoding",
@@ -43,8 +47,8 @@ MEANING = {
     "xmlbinary": "base64",
     "xmloption": "content",
 }
-#: A frozen client must not keep a row locked for ever (R1), a hung statement must not keep a thread, what is committed is
-#: flushed, and a connection that waits in the pool lives.
+#: A frozen client must not keep a row locked for ever (R1), a hung statement must not keep a
+#: thread, what is committed is flushed, and a connection that waits in the pool lives.
 LIMITS = {
     "idle_in_transaction_session_timeout": "2s",
     "idle_session_timeout": "0",
@@ -60,12 +64,15 @@ LIMITS = {
 REQUIRED = {
     "client_encoding": ("UTF8", "texts would arrive as others"),
     "ignore_checksum_failure": ("off", "a damaged page would be read as if it were sound"),
-    "session_replication_role": ("origin", "the triggers that hold the laws of the tables would not fire"),
+    "session_replication_role": (
+        "origin",
+        "the triggers that hold the laws of the tables would not fire",
+    ),
     "zero_damaged_pages": ("off", "a damaged page would be read as if it were empty"),
 }
 
-# A setting that this server does not have is left out. Nothing is looked up by a search_path that is not ours yet, and no
-# statement_timeout that is not ours ends it.
+# A setting that this server does not have is left out. Nothing is looked up by a search_path that
+# is not ours yet, and no statement_timeout that is not ours ends it.
 _PIN = """
 SET statement_timeout = 0;
 SELECT pg_catalog.json_object_agg(wanted.name, CASE
@@ -80,7 +87,10 @@ _SESSION = text("""
 
 
 class UnsafeSession(OperationalError):  # type: ignore[misc] # the driver has no types
-    """A setting that cannot be pinned is not as it must be: the connection is refused, like one that cannot be made."""
+    """A setting that cannot be pinned is not as it must be.
+
+    The connection is refused, like one that cannot be made.
+    """
 
 
 def pinned(schema: str) -> dict[str, str]:
@@ -94,7 +104,8 @@ def pin(engine: Engine, settings: Mapping[str, str]) -> None:
     rows += [_ROW.format(name, "NULL") for name in REQUIRED]
     statement = _PIN.format(", ".join(rows))
 
-    # Before anything that SQLAlchemy does: it asks each new server what these settings are, and believes the answer.
+    # Before anything that SQLAlchemy does: it asks each new server what these settings are, and
+    # believes the answer.
     @event.listens_for(engine, "connect", insert=True)
     def set_up(connection: Any, _record: Any) -> None:
         connection.autocommit = True
@@ -106,17 +117,23 @@ def pin(engine: Engine, settings: Mapping[str, str]) -> None:
 
     @event.listens_for(engine, "handle_error")
     def drop(context: Any) -> None:
-        if isinstance(context.original_exception, DriverError) and session_is_lost(context.original_exception):
+        if isinstance(context.original_exception, DriverError) and session_is_lost(
+            context.original_exception
+        ):
             context.is_disconnect = True
 
 
 def _check(found: Mapping[str, str | None], settings: Mapping[str, str]) -> None:
     for name, (value, consequence) in REQUIRED.items():
         if found[name] != value:
-            raise UnsafeSession(f"PostgreSQL's sessions have {name} = {found[name]}, where {value} is needed: {consequence}")
+            raise UnsafeSession(
+                f"PostgreSQL's sessions have {name} = {found[name]}, where {value} is needed: {consequence}"
+            )
     for name, value in settings.items():
         if found[name] not in (value, None):
-            raise UnsafeSession(f"PostgreSQL was told {name} = {value}, and says that it is {found[name]}")
+            raise UnsafeSession(
+                f"PostgreSQL was told {name} = {value}, and says that it is {found[name]}"
+            )
 
 
 def check_sessions(first: Connection, second: Connection, settings: Mapping[str, str]) -> None:
@@ -138,6 +155,4 @@ def check_sessions(first: Connection, second: Connection, settings: Mapping[str,
         raise UnsafeSession(f"two connections share one session of PostgreSQL: {_POOLER}")
 
 
-_POOLER = (
-    "a pooler in front of it must work in session mode (pool_mode = session), because a service keeps its settings there"
-)
+_POOLER = "a pooler in front of it must work in session mode (pool_mode = session), because a service keeps its settings there"

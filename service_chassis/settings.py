@@ -1,6 +1,7 @@
 """Settings that all services share, read once at the start from the environment or from mounted secret files.
 
-A service refuses to start on a contradiction, on a key that is too short, and on the values of the examples in secrets/.
+A service refuses to start on a contradiction, on a key that is too short, and on the values of the
+examples in secrets/.
 """
 
 import os
@@ -56,35 +57,55 @@ def _base_urls(values: tuple[str, ...]) -> tuple[str, ...]:
         except ValueError:
             is_base = False
         if not is_base or parts.query or parts.fragment:
-            raise ValueError("must be base URLs, such as http://order-service:8001, separated by commas")
+            raise ValueError(
+                "must be base URLs, such as http://order-service:8001, separated by commas"
+            )
     return values
 
 
 def _urls(value: object) -> object:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    return (
+        tuple(part.strip() for part in value.split(",") if part.strip())
+        if isinstance(value, str)
+        else value
+    )
 
 
 #: A key shared by two services.
 Secret = Annotated[SecretStr, AfterValidator(_usable_key)]
 
 #: The base URLs of one service's replicas, separated by commas in the environment.
-Urls = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_urls), Field(min_length=1), AfterValidator(_base_urls)]
+Urls = Annotated[
+    tuple[str, ...],
+    NoDecode,
+    BeforeValidator(_urls),
+    Field(min_length=1),
+    AfterValidator(_base_urls),
+]
 
 #: A time limit or a pause: a day is longer than any that makes sense, and no number at all is none.
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
 def told(error: ValidationError) -> str:
-    """Return what is wrong with settings: a line for each, without its value, which may be a secret."""
+    """Return what is wrong with settings.
+
+    A line for each, without its value, which may be a secret.
+    """
 
     def line(name: str, message: str) -> str:
         return f"{name or 'settings'}: {message.removeprefix('Value error, ')}"
 
-    return "\n".join(line("_".join(map(str, each["loc"])).upper(), each["msg"]) for each in error.errors())
+    return "\n".join(
+        line("_".join(map(str, each["loc"])).upper(), each["msg"]) for each in error.errors()
+    )
 
 
 class ServiceSettings(BaseSettings):
-    """What a deployment sets for any service; every field is an environment variable of the same name in capitals."""
+    """What a deployment sets for any service.
+
+    Every field is an environment variable of the same name in capitals.
+    """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
@@ -94,8 +115,8 @@ class ServiceSettings(BaseSettings):
     host: str = "0.0.0.0"  # noqa: S104 - a container is reached from outside; the local run sets 127.0.0.1
     public_port: int = Field(default=8000, ge=0, le=65535)
     internal_port: int = Field(default=8001, ge=0, le=65535)
-    #: Longer than any client or proxy keeps an idle connection (90 s are usual): the one that closes first must not be the
-    #: service, or a request that is just being sent gets lost.
+    #: Longer than any client or proxy keeps an idle connection (90 s are usual): the one that
+    #: closes first must not be the service, or a request that is just being sent gets lost.
     keep_alive_seconds: int = Field(default=120, ge=1, le=86_400)
     #: Whether the one request that most are is answered past the framework.
     fast_path: bool = True
@@ -103,9 +124,12 @@ class ServiceSettings(BaseSettings):
     #: The database has a standby that may take over: refuse to start unless commits wait for it.
     synchronous_standby_required: bool = False
     in_doubt_after_seconds: Seconds = 5
-    #: How long a stopping service still takes requests after it has said that it is not ready any more.
+    #: How long a stopping service still takes requests after it has said that it is not ready any
+    #: more.
     drain_wait_seconds: float = Field(default=0, ge=0, le=86_400, allow_inf_nan=False)
-    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = (
+        "INFO"
+    )
     log_format: Annotated[Literal["json", "console"], BeforeValidator(_lower)] = "json"
 
     @field_validator("host")
@@ -126,7 +150,9 @@ class ServiceSettings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _is_a_usable_database(cls, value: SecretStr, others: ValidationInfo) -> SecretStr:
-        url = database_url(value.get_secret_value(), others.data["database_password"].get_secret_value())
+        url = database_url(
+            value.get_secret_value(), others.data["database_password"].get_secret_value()
+        )
         if url.drivername != "postgresql+psycopg2":
             raise ValueError("must begin with postgresql+psycopg2://")
         if _is_example(url.password or ""):
@@ -135,7 +161,10 @@ class ServiceSettings(BaseSettings):
 
     @classmethod
     def load(cls) -> Self:
-        """Read the environment, and the folder that SECRETS_DIR names; raises ValidationError, SettingsError."""
+        """Read the environment, and the folder that SECRETS_DIR names.
+
+        Raises ValidationError, SettingsError.
+        """
         folder = os.environ.get("SECRETS_DIR")
         if folder and not Path(folder).is_dir():
             raise SettingsError(f"SECRETS_DIR: there is no folder {folder}")

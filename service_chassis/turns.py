@@ -1,7 +1,7 @@
 """One call at a time for one resource, so that a row which is locked for long takes one thread and one connection, not all.
 
-Writers of one row wait for each other in the database in any case; here they wait without a connection. Readers of one resource
-that have to ask the coordinator ask together.
+Writers of one row wait for each other in the database in any case; here they wait without a
+connection. Readers of one resource that have to ask the coordinator ask together.
 """
 
 import asyncio
@@ -19,7 +19,10 @@ _TOGETHER_MAX = 256
 
 
 class Turns:
-    """Turns at resources, each in the order in which they were asked for; what nobody waits for is forgotten."""
+    """Turns at resources, each in the order in which they were asked for.
+
+    What nobody waits for is forgotten.
+    """
 
     def __init__(self, *, patience_seconds: float) -> None:
         self._patience_seconds = patience_seconds
@@ -27,7 +30,10 @@ class Turns:
 
     @asynccontextmanager
     async def at(self, resource: Hashable) -> AsyncIterator[None]:
-        """Have a turn at ``resource`` inside the block; raises Unavailable when others keep it for too long."""
+        """Have a turn at ``resource`` inside the block.
+
+        Raises Unavailable when others keep it for too long.
+        """
         lock = self._locks.setdefault(resource, asyncio.Lock())
         try:
             await asyncio.wait_for(lock.acquire(), self._patience_seconds)
@@ -47,7 +53,10 @@ class Together(Generic[Q]):
         self._groups: WeakValueDictionary[Hashable, GroupCommit[Q, None]] = WeakValueDictionary()
 
     async def __call__(self, resource: Hashable, question: Q) -> None:
-        """Ask ``question`` with all that are asked for ``resource`` meanwhile; raises what the shared call raised."""
+        """Ask ``question`` with all that are asked for ``resource`` meanwhile.
+
+        Raises what the shared call raised.
+        """
         group = self._groups.setdefault(resource, GroupCommit(self._all, _TOGETHER_MAX))
         await group(question)
 

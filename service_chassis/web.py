@@ -24,14 +24,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class HeadLikeGet:
-    """Lets an application answer HEAD as it answers GET; the server sends the same headers, and no body."""
+    """Lets an application answer HEAD as it answers GET.
+
+    The server sends the same headers, and no body.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand the request on, as a GET if it is a HEAD."""
-        await self._app({**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope, receive, send)
+        await self._app(
+            {**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope, receive, send
+        )
 
 
 class OneOfEachParameter:
@@ -85,7 +90,9 @@ class StrictRoute(APIRoute):
         return strict
 
 
-def public_app(about: Document, prefix: str, routes: APIRouter, is_ready: Callable[[], bool]) -> FastAPI:
+def public_app(
+    about: Document, prefix: str, routes: APIRouter, is_ready: Callable[[], bool]
+) -> FastAPI:
     """Return the application that the ingress reaches, with its documentation and its health under ``prefix``."""
     app = FastAPI(
         title=about.title,
@@ -101,7 +108,12 @@ def public_app(about: Document, prefix: str, routes: APIRouter, is_ready: Callab
     app.add_middleware(HeadLikeGet)
     app.include_router(_health_routes(prefix, is_ready))
     app.include_router(routes)
-    document(app, replace(about, tags={**about.tags, "health": "Whether the service runs, and takes requests."}))
+    document(
+        app,
+        replace(
+            about, tags={**about.tags, "health": "Whether the service runs, and takes requests."}
+        ),
+    )
     return app
 
 
@@ -129,15 +141,23 @@ def _health_routes(prefix: str, is_ready: Callable[[], bool]) -> APIRouter:
         """Tell that the process runs."""
         return problems.answered({"status": "live"})
 
-    not_ready = problem(503, says="The service is starting, stopping, or without its database.", kind="not_ready")
+    not_ready = problem(
+        503, says="The service is starting, stopping, or without its database.", kind="not_ready"
+    )
 
     @router.get("/ready", responses={200: answer(Ready, "Requests are welcome."), 503: not_ready})
     def show_ready() -> Response:
-        """Tell whether requests are welcome: the schema is there, the database answers, and the service is not stopping."""
+        """Tell whether requests are welcome.
+
+        The schema is there, the database answers, and the service is not stopping.
+        """
         if is_ready():
             return problems.answered({"status": "ready"})
         return problems.problem(
-            503, "not_ready", "the service is starting, stopping, or without its database", headers={"Retry-After": "1"}
+            503,
+            "not_ready",
+            "the service is starting, stopping, or without its database",
+            headers={"Retry-After": "1"},
         )
 
     return router
@@ -154,7 +174,9 @@ class KeyHolders:
         given = request.headers.get("authorization", "").encode()
         # All are compared, and each in constant time: nothing can be learnt by measuring.
         if not sum(hmac.compare_digest(given, each) for each in self._accepted):
-            raise problems.Problem(401, "the pair's shared key is needed", headers={"WWW-Authenticate": "Bearer"})
+            raise problems.Problem(
+                401, "the pair's shared key is needed", headers={"WWW-Authenticate": "Bearer"}
+            )
 
     def only(self, endpoint: Endpoint) -> Endpoint:
         """Return ``endpoint`` for them alone."""
@@ -173,7 +195,10 @@ _INTERNAL_TAGS = {
 
 
 def internal_app(name: str, routes: APIRouter, keys: Sequence[SecretStr]) -> ASGIApp:
-    """Return the application on the internal port: the protocol, for those who have one of ``keys``, and the metrics."""
+    """Return the application on the internal port.
+
+    The protocol, for those who have one of ``keys``, and the metrics.
+    """
     app = FastAPI(
         version=VERSION,
         docs_url=None,
@@ -187,5 +212,7 @@ def internal_app(name: str, routes: APIRouter, keys: Sequence[SecretStr]) -> ASG
     app.include_router(metrics_routes())
     app.include_router(routes, dependencies=[Depends(KeyHolders(keys).check)], tags=["two-phase"])
     says = "What the services say to each other; no ingress leads here."
-    document(app, Document(f"{name}, internal", says, _INTERNAL_TAGS, MESSAGES, bodies=MESSAGE, key=True))
+    document(
+        app, Document(f"{name}, internal", says, _INTERNAL_TAGS, MESSAGES, bodies=MESSAGE, key=True)
+    )
     return app

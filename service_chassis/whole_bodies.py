@@ -7,7 +7,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 #: So long an answer waits for the rest of a body that the application has not read.
 _REST_SECONDS = 1
-#: So long a connection stays open after an answer that did not, so that a client that still sends hears it.
+#: So long a connection stays open after an answer that did not, so that a client that still sends
+#: hears it.
 _LINGER_SECONDS = 3
 _FRAMING = (b"content-length", b"transfer-encoding")
 
@@ -15,8 +16,8 @@ _FRAMING = (b"content-length", b"transfer-encoding")
 class WholeBodies:
     """The application ``app``, on connections that never take the rest of a body for the next request.
 
-    What ``app`` has left of a body is read and discarded before its answer goes out. If the body is not
-    there to its end by then, the answer says `Connection: close`, and its connection ends.
+    What ``app`` has left of a body is read and discarded before its answer goes out. If the body is
+    not there to its end by then, the answer says `Connection: close`, and its connection ends.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -10,21 +10,38 @@ import typer
 
 from shop.conformance.command import conformance
 
-app = typer.Typer(help=__doc__.splitlines()[0] if __doc__ else None, no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help=__doc__.splitlines()[0] if __doc__ else None, no_args_is_help=True, add_completion=False
+)
 
-Data = Annotated[Path, typer.Option(envvar="SHOP_DATA", help="The folder for data, logs and pid files.")]
-Port = Annotated[
-    int, typer.Option(envvar="SHOP_PORT", min=0, max=65535, help="The gateway's port on 127.0.0.1; 0 takes a free one.")
+Data = Annotated[
+    Path, typer.Option(envvar="SHOP_DATA", help="The folder for data, logs and pid files.")
 ]
-Replicas = Annotated[int, typer.Option(envvar="SHOP_REPLICAS", min=1, max=8, help="How many processes of each service.")]
+Port = Annotated[
+    int,
+    typer.Option(
+        envvar="SHOP_PORT",
+        min=0,
+        max=65535,
+        help="The gateway's port on 127.0.0.1; 0 takes a free one.",
+    ),
+]
+Replicas = Annotated[
+    int,
+    typer.Option(envvar="SHOP_REPLICAS", min=1, max=8, help="How many processes of each service."),
+]
 DatabaseUrl = Annotated[
     str | None,
     typer.Option(
-        envvar="DATABASE_URL", help="An administrator's URL of a PostgreSQL server to use instead of one of our own."
+        envvar="DATABASE_URL",
+        help="An administrator's URL of a PostgreSQL server to use instead of one of our own.",
     ),
 ]
 PgBinDir = Annotated[
-    Path | None, typer.Option(envvar="PG_BIN_DIR", help="The folder of PostgreSQL's programs, if not to be searched for.")
+    Path | None,
+    typer.Option(
+        envvar="PG_BIN_DIR", help="The folder of PostgreSQL's programs, if not to be searched for."
+    ),
 ]
 
 ShopsDatabaseUrl = Annotated[
@@ -66,7 +83,9 @@ def _shop(context: typer.Context) -> None:
 def _variables(command: Any) -> Iterator[str]:
     """Yield the environment variables that ``command`` and those under it read."""
     for parameter in command.params:
-        yield from [parameter.envvar] if isinstance(parameter.envvar, str) else parameter.envvar or ()
+        yield from (
+            [parameter.envvar] if isinstance(parameter.envvar, str) else parameter.envvar or ()
+        )
     for each in getattr(command, "commands", {}).values():
         yield from _variables(each)
 
@@ -93,7 +112,10 @@ def up(
 
 @app.command()
 def demo(database_url: DatabaseUrl = None) -> None:
-    """Start a shop of its own, play the homework scenario on it, show every answer, stop it; exits 0 if all seven steps held."""
+    """Start a shop of its own, play the homework scenario on it, show every answer, stop it.
+
+    Exits 0 if all seven steps held.
+    """
     from shop.demo.demo import demo as run
     from shop.project import CannotRun
 
@@ -109,19 +131,32 @@ def demo(database_url: DatabaseUrl = None) -> None:
 def audit_(
     data: Data = Path(".data"),
     in_doubt_seconds: Annotated[
-        float, typer.Option(min=0, help="How long a branch may be in doubt before it counts as a violation.")
+        float,
+        typer.Option(
+            min=0, help="How long a branch may be in doubt before it counts as a violation."
+        ),
     ] = 10,
     watch_seconds: Annotated[
-        int, typer.Option(min=0, help="Audit again and again, so many seconds apart, until Ctrl-C; 0 audits once.")
+        int,
+        typer.Option(
+            min=0, help="Audit again and again, so many seconds apart, until Ctrl-C; 0 audits once."
+        ),
     ] = 0,
     metrics_port: Annotated[
         int,
-        typer.Option(min=0, max=65535, help="Serve the result of the last audit for Prometheus on this port; 0 does not."),
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Serve the result of the last audit for Prometheus on this port; 0 does not.",
+        ),
     ] = 0,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Compare the log with all branches on the live system; exits 1 if anything contradicts, and says which order."""
+    """Compare the log with all branches on the live system.
+
+    Exits 1 if anything contradicts, and says which order.
+    """
     from shop.operator.audit_command import Options, run
     from shop.project import CannotRun
 
@@ -135,7 +170,9 @@ def audit_(
 
 @app.command()
 def backup(
-    file: Annotated[Path, typer.Argument(help="The file to write; only its owner may read it.", metavar="FILE")],
+    file: Annotated[
+        Path, typer.Argument(help="The file to write; only its owner may read it.", metavar="FILE")
+    ],
     data: Data = Path(".data"),
     database_url: ShopsDatabaseUrl = None,
     pg_bin_dir: PgBinDir = None,
@@ -164,15 +201,24 @@ def restore(
     database_url: ShopsDatabaseUrl = None,
     pg_bin_dir: PgBinDir = None,
     *,
-    yes: Annotated[bool, typer.Option("--yes", help="Replace what is there without asking.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Replace what is there without asking.")
+    ] = False,
 ) -> None:
-    """Bring all four schemas back to the moment of a backup, all or nothing; the services must not run meanwhile."""
+    """Bring all four schemas back to the moment of a backup, all or nothing.
+
+    The services must not run meanwhile.
+    """
     from shop.operator.backup_command import Options
     from shop.operator.backup_command import restore as run
     from shop.project import CannotRun
 
     try:
-        run(Options(file, data, database_url, pg_bin_dir), [f"{each}_service" for each in only or ()], is_sure=yes)
+        run(
+            Options(file, data, database_url, pg_bin_dir),
+            [f"{each}_service" for each in only or ()],
+            is_sure=yes,
+        )
     except (CannotRun, OSError) as reason:
         typer.echo(f"cannot restore the shop: {reason}", err=True)
         raise typer.Exit(1) from None
@@ -183,19 +229,28 @@ def reconcile_(
     data: Data = Path(".data"),
     confirm: Annotated[
         list[str] | None,
-        typer.Option(help="An order that all three hold and that was confirmed: its id, or all. May be repeated."),
+        typer.Option(
+            help="An order that all three hold and that was confirmed: its id, or all. May be repeated."
+        ),
     ] = None,
     cancel: Annotated[
         list[str] | None,
-        typer.Option(help="An order that all three hold and that is to be cancelled: its id, or all. May be repeated."),
+        typer.Option(
+            help="An order that all three hold and that is to be cancelled: its id, or all. May be repeated."
+        ),
     ] = None,
     *,
-    dry_run: Annotated[bool, typer.Option(help="Print what would be done, and do nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option(help="Print what would be done, and do nothing.")
+    ] = False,
 ) -> None:
-    """Mend what an older backup has torn, while the services run; exits 1 if something is left for a human, and says what.
+    """Mend what an older backup has torn, while the services run.
 
-    A participant that was restored gets back every confirmed order that it has lost. A log that was restored gets back every
-    decision that its participants can prove. Then orders are taken again. It may be interrupted, and run again.
+    Exits 1 if something is left for a human, and says what.
+
+    A participant that was restored gets back every confirmed order that it has lost. A log that was
+    restored gets back every decision that its participants can prove. Then orders are taken again.
+    It may be interrupted, and run again.
     """
     from shop.operator.reconcile import Options
     from shop.operator.reconcile_command import run

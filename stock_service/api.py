@@ -37,7 +37,9 @@ def routes(database: Database) -> APIRouter:
     async def add_product(body: Adding, key: IdempotencyKey) -> Response:
         """Add a product, or up to 1,000 at once; the same Idempotency-Key adds them once."""
         made = await database.write(
-            lambda connection: create(connection, key, body, lambda new: products.add_products(connection, new)),
+            lambda connection: create(
+                connection, key, body, lambda new: products.add_products(connection, new)
+            ),
             key,
         )
         return created(made, "/stock/products", "product_id")
@@ -46,22 +48,39 @@ def routes(database: Database) -> APIRouter:
     async def list_products(query: Annotated[ProductQuery, Query()]) -> Response:
         """List the products in the order in which they were added."""
         after = int(query.cursor or 0)
-        found = await database.read(lambda connection: products.page(connection, after, query.limit + 1), _ANY, {})
-        return answered({"items": found[: query.limit], "next_cursor": PRODUCTS.behind(found, query.limit, "product_id")})
+        found = await database.read(
+            lambda connection: products.page(connection, after, query.limit + 1), _ANY, {}
+        )
+        return answered(
+            {
+                "items": found[: query.limit],
+                "next_cursor": PRODUCTS.behind(found, query.limit, "product_id"),
+            }
+        )
 
-    @router.get("/{product_id}", responses={200: answer(Product, "The product."), 404: problem(404)})
+    @router.get(
+        "/{product_id}", responses={200: answer(Product, "The product."), 404: problem(404)}
+    )
     async def show_product(product_id: Identifier) -> Response:
         """Show a product, and what of it undecided orders hold."""
         touched = {"product_id": product_id}
         return answered(
-            await database.read(lambda connection: products.found(connection, product_id), _TOUCHES_PRODUCT, touched)
+            await database.read(
+                lambda connection: products.found(connection, product_id), _TOUCHES_PRODUCT, touched
+            )
         )
 
-    @router.patch("/{product_id}", responses={200: answer(Product, "The product at its new price."), 404: problem(404)})
+    @router.patch(
+        "/{product_id}",
+        responses={200: answer(Product, "The product at its new price."), 404: problem(404)},
+    )
     async def change_price(product_id: Identifier, body: NewPrice) -> Response:
         """Change the price."""
         return answered(
-            await database.write(lambda connection: products.set_price(connection, product_id, body.price), product_id)
+            await database.write(
+                lambda connection: products.set_price(connection, product_id, body.price),
+                product_id,
+            )
         )
 
     @router.post(
@@ -72,7 +91,10 @@ def routes(database: Database) -> APIRouter:
     async def restock(product_id: Identifier, body: NewRestock, key: IdempotencyKey) -> Response:
         """Add goods; the same Idempotency-Key adds them once."""
         return created(
-            await database.write(lambda connection: products.restock(connection, product_id, body.quantity, key), product_id)
+            await database.write(
+                lambda connection: products.restock(connection, product_id, body.quantity, key),
+                product_id,
+            )
         )
 
     return router

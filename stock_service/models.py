@@ -1,13 +1,23 @@
 """What exists: products, restocks, and the branches of the protocol.
 
-A product's ``available`` units go down when a branch is prepared and up when one is aborted. What is reserved and what was sold
-stands in the branches alone, so that a commit touches no product: opening + restocked = available + reserved + sold.
+A product's ``available`` units go down when a branch is prepared and up when one is aborted. What
+is reserved and what was sold stands in the branches alone, so that a commit touches no product:
+opening + restocked = available + reserved + sold.
 """
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Identity, Index, Text, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Text,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -55,4 +65,6 @@ class Restock(Base):
     quantity: Mapped[int] = mapped_column(BigInteger)
     idempotency_key: Mapped[str | None] = mapped_column(Text)
     answer: Mapped[dict[str, Any]] = mapped_column(JSONB)
-    at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=text("clock_timestamp()"))
+    at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=text("clock_timestamp()")
+    )

@@ -15,13 +15,19 @@ from two_phase.messages import MAX_INTEGER
 _ADD = insert(Product).returning(
     Product.product_id, Product.name, Product.price, Product.available, sort_by_parameter_order=True
 )
-_FIND = text("SELECT product_id, name, price, available FROM products WHERE product_id = :product_id")
+_FIND = text(
+    "SELECT product_id, name, price, available FROM products WHERE product_id = :product_id"
+)
 _PAGE = text("""
     SELECT product_id, name, price, available FROM products WHERE product_id > :after ORDER BY product_id LIMIT :limit
 """)
 _PRICE = text("UPDATE products SET price = :price WHERE product_id = :product_id")
-_LOCK = text("SELECT product_id, name, price, available FROM products WHERE product_id = :product_id FOR UPDATE")
-_EARLIER = text("SELECT quantity, answer FROM restocks WHERE product_id = :product_id AND idempotency_key = :key")
+_LOCK = text(
+    "SELECT product_id, name, price, available FROM products WHERE product_id = :product_id FOR UPDATE"
+)
+_EARLIER = text(
+    "SELECT quantity, answer FROM restocks WHERE product_id = :product_id AND idempotency_key = :key"
+)
 _MORE = text("""
     UPDATE products SET available = available + :quantity, restocked = restocked + :quantity WHERE product_id = :product_id
     RETURNING product_id, name, price, available
@@ -49,7 +55,15 @@ Body = dict[str, Any]
 
 def add_products(connection: Connection, new: Sequence[NewProduct]) -> list[Body]:
     """Add each product and return them, in this order."""
-    rows = [{"name": each.name, "price": each.price, "opening": each.quantity, "available": each.quantity} for each in new]
+    rows = [
+        {
+            "name": each.name,
+            "price": each.price,
+            "opening": each.quantity,
+            "available": each.quantity,
+        }
+        for each in new
+    ]
     return [_body(row, 0) for row in connection.execute(_ADD, rows)]
 
 
@@ -69,13 +83,19 @@ def page(connection: Connection, after: int, limit: int) -> list[Body]:
 
 
 def set_price(connection: Connection, product_id: int, price: int) -> Body:
-    """Change the price and return the product; raises NotFound. Orders at the old price are refused from now on."""
+    """Change the price and return the product; raises NotFound.
+
+    Orders at the old price are refused from now on.
+    """
     connection.execute(_PRICE, {"product_id": product_id, "price": price})
     return found(connection, product_id)
 
 
 def restock(connection: Connection, product_id: int, quantity: int, key: str | None) -> Body:
-    """Add goods and return the product, or what the same key was told before; raises NotFound or Invalid."""
+    """Add goods and return the product, or what the same key was told before.
+
+    Raises NotFound or Invalid.
+    """
     row = connection.execute(_LOCK, {"product_id": product_id}).one_or_none()
     if row is None:
         raise NotFound(f"there is no product {product_id}")

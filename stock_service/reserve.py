@@ -1,4 +1,7 @@
-"""What stock does for an order: takes its products at the price the customer is asked for, and gives them back if need be."""
+"""What stock does for an order.
+
+Takes its products at the price the customer is asked for, and gives them back if need be.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -52,9 +55,16 @@ _RESERVED = text("""
 """)
 
 
-def take(connection: Connection, asked: Sequence[tuple[TransactionId, Reservation]]) -> list[Taken | Refused]:
-    """Take each order's products in the order of arrival; one that does not fit does not block a smaller one behind it."""
-    products = _locked(connection, {item.product_id for _, reservation in asked for item in reservation.items})
+def take(
+    connection: Connection, asked: Sequence[tuple[TransactionId, Reservation]]
+) -> list[Taken | Refused]:
+    """Take each order's products in the order of arrival.
+
+    One that does not fit does not block a smaller one behind it.
+    """
+    products = _locked(
+        connection, {item.product_id for _, reservation in asked for item in reservation.items}
+    )
     taken: Counter[int] = Counter()
     verdicts: list[Taken | Refused] = []
     for _, reservation in asked:
@@ -88,7 +98,9 @@ def _locked(connection: Connection, product_ids: set[int]) -> dict[int, _Product
     return {product_id: _Product(price, available) for product_id, price, available in rows}
 
 
-def _refusal(reservation: Reservation, products: Mapping[int, _Product], taken: Counter[int]) -> Refused | None:
+def _refusal(
+    reservation: Reservation, products: Mapping[int, _Product], taken: Counter[int]
+) -> Refused | None:
     unknown = [item.product_id for item in reservation.items if item.product_id not in products]
     if unknown:
         return Refused("unknown_product", f"there is no product {', '.join(map(str, unknown))}")
@@ -105,14 +117,18 @@ def _refusal(reservation: Reservation, products: Mapping[int, _Product], taken: 
         if item.quantity > products[item.product_id].available - taken[item.product_id]
     ]
     if short:
-        return Refused("out_of_stock", f"there is not enough of product {', '.join(map(str, short))}")
+        return Refused(
+            "out_of_stock", f"there is not enough of product {', '.join(map(str, short))}"
+        )
     return None
 
 
 def _move(connection: Connection, quantities: Counter[int]) -> None:
     moved = {product_id: quantity for product_id, quantity in quantities.items() if quantity}
     if moved:
-        _MOVE.rows(connection, {"ids": bigint_array(moved), "quantities": bigint_array(moved.values())})
+        _MOVE.rows(
+            connection, {"ids": bigint_array(moved), "quantities": bigint_array(moved.values())}
+        )
 
 
 def _mark_contended(
@@ -129,7 +145,9 @@ def _mark_contended(
     ]
     if not short:
         return
-    before = reserved(connection, {item.product_id for reservation, _ in short for item in reservation.items})
+    before = reserved(
+        connection, {item.product_id for reservation, _ in short for item in reservation.items}
+    )
     for reservation, refusal in short:
         refusal.contended = all(
             item.quantity <= products[item.product_id].available + before.get(item.product_id, 0)

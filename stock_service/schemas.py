@@ -4,7 +4,15 @@ from typing import Annotated
 
 from pydantic import BaseModel, Discriminator, Field, Tag
 
-from service_chassis.fields import Identifier, Many, Name, Quantity, QuantityOrZero, StrictModel, one_or_many
+from service_chassis.fields import (
+    Identifier,
+    Many,
+    Name,
+    Quantity,
+    QuantityOrZero,
+    StrictModel,
+    one_or_many,
+)
 from service_chassis.paging import Cursor, Page
 from service_chassis.problems import MANY, ONE
 
@@ -23,7 +31,9 @@ class NewProducts(Many[NewProduct]):
     """Many products to sell: all or none."""
 
 
-Adding = Annotated[Annotated[NewProduct, Tag(ONE)] | Annotated[NewProducts, Tag(MANY)], Discriminator(one_or_many)]
+Adding = Annotated[
+    Annotated[NewProduct, Tag(ONE)] | Annotated[NewProducts, Tag(MANY)], Discriminator(one_or_many)
+]
 
 
 class NewPrice(StrictModel):

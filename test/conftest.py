@@ -1,6 +1,7 @@
 """Starts whole shops for the tests that need one.
 
-Whatever was started is stopped by SIGTERM in the end. When a test fails, the ends of the logs are shown with it.
+Whatever was started is stopped by SIGTERM in the end. When a test fails, the ends of the logs are
+shown with it.
 """
 
 import os
@@ -11,15 +12,22 @@ import pytest
 
 from running_shop import Shop, launch
 
-# The machine's proxies, and what libpq would read, are not meant for what tests start on the loopback.
-for _name in [name for name in os.environ if re.fullmatch(r"PG[A-Z]+|.*_proxy", name) or name.endswith("_PROXY")]:
+# The machine's proxies, and what libpq would read, are not meant for what tests start on the
+# loopback.
+for _name in [
+    name
+    for name in os.environ
+    if re.fullmatch(r"PG[A-Z]+|.*_proxy", name) or name.endswith("_PROXY")
+]:
     del os.environ[_name]
 
 _STARTED = pytest.StashKey[list[Shop]]()
 
 
 @pytest.fixture(scope="session")
-def start_shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Shop]]:
+def start_shop(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Shop]]:
     """Return a function that starts a shop with the given settings and waits until it is ready."""
     started = request.config.stash.setdefault(_STARTED, [])
 
@@ -35,7 +43,9 @@ def start_shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show the ends of the logs with every failure."""
     report = yield
     if report.failed:

@@ -1,4 +1,7 @@
-"""Holds answers against the OpenAPI documents: status, content type, headers and body of every one that a test sees."""
+"""Holds answers against the OpenAPI documents.
+
+Status, content type, headers and body of every one that a test sees.
+"""
 
 import re
 from functools import cache
@@ -18,7 +21,9 @@ _OF_NO_OPERATION = {400, 404, 405}
 def _validator(name: str, schema: str) -> jsonschema_rs.Validator:
     """Return a validator that takes no member which the document does not name, where answers may grow."""
     closed = {
-        key: {"additionalProperties": False, **model} if model.get("type") == "object" and model.get("properties") else model
+        key: {"additionalProperties": False, **model}
+        if model.get("type") == "object" and model.get("properties")
+        else model
         for key, model in documents()[name]["components"]["schemas"].items()
     }
     root = {**_schemas()[schema], "components": {"schemas": closed}}
@@ -46,7 +51,10 @@ def operation(document: dict[str, Any], method: str, path: str) -> dict[str, Any
 
 
 def check(response: httpx.Response) -> None:
-    """Fail unless the document of the service has this answer; for an event hook of a client of the gateway."""
+    """Fail unless the document of the service has this answer.
+
+    For an event hook of a client of the gateway.
+    """
     request = response.request
     prefix = request.url.path.split("/")[1]
     name = prefix if prefix in SERVICES[1:] else "order"
@@ -55,16 +63,26 @@ def check(response: httpx.Response) -> None:
     response.read()
     media = response.headers.get("content-type", "")
     if found is None:
-        assert response.status_code in _OF_NO_OPERATION or media.startswith(("text/html", "application/json")), request
+        assert response.status_code in _OF_NO_OPERATION or media.startswith(
+            ("text/html", "application/json")
+        ), request
         return
     if response.status_code == 400 and media == _PROBLEM and method == "get":
         return  # the request was no HTTP, which no operation can be blamed for
     said = found["responses"].get(str(response.status_code))
-    assert said is not None, f"{request} was answered {response.status_code}, which its document does not have"
+    assert said is not None, (
+        f"{request} was answered {response.status_code}, which its document does not have"
+    )
     assert media in said["content"], f"{request} was answered in {media}"
     for header, described in said.get("headers", {}).items():
         value = response.headers.get(header)
-        assert value is not None or not described["required"], f"{request} was answered without {header}"
+        assert value is not None or not described["required"], (
+            f"{request} was answered without {header}"
+        )
     if request.method != "HEAD":
-        errors = list(_compiled(name, said["content"][media]["schema"]).iter_errors(response.json()))
-        assert errors == [], f"{request} was answered {response.text}: {errors[0].message} at {errors[0].instance_path}"
+        errors = list(
+            _compiled(name, said["content"][media]["schema"]).iter_errors(response.json())
+        )
+        assert errors == [], (
+            f"{request} was answered {response.text}: {errors[0].message} at {errors[0].instance_path}"
+        )

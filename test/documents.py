@@ -1,4 +1,7 @@
-"""The OpenAPI documents of the four services, public and internal, as their code makes them: no process and no database."""
+"""The OpenAPI documents of the four services, public and internal, as their code makes them.
+
+No process and no database.
+"""
 
 from functools import cache
 from typing import Any
@@ -36,4 +39,6 @@ def _service(name: str) -> Service:
         keys = {f"{other}_key": _KEY for other in SERVICES[1:]}
         return order(OrderSettings(database_url=_DATABASE, **urls, **keys))
     create = {"payment": payment, "stock": stock, "delivery": delivery}[name]
-    return create(ParticipantSettings(database_url=_DATABASE, order_urls="http://localhost", order_key=_KEY))
+    return create(
+        ParticipantSettings(database_url=_DATABASE, order_urls="http://localhost", order_key=_KEY)
+    )

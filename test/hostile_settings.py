@@ -46,6 +46,11 @@ _LISTS = ("DateStyle", "restrict_nonsystem_relation_kind")
 
 
 def assigned(name: str, value: str) -> str:
-    """Return what follows SET in an ALTER statement; a value of several words is one text, or a list of names."""
-    quoted = f"'{value}'" if name in _LISTS else ", ".join(f"'{each}'" for each in value.split(", "))
+    """Return what follows SET in an ALTER statement.
+
+    A value of several words is one text, or a list of names.
+    """
+    quoted = (
+        f"'{value}'" if name in _LISTS else ", ".join(f"'{each}'" for each in value.split(", "))
+    )
     return f"{name} = {quoted}"

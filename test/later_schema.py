@@ -1,4 +1,7 @@
-"""A schema that is newer than the code: one revision more for a service, in a folder of the test's own."""
+"""A schema that is newer than the code.
+
+One revision more for a service, in a folder of the test's own.
+"""
 
 from pathlib import Path
 
@@ -61,7 +64,10 @@ def config(service: str) -> Config:
 
 
 def add_later(service: str, folder: Path, statements: list[str]) -> Path:
-    """Write a revision behind all others of ``service`` into ``folder``; return the alembic.ini with which it is found."""
+    """Write a revision behind all others of ``service`` into ``folder``.
+
+    Return the alembic.ini with which it is found.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     revision = _REVISION.format(later=LATER, newest=newest(service), statements=statements)
     (folder / f"{LATER}_later.py").write_text(revision)

@@ -1,4 +1,7 @@
-"""The laws of the protocol, looked up in the four schemas by one snapshot: the oracle of every test on a real database."""
+"""The laws of the protocol, looked up in the four schemas by one snapshot.
+
+The oracle of every test on a real database.
+"""
 
 from sqlalchemy import Connection, Engine, text
 
@@ -82,4 +85,10 @@ def broken_laws(admin: Engine, *, at_rest: bool) -> list[str]:
 
 def _broken(connection: Connection, law: str, query: str) -> list[str]:
     rows = connection.execute(text(query.format(branches=_BRANCHES, names=_NAMES))).all()
-    return [f"{law}: {', '.join(map(str, rows[:3]))}{f' and {len(rows) - 3} more' if len(rows) > 3 else ''}"] if rows else []
+    return (
+        [
+            f"{law}: {', '.join(map(str, rows[:3]))}{f' and {len(rows) - 3} more' if len(rows) > 3 else ''}"
+        ]
+        if rows
+        else []
+    )

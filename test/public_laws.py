@@ -1,6 +1,9 @@
-"""The laws as anybody can check them: through the gateway alone, by what was put in and what the orders say.
+"""The laws as anybody can check them.
 
-For accounts, products and slots that a test has opened itself and shares with nobody. They hold once nothing is under way.
+Through the gateway alone, by what was put in and what the orders say.
+
+For accounts, products and slots that a test has opened itself and shares with nobody. They hold
+once nothing is under way.
 """
 
 from collections import Counter
@@ -36,19 +39,34 @@ def broken_public_laws(client: httpx.Client, opening: Opening) -> list[str]:
             for (slot, courier), count in couriers.items()
             if count > 1
         ),
-        *(line for user_id in opening.users for line in _wrong_account(client, user_id, opening, orders[user_id])),
-        *(line for each in opening.products for line in _wrong_product(client, each, opening.products[each] - sold[each])),
-        *(line for slot_id in opening.slots for line in _wrong_slot(client, slot_id, booked[slot_id])),
+        *(
+            line
+            for user_id in opening.users
+            for line in _wrong_account(client, user_id, opening, orders[user_id])
+        ),
+        *(
+            line
+            for each in opening.products
+            for line in _wrong_product(client, each, opening.products[each] - sold[each])
+        ),
+        *(
+            line
+            for slot_id in opening.slots
+            for line in _wrong_slot(client, slot_id, booked[slot_id])
+        ),
     ]
 
 
-def _wrong_account(client: httpx.Client, user_id: int, opening: Opening, orders: list[dict[str, Any]]) -> Iterator[str]:
+def _wrong_account(
+    client: httpx.Client, user_id: int, opening: Opening, orders: list[dict[str, Any]]
+) -> Iterator[str]:
     account = _read(client, f"/payment/users/{user_id}")
     spent = sum(order["total"] for order in orders)
     if (account["balance"], account["held"]) != (opening.users[user_id] - spent, 0):
         yield f"{account} had {opening.users[user_id]} and has ordered for {spent}"
     payments = Counter(
-        (entry["order_id"], entry["amount"]) for entry in _pages(client, f"/payment/users/{user_id}/statement")
+        (entry["order_id"], entry["amount"])
+        for entry in _pages(client, f"/payment/users/{user_id}/statement")
     )
     if payments != Counter((order["order_id"], order["total"]) for order in orders):
         yield f"the statement of user {user_id} is not that of his orders"

@@ -53,7 +53,9 @@ class Shop:
         deadline = time.monotonic() + START_SECONDS
         while "ready" not in self.output.read_text(errors="replace").splitlines():
             if self.process.poll() is not None:
-                pytest.fail(f"the shop ended with exit code {self.process.returncode} while starting\n{self.logs()}")
+                pytest.fail(
+                    f"the shop ended with exit code {self.process.returncode} while starting\n{self.logs()}"
+                )
             if time.monotonic() > deadline:
                 pytest.fail(f"the shop was not ready within {START_SECONDS} seconds\n{self.logs()}")
             time.sleep(0.05)
@@ -69,7 +71,9 @@ class Shop:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-            pytest.fail(f"the shop did not stop within {STOP_SECONDS} seconds of SIGTERM\n{self.logs()}")
+            pytest.fail(
+                f"the shop did not stop within {STOP_SECONDS} seconds of SIGTERM\n{self.logs()}"
+            )
         if code:
             pytest.fail(f"the shop ended with exit code {code} after SIGTERM\n{self.logs()}")
 
@@ -90,14 +94,24 @@ def _free_port() -> int:
 
 def _environment(port: int, data: Path, settings: dict[str, str]) -> dict[str, str]:
     inherited = {
-        name: value for name, value in os.environ.items() if name not in _NOT_INHERITED and not name.startswith("SHOP_")
+        name: value
+        for name, value in os.environ.items()
+        if name not in _NOT_INHERITED and not name.startswith("SHOP_")
     }
-    own = {"SHOP_PORT": str(port), "SHOP_DATA": str(data), "PYTHONUNBUFFERED": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'test'}"}
+    own = {
+        "SHOP_PORT": str(port),
+        "SHOP_DATA": str(data),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'test'}",
+    }
     return {**inherited, **own, **settings}
 
 
 def launch(folder: Path, module: str = "shop", **settings: str) -> Shop:
-    """Start a shop that keeps everything in ``folder``, on a free port, and return at once; ``module`` is what Python runs."""
+    """Start a shop that keeps everything in ``folder``, on a free port, and return at once.
+
+    ``module`` is what Python runs.
+    """
     port, data, output = _free_port(), folder / "data", folder / "output.log"
     with output.open("wb") as stdout:
         process = subprocess.Popen(

@@ -1,4 +1,7 @@
-"""A service of a test's own, served as the real ones are: two listeners, a database, and an end by SIGTERM."""
+"""A service of a test's own, served as the real ones are.
+
+Two listeners, a database, and an end by SIGTERM.
+"""
 
 import asyncio
 import os
@@ -39,7 +42,9 @@ async def status_of(client: httpx.AsyncClient, port: int, path: str) -> int:
 
 
 @asynccontextmanager
-async def served(service: Service, settings: ServiceSettings) -> AsyncIterator["asyncio.Task[None]"]:
+async def served(
+    service: Service, settings: ServiceSettings
+) -> AsyncIterator["asyncio.Task[None]"]:
     """Serve ``service``; the block, or what it calls, has to end it by SIGTERM."""
     running = asyncio.create_task(server._run(settings, lambda _: service))
     async with asyncio.timeout(20):
@@ -75,13 +80,17 @@ def settings_on(engine: Engine, ports: Ports, **others: Any) -> ServiceSettings:
     )
 
 
-async def read_answer(reader: asyncio.StreamReader, *, head_only: bool = False) -> tuple[int, dict[str, str], str]:
+async def read_answer(
+    reader: asyncio.StreamReader, *, head_only: bool = False
+) -> tuple[int, dict[str, str], str]:
     """Return the next final answer: status, headers by lower-case name, body."""
     async with asyncio.timeout(10):
         status = 100
         while status == 100:
             lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
             status = int(lines[0].split()[1])
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
+        headers = {
+            name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])
+        }
         length = 0 if head_only else int(headers.get("content-length", 0))
         return status, headers, (await reader.readexactly(length)).decode()

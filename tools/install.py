@@ -1,13 +1,16 @@
-"""Installs what the Makefile's targets need, and removes it; asks for nothing but the standard library.
+"""Installs what the Makefile's targets need, and removes it.
 
-python tools/install.py packages     the pinned packages into .venv, which is made anew unless it is sound
-python tools/install.py is-sound     exits 0 if .venv is what `packages` would make; PYTHON names the Python that it must have
-python tools/install.py tools FILE   more pinned packages into .venv
-python tools/install.py newman       newman into test/node_modules
-python tools/install.py clean        remove all of it, and the data of local runs
+Asks for nothing but the standard library.
 
-Of the caller's settings of pip and npm those that say where packages come from are obeyed, and those that say where they go or
-which are left out are not. Nothing is ever removed through a symbolic link.
+python tools/install.py packages the pinned packages into .venv, which is made anew unless it is
+sound python tools/install.py is-sound exits 0 if .venv is what `packages` would make; PYTHON names
+the Python that it must have python tools/install.py tools FILE more pinned packages into .venv
+python tools/install.py newman newman into test/node_modules python tools/install.py clean remove
+all of it, and the data of local runs
+
+Of the caller's settings of pip and npm those that say where packages come from are obeyed, and
+those that say where they go or which are left out are not. Nothing is ever removed through a
+symbolic link.
 """
 
 import ast
@@ -31,8 +34,25 @@ DATA = ROOT / ".data"
 #: A virtual environment that was cut off while it was made has no more than these.
 _BEGUN = {"bin", "include", "lib", "lib64", "pyvenv.cfg"}
 _PIP_KEEPS = {
-    *("index-url", "extra-index-url", "no-index", "find-links", "trusted-host", "cert", "client-cert", "proxy"),
-    *("timeout", "default-timeout", "retries", "cache-dir", "no-cache-dir", "keyring-provider", "use-feature"),
+    *(
+        "index-url",
+        "extra-index-url",
+        "no-index",
+        "find-links",
+        "trusted-host",
+        "cert",
+        "client-cert",
+        "proxy",
+    ),
+    *(
+        "timeout",
+        "default-timeout",
+        "retries",
+        "cache-dir",
+        "no-cache-dir",
+        "keyring-provider",
+        "use-feature",
+    ),
     *("use-deprecated", "no-input"),
 }
 _NPM_OPTIONS = (
@@ -51,7 +71,12 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if wish == "is-sound":
             return 0 if _is_sound() else 1
-        {"packages": _packages, "newman": _newman, "clean": _clean, "tools": lambda: _pip_install(*files)}[wish]()
+        {
+            "packages": _packages,
+            "newman": _newman,
+            "clean": _clean,
+            "tools": lambda: _pip_install(*files),
+        }[wish]()
     except (CannotInstall, OSError) as reason:
         print(reason, file=sys.stderr)
         return 1
@@ -65,7 +90,9 @@ def _packages() -> None:
         )
     if importlib.util.find_spec("ensurepip") is None:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        raise CannotInstall(f"python3-venv is needed: apt-get install python3-venv (or python{version}-venv)")
+        raise CannotInstall(
+            f"python3-venv is needed: apt-get install python3-venv (or python{version}-venv)"
+        )
     _remove_environment()
     try:
         _run([sys.executable, "-I", "-m", "venv", str(VENV)], _clean_environment())
@@ -91,7 +118,10 @@ def _is_sound() -> bool:
         and STAMP.is_file()
         and STAMP.read_text() == _stamp(version)
         and importlib.util.find_spec("sqlalchemy") is not None
-        and (not named or _run([named, "-I", "-c", _VERSION], _clean_environment()).strip() == version)
+        and (
+            not named
+            or _run([named, "-I", "-c", _VERSION], _clean_environment()).strip() == version
+        )
     )
 
 
@@ -100,7 +130,10 @@ def _stamp(version: str) -> str:
 
 
 def _remove_environment() -> None:
-    """Remove .venv if it is a virtual environment, or the beginning of one: nothing else was made by us."""
+    """Remove .venv if it is a virtual environment, or the beginning of one.
+
+    Nothing else was made by us.
+    """
     if VENV.is_symlink():
         VENV.unlink()
     elif VENV.exists():
@@ -111,12 +144,23 @@ def _remove_environment() -> None:
 
 
 def _pip_install(lock: Path) -> None:
-    options = ("--quiet", "--require-hashes", "--only-binary", ":all:", "--no-deps", "-r", str(lock))
+    options = (
+        "--quiet",
+        "--require-hashes",
+        "--only-binary",
+        ":all:",
+        "--no-deps",
+        "-r",
+        str(lock),
+    )
     _run([str(PYTHON), "-I", "-m", "pip", "install", *options], _pip_environment())
 
 
 def _pip_environment() -> dict[str, str]:
-    """Return the environment for pip: of all its settings, from wherever, those alone that say where packages come from."""
+    """Return the environment for pip.
+
+    Of all its settings, from wherever, those alone that say where packages come from.
+    """
     cleaned = _clean_environment()
     obeyed = {"PIP_CONFIG_FILE", *(_variable(name) for name in _PIP_KEEPS)}
     theirs = {name: value for name, value in os.environ.items() if name in obeyed}
@@ -150,7 +194,17 @@ def _newman() -> None:
     if npm is None or shutil.which("node") is None:
         raise CannotInstall("Node.js with npm is needed for newman: apt-get install nodejs npm")
     foreign = ("NODE_ENV", "NODE_OPTIONS", "NODE_PATH")
-    left_out = ("omit", "only", "also", "production", "dev", "global", "location", "prefix", "workspaces")
+    left_out = (
+        "omit",
+        "only",
+        "also",
+        "production",
+        "dev",
+        "global",
+        "location",
+        "prefix",
+        "workspaces",
+    )
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -158,7 +212,9 @@ def _newman() -> None:
     }
     _run([npm, "ci", *_NPM_OPTIONS], environment, folder=NODE_MODULES.parent)
     if not (NODE_MODULES / ".bin" / "newman").exists():
-        raise CannotInstall("npm has installed no newman; `npm config list` may tell which of its settings is the reason")
+        raise CannotInstall(
+            "npm has installed no newman; `npm config list` may tell which of its settings is the reason"
+        )
     (NODE_MODULES / "installed").touch()
 
 
@@ -185,7 +241,10 @@ def _is_in_use(lock: Path) -> bool:
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str], folder: Path = ROOT) -> str:
-    """Run a program and return what it prints; raises CannotInstall with its own words if it fails."""
+    """Run a program and return what it prints.
+
+    Raises CannotInstall with its own words if it fails.
+    """
     done = subprocess.run(
         command,
         env=environment,

@@ -1,9 +1,10 @@
 """Named points at which a test may kill the process, to show that the protocol survives a crash right there.
 
-Inert unless ``CRASH_POINTS_DIR`` names a folder when the process starts. A test then arms a point by creating the file
-``POINT.PID``; when that process reaches the point it removes the file and dies by SIGKILL, or by the signal whose number the
-file holds (SIGSTOP, to fall asleep right there). A file that is gone proves that the point was reached, and the process that is
-started instead has another pid and does not die again.
+Inert unless ``CRASH_POINTS_DIR`` names a folder when the process starts. A test then arms a point
+by creating the file ``POINT.PID``; when that process reaches the point it removes the file and dies
+by SIGKILL, or by the signal whose number the file holds (SIGSTOP, to fall asleep right there). A
+file that is gone proves that the point was reached, and the process that is started instead has
+another pid and does not die again.
 """
 
 import os

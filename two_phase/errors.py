@@ -1,4 +1,7 @@
-"""The three ways in which a call of the protocol can fail; `service_chassis.problems` maps each to a status."""
+"""The three ways in which a call of the protocol can fail.
+
+`service_chassis.problems` maps each to a status.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,11 +10,18 @@ from typing import Any
 class Refused(Exception):
     """A participant's business no: a vote, and a 409 to the customer.
 
-    ``contended`` says that only undecided transactions stand in the way, so that a second try may succeed; ``facts`` are
-    what the coordinator may learn from the refusal (a price, for example).
+    ``contended`` says that only undecided transactions stand in the way, so that a second try may
+    succeed; ``facts`` are what the coordinator may learn from the refusal (a price, for example).
     """
 
-    def __init__(self, reason: str, detail: str, *, contended: bool = False, facts: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        detail: str,
+        *,
+        contended: bool = False,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
@@ -20,7 +30,10 @@ class Refused(Exception):
 
 
 class Unavailable(Exception):
-    """No answer can be given now; the same call may be repeated safely after ``retry_after_seconds``."""
+    """No answer can be given now.
+
+    The same call may be repeated safely after ``retry_after_seconds``.
+    """
 
     def __init__(self, detail: str, *, retry_after_seconds: int = 1) -> None:
         super().__init__(detail)
@@ -29,7 +42,10 @@ class Unavailable(Exception):
 
 
 class ProtocolViolation(Exception):
-    """Somebody broke the protocol: refused, logged as an error, counted, and never retried blindly."""
+    """Somebody broke the protocol.
+
+    Refused, logged as an error, counted, and never retried blindly.
+    """
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)

@@ -1,8 +1,9 @@
 """The words that coordinator and participants exchange, and the three ways in which a call can fail.
 
-A round is one request to one participant. It carries the aborts, the commits and the prepares of many transactions, which
-are applied in that order; its answer carries a vote for each prepare and an acknowledgement for each decision. Both are
-pydantic models, so that the JSON on the wire is checked field by field before anything of it is believed.
+A round is one request to one participant. It carries the aborts, the commits and the prepares of
+many transactions, which are applied in that order; its answer carries a vote for each prepare and
+an acknowledgement for each decision. Both are pydantic models, so that the JSON on the wire is
+checked field by field before anything of it is believed.
 """
 
 import os
@@ -14,20 +15,26 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-#: Raised when a message changes its meaning; a round of another version is refused, never half understood.
+#: Raised when a message changes its meaning; a round of another version is refused, never half
+#: understood.
 PROTOCOL_VERSION = 1
 
 #: The largest integer that every JSON reader keeps exact (RFC 8259, section 6).
 MAX_INTEGER = 2**53 - 1
 
-#: Limits of one round: the prepares of a batch, the decisions that ride along with them, and the bytes of it all.
+#: Limits of one round: the prepares of a batch, the decisions that ride along with them, and the
+#: bytes of it all.
 ROUND_PREPARES_MAX = 1024
 ROUND_DECISIONS_MAX = 4096
 ROUND_BYTES_MAX = 16 * 1024 * 1024
 
 
-#: A transaction's identity: a UUID in canonical lower-case text (version 7 where the coordinator makes it).
-TransactionId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
+#: A transaction's identity: a UUID in canonical lower-case text (version 7 where the coordinator
+#: makes it).
+TransactionId = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"),
+]
 
 
 def new_transaction_id() -> TransactionId:
@@ -59,7 +66,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A participant's yes: what was asked for is held. ``facts`` travel with the vote, to the coordinator."""
+    """A participant's yes: what was asked for is held.
+
+    ``facts`` travel with the vote, to the coordinator.
+    """
 
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -73,8 +83,9 @@ class Message(BaseModel):
 class Prepare(Message):
     """Ask a participant to make its branch durable.
 
-    ``instead_of`` names earlier attempts at the same order: the participant aborts them first. ``memo`` is kept with the branch
-    and means nothing to the participant: it is what a log that was lost needs to know again.
+    ``instead_of`` names earlier attempts at the same order: the participant aborts them first.
+    ``memo`` is kept with the branch and means nothing to the participant: it is what a log that was
+    lost needs to know again.
     """
 
     transaction_id: TransactionId
@@ -85,18 +96,24 @@ class Prepare(Message):
 
 @dataclass(frozen=True, slots=True)
 class LogPosition:
-    """How far a decision log has come: its generation, and how many forced writes it had made when it was last heard."""
+    """How far a decision log has come.
+
+    Its generation, and how many forced writes it had made when it was last heard.
+    """
 
     generation: int
     counter: int = 0
 
 
 class Round(Message):
-    """One request to one participant: ``aborts``, then ``commits``, then ``prepares``, in this order.
+    """One request to one participant.
 
-    ``log_counter`` is how far the log had come when the round was sent, as far as its sender knows, and ``counter_heard`` how far
-    the participant had: one that is behind it was restored from an older backup, and takes no prepares. Only a participant that
-    counts is told these, and a ``memo``. Who counts says so in the answer to a round with nothing in it.
+    ``aborts``, then ``commits``, then ``prepares``, in this order.
+
+    ``log_counter`` is how far the log had come when the round was sent, as far as its sender knows,
+    and ``counter_heard`` how far the participant had: one that is behind it was restored from an
+    older backup, and takes no prepares. Only a participant that counts is told these, and a
+    ``memo``. Who counts says so in the answer to a round with nothing in it.
     """
 
     version: int = PROTOCOL_VERSION
@@ -129,9 +146,10 @@ class Violation(Message):
 class Ballot(Message):
     """The answer to a round: ``votes`` on prepares, and the commits and aborts that are ``acknowledged``.
 
-    ``counter`` is how many forced rounds the participant has made, with this one: a participant that was restored from an older
-    backup is found by it, and one that does not count leaves it out. ``log_seen`` is the highest counter of the log that it has
-    seen: a log that was restored is found by it.
+    ``counter`` is how many forced rounds the participant has made, with this one: a participant
+    that was restored from an older backup is found by it, and one that does not count leaves it
+    out. ``log_seen`` is the highest counter of the log that it has seen: a log that was restored is
+    found by it.
     """
 
     version: int = PROTOCOL_VERSION
@@ -152,7 +170,8 @@ class InDoubt(Message):
 class Question(Message):
     """What a participant asks about its branches in doubt, by ``outcomes`` (which decides) or ``peek`` (which never does).
 
-    ``log_seen`` is the highest counter of the log that it has seen: a log that is behind it answers for what it knows alone.
+    ``log_seen`` is the highest counter of the log that it has seen: a log that is behind it answers
+    for what it knows alone.
     """
 
     version: int = PROTOCOL_VERSION

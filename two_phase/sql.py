@@ -1,8 +1,10 @@
-"""Statements that PostgreSQL plans once per connection: the few that every order needs, whose planning takes longer than their work.
+"""Statements that PostgreSQL plans once per connection.
 
-They travel as PREPARE and EXECUTE, straight through the driver: on the way through SQLAlchemy each would cost as much again.
-A plan is kept for as long as its connection, so that it must not depend on how large the tables were when it was made: a
-connection needs ``PLANNING``.
+The few that every order needs, whose planning takes longer than their work.
+
+They travel as PREPARE and EXECUTE, straight through the driver: on the way through SQLAlchemy each
+would cost as much again. A plan is kept for as long as its connection, so that it must not depend
+on how large the tables were when it was made: a connection needs ``PLANNING``.
 """
 
 import re
@@ -16,11 +18,12 @@ from sqlalchemy.exc import DBAPIError
 
 from two_phase.messages import TransactionId
 
-#: What makes plans last: one for all parameters, by index even where the table is still small, and none worth compiling.
+#: What makes plans last: one for all parameters, by index even where the table is still small, and
+#: none worth compiling.
 PLANNING = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "jit": "off"}
 
-#: The server says that it only reads by now (a standby, a fenced primary), or does not know a statement that was prepared: the
-#: session is not the one that was set up.
+#: The server says that it only reads by now (a standby, a fenced primary), or does not know a
+#: statement that was prepared: the session is not the one that was set up.
 _LOST = {"25006", "26000"}
 
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
@@ -38,12 +41,18 @@ class Planned:
         names = list(dict.fromkeys(_PARAMETER.findall(text)))
         numbered = _PARAMETER.sub(lambda parameter: f"${names.index(parameter[1]) + 1}", text)
         name = f"planned_{next(_NUMBERS)}"
-        #: What is sent first on each connection, and what is sent each time, in the driver's own writing.
+        #: What is sent first on each connection, and what is sent each time, in the driver's own
+        #: writing.
         self.prepare = f"PREPARE {name} AS {numbered}"
         self.call = f"EXECUTE {name} ({', '.join(f'%({each})s' for each in names)})"
 
-    def rows(self, connection: Connection, parameters: Mapping[str, Any]) -> Sequence[tuple[Any, ...]]:
-        """Execute it in the transaction of ``connection``, and return its rows; raises what SQLAlchemy would raise."""
+    def rows(
+        self, connection: Connection, parameters: Mapping[str, Any]
+    ) -> Sequence[tuple[Any, ...]]:
+        """Execute it in the transaction of ``connection``, and return its rows.
+
+        Raises what SQLAlchemy would raise.
+        """
         cursor = connection.connection.cursor()
         planned = connection.info.setdefault(Planned, set())
         try:
@@ -61,20 +70,30 @@ def session_is_lost(error: DriverError) -> bool:
     return error.pgcode in _LOST
 
 
-def _reported(connection: Connection, error: DriverError, statement: str, parameters: Mapping[str, Any]) -> Exception:
-    """Return the error as SQLAlchemy reports it; when the server has gone, no connection of the pool is used again."""
+def _reported(
+    connection: Connection, error: DriverError, statement: str, parameters: Mapping[str, Any]
+) -> Exception:
+    """Return the error as SQLAlchemy reports it.
+
+    When the server has gone, no connection of the pool is used again.
+    """
     dialect = connection.dialect
     gone = session_is_lost(error) or dialect.is_disconnect(error, connection.connection, None)
     if gone:
         connection.invalidate(error)
         connection.engine.dispose()
-    reported = DBAPIError.instance(statement, parameters, error, DriverError, connection_invalidated=gone, dialect=dialect)
+    reported = DBAPIError.instance(
+        statement, parameters, error, DriverError, connection_invalidated=gone, dialect=dialect
+    )
     assert isinstance(reported, Exception)
     return reported
 
 
 def id_array(ids: Sequence[TransactionId]) -> str:
-    """Return ``ids`` as a PostgreSQL array literal: cheaper to bind than a list, which psycopg2 writes out as ARRAY[...]."""
+    """Return ``ids`` as a PostgreSQL array literal.
+
+    Cheaper to bind than a list, which psycopg2 writes out as ARRAY[...].
+    """
     return "{" + ",".join(ids) + "}"
 
 

@@ -1,4 +1,7 @@
-"""The command line of `shop conformance`. What it does is imported late, so that the help of other commands is quick."""
+"""The command line of `shop conformance`.
+
+What it does is imported late, so that the help of other commands is quick.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,17 +9,30 @@ from typing import Annotated
 import typer
 
 Participant = Annotated[str, typer.Argument(help="The URL of its internal port.", metavar="URL")]
-KeyFile = Annotated[Path | None, typer.Option(help="The file with the shared key; or PARTICIPANT_KEY in the environment.")]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(help="The file with the shared key; or PARTICIPANT_KEY in the environment."),
+]
 AnyPayload = Annotated[
-    str | None, typer.Option(help="JSON that the participant accepts, with enough to take for ten of them.")
+    str | None,
+    typer.Option(help="JSON that the participant accepts, with enough to take for ten of them."),
 ]
 RefusedPayload = Annotated[str | None, typer.Option(help="JSON that the participant refuses.")]
-SizedPayload = Annotated[str | None, typer.Option(help="JSON in which {amount} stands for how much is asked for.")]
-Capacity = Annotated[int | None, typer.Option(min=1, help="How much of that there is to take: exactly so much.")]
-RestartCommand = Annotated[
-    str | None, typer.Option(help="Restarts the participant, and ends when the old process is gone; kill -9 shows the most.")
+SizedPayload = Annotated[
+    str | None, typer.Option(help="JSON in which {amount} stands for how much is asked for.")
 ]
-Generation = Annotated[int, typer.Option(min=1, help="The generation of the log that the rounds claim to come from.")]
+Capacity = Annotated[
+    int | None, typer.Option(min=1, help="How much of that there is to take: exactly so much.")
+]
+RestartCommand = Annotated[
+    str | None,
+    typer.Option(
+        help="Restarts the participant, and ends when the old process is gone; kill -9 shows the most."
+    ),
+]
+Generation = Annotated[
+    int, typer.Option(min=1, help="The generation of the log that the rounds claim to come from.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
 
@@ -32,9 +48,12 @@ def conformance(
     generation: Generation = 1,
     json_: AsJson = False,
 ) -> None:
-    """Try the participant's half of the protocol at any URL; exits 1 if a rule is broken, and shows where.
+    """Try the participant's half of the protocol at any URL.
 
-    No coordinator should be within the participant's reach meanwhile: it would cancel what the trial has prepared.
+    Exits 1 if a rule is broken, and shows where.
+
+    No coordinator should be within the participant's reach meanwhile: it would cancel what the
+    trial has prepared.
     """
     from shop.conformance.trial_options import TrialOptions, tried
     from shop.project import CannotRun

@@ -11,7 +11,10 @@ def abort_before_prepare(trial: Trial) -> None:
 
     ballot = trial.round(aborts=[late.transaction_id])
 
-    demand(late.transaction_id in ballot.acknowledged, "an abort of an unknown transaction was not acknowledged")
+    demand(
+        late.transaction_id in ballot.acknowledged,
+        "an abort of an unknown transaction was not acknowledged",
+    )
     demand(not trial.vote(late).prepared, "a prepare was accepted after its abort")
 
 
@@ -19,7 +22,10 @@ def commit_of_unknown(trial: Trial) -> None:
     """A commit of an unknown transaction is a violation, and never acknowledged."""
     unknown = new_transaction_id()
 
-    demand(violated(trial.round(commits=[unknown]), unknown), "it is not a violation, or it was acknowledged")
+    demand(
+        violated(trial.round(commits=[unknown]), unknown),
+        "it is not a violation, or it was acknowledged",
+    )
 
 
 def commit_of_aborted(trial: Trial) -> None:
@@ -29,7 +35,9 @@ def commit_of_aborted(trial: Trial) -> None:
 
     ballot = trial.round(commits=[prepare.transaction_id])
 
-    demand(violated(ballot, prepare.transaction_id), "it is not a violation, or it was acknowledged")
+    demand(
+        violated(ballot, prepare.transaction_id), "it is not a violation, or it was acknowledged"
+    )
 
 
 def abort_of_committed(trial: Trial) -> None:
@@ -39,7 +47,9 @@ def abort_of_committed(trial: Trial) -> None:
 
     ballot = trial.round(aborts=[prepare.transaction_id])
 
-    demand(violated(ballot, prepare.transaction_id), "it is not a violation, or it was acknowledged")
+    demand(
+        violated(ballot, prepare.transaction_id), "it is not a violation, or it was acknowledged"
+    )
     demand(trial.vote(prepare).prepared, "it is not committed any more")
 
 
@@ -78,17 +88,27 @@ def order_inside_a_round(trial: Trial) -> None:
     trial.round(commits=[third.transaction_id], prepares=[third])
     both = trial.wire.exchanges[-1]
     ballot = trial.round(aborts=[third.transaction_id])
-    demand(third.transaction_id in ballot.acknowledged, "a prepare was applied before a commit", both)
+    demand(
+        third.transaction_id in ballot.acknowledged, "a prepare was applied before a commit", both
+    )
 
 
 def instead_of(trial: Trial) -> None:
     """A prepare's `instead_of` are aborted and acknowledged before anything is taken."""
-    everything = trial.offer.sized(trial.capacity) if trial.offer.sized_payload and trial.capacity else None
+    everything = (
+        trial.offer.sized(trial.capacity) if trial.offer.sized_payload and trial.capacity else None
+    )
     first = trial.prepared(everything)
     second = trial.new(everything, instead_of=[first.transaction_id])
 
     ballot = trial.round(prepares=[second])
 
-    demand(first.transaction_id in ballot.acknowledged, "the earlier attempt was not acknowledged as aborted")
-    demand(all(vote.prepared for vote in ballot.votes), "the second attempt was refused for what the first one held")
+    demand(
+        first.transaction_id in ballot.acknowledged,
+        "the earlier attempt was not acknowledged as aborted",
+    )
+    demand(
+        all(vote.prepared for vote in ballot.votes),
+        "the second attempt was refused for what the first one held",
+    )
     demand(not trial.vote(first).prepared, "the earlier attempt is still prepared")

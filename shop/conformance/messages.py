@@ -24,7 +24,10 @@ _HUGE = 10**30
 
 
 def poisonous_neighbour(trial: Trial) -> None:
-    """A payload that cannot be processed is refused alone, in a 200; its neighbours in the round go ahead."""
+    """A payload that cannot be processed is refused alone, in a 200.
+
+    Its neighbours in the round go ahead.
+    """
     # Two fit at once, so that a refusal in worse company is due to the company.
     for _ in range(2):
         trial.prepared()
@@ -37,7 +40,10 @@ def poisonous_neighbour(trial: Trial) -> None:
     votes = {vote.transaction_id: vote.prepared for vote in ballot.votes}
     if all(votes.get(poison.transaction_id) for poison in poisons):
         raise NotTried("the participant accepts whatever it is given")
-    demand(all(votes.get(each.transaction_id) for each in good), "a good prepare was refused for its neighbour")
+    demand(
+        all(votes.get(each.transaction_id) for each in good),
+        "a good prepare was refused for its neighbour",
+    )
 
 
 def malformed_rounds(trial: Trial) -> None:
@@ -112,8 +118,14 @@ def list_of_branches(trial: Trial) -> None:
     }
     ours = {each.get("transaction_id"): each for each in listed}
     found = ours.get(prepare.transaction_id, {})
-    demand({member: found.get(member) for member in expected} == expected, "a prepared branch is not listed as it is")
-    demand(not {committed.transaction_id, aborted.transaction_id} & ours.keys(), "a settled branch is listed as prepared")
+    demand(
+        {member: found.get(member) for member in expected} == expected,
+        "a prepared branch is not listed as it is",
+    )
+    demand(
+        not {committed.transaction_id, aborted.transaction_id} & ours.keys(),
+        "a settled branch is listed as prepared",
+    )
 
 
 def _poisons(payload: Payload) -> Iterable[Payload]:
@@ -136,7 +148,10 @@ def _inflated(value: Any) -> Any:
 
 
 def _round(trial: Trial, prepared: TransactionId) -> dict[str, Any]:
-    """Return a good round, to be spoilt: it would abort what is ``prepared``, so that it can be seen whether it was applied."""
+    """Return a good round, to be spoilt.
+
+    It would abort what is ``prepared``, so that it can be seen whether it was applied.
+    """
     prepare = trial.new()
     trial.opened([prepare.transaction_id])
     return {
@@ -150,21 +165,42 @@ def _round(trial: Trial, prepared: TransactionId) -> dict[str, Any]:
 def _malformed(trial: Trial, prepared: TransactionId) -> Iterable[str]:
     good = _round(trial, prepared)
     asked = good["prepares"][0]
-    yield from ("", "nonsense", json.dumps([good]), json.dumps(good)[:-1], json.dumps(json.dumps(good)))
+    yield from (
+        "",
+        "nonsense",
+        json.dumps([good]),
+        json.dumps(good)[:-1],
+        json.dumps(json.dumps(good)),
+    )
     yield json.dumps({name: value for name, value in good.items() if name != "generation"})
     another = new_transaction_id()
-    bad_prepares = ({**asked, "transaction_id": "1"}, {"transaction_id": another}, {**asked, "instead_of": ["1"]})
+    bad_prepares = (
+        {**asked, "transaction_id": "1"},
+        {"transaction_id": another},
+        {**asked, "instead_of": ["1"]},
+    )
     no_objects: tuple[Any, ...] = (None, [], "{}")
     bad_payloads = ({"transaction_id": another, "payload": payload} for payload in no_objects)
     too_many = {**asked, "instead_of": [new_transaction_id() for _ in range(17)]}
     spoilt: dict[str, Iterable[Any]] = {
         "version": ("1", None),
         "generation": (0, -1, 1.5, "1", None, True, MAX_INTEGER + 1),
-        "aborts": (None, prepared, *([prepared, each] for each in (prepared.upper(), "1", 1, None))),
+        "aborts": (
+            None,
+            prepared,
+            *([prepared, each] for each in (prepared.upper(), "1", 1, None)),
+        ),
         "commits": (None, {}, ["1"]),
-        "prepares": (None, asked, [None], *([asked, each] for each in (*bad_prepares, *bad_payloads, too_many))),
+        "prepares": (
+            None,
+            asked,
+            [None],
+            *([asked, each] for each in (*bad_prepares, *bad_payloads, too_many)),
+        ),
     }
-    yield from (json.dumps({**good, name: value}) for name, values in spoilt.items() for value in values)
+    yield from (
+        json.dumps({**good, name: value}) for name, values in spoilt.items() for value in values
+    )
 
 
 def _check_unauthenticated(trial: Trial, authorizations: dict[str, str | None]) -> None:
@@ -174,12 +210,20 @@ def _check_unauthenticated(trial: Trial, authorizations: dict[str, str | None]) 
         exchange = trial.wire.send("POST", ROUND_PATH, body, authorization, f" ({note})")
         demand(exchange.status == httpx.codes.UNAUTHORIZED, "401 was due")
         _check_undone(trial, prepare, exchange)
-        exchange = trial.wire.send("GET", f"{BRANCHES_PATH}?state=prepared", "", authorization, f" ({note})")
+        exchange = trial.wire.send(
+            "GET", f"{BRANCHES_PATH}?state=prepared", "", authorization, f" ({note})"
+        )
         demand(exchange.status in (httpx.codes.UNAUTHORIZED, httpx.codes.NOT_FOUND), "401 was due")
 
 
-def _check_undone(trial: Trial, prepare: Prepare, exchange: Exchange, *, may_hang_up: bool = False) -> None:
+def _check_undone(
+    trial: Trial, prepare: Prepare, exchange: Exchange, *, may_hang_up: bool = False
+) -> None:
     hung_up = may_hang_up and exchange.status is None
     demand(hung_up or httpx.codes.is_client_error(exchange.status or 0), "4xx was due", exchange)
-    demand(trial.vote(prepare).prepared, "it was refused, and its abort was applied all the same", exchange)
+    demand(
+        trial.vote(prepare).prepared,
+        "it was refused, and its abort was applied all the same",
+        exchange,
+    )
     trial.left_alone(prepare.transaction_id)

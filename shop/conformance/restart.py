@@ -1,4 +1,7 @@
-"""The rule on restarts, and how a participant is restarted: by a command, or by the person at the terminal."""
+"""The rule on restarts, and how a participant is restarted.
+
+By a command, or by the person at the terminal.
+"""
 
 import subprocess
 import sys
@@ -20,7 +23,12 @@ ANSWER_SECONDS = 60
 def restart_keeps_promises(trial: Trial) -> None:
     """What was prepared before a restart can be committed and can be aborted after it, and its vote is the same."""
     rest_on_repeated_votes(trial)
-    kept, committed, aborted, earlier = trial.new(), trial.prepared(), trial.prepared(), trial.prepared()
+    kept, committed, aborted, earlier = (
+        trial.new(),
+        trial.prepared(),
+        trial.prepared(),
+        trial.prepared(),
+    )
     vote = trial.vote(kept)
     if not _is_known(trial, kept):
         raise NotTried("it rests on prepare_with_another_body")
@@ -28,13 +36,19 @@ def restart_keeps_promises(trial: Trial) -> None:
 
     trial.restart()
 
-    # A forgetful participant takes a repeated prepare for a new one, and says yes: the other body is asked about first.
+    # A forgetful participant takes a repeated prepare for a new one, and says yes: the other body
+    # is asked about first.
     demand(_is_known(trial, kept), "a prepared branch was forgotten")
     demand(trial.vote(kept) == vote, f"the vote is not the one that was given before {_HINT}")
-    demand(trial.vote(earlier).prepared, "what was committed before is neither committed nor prepared")
+    demand(
+        trial.vote(earlier).prepared, "what was committed before is neither committed nor prepared"
+    )
     ballot = trial.round(commits=[committed.transaction_id], aborts=[aborted.transaction_id])
     acknowledged = {committed.transaction_id, aborted.transaction_id}.issubset(ballot.acknowledged)
-    demand(acknowledged and not ballot.violations, f"a decision on a prepared branch was not acknowledged {_HINT}")
+    demand(
+        acknowledged and not ballot.violations,
+        f"a decision on a prepared branch was not acknowledged {_HINT}",
+    )
     # A crash may undo a commit that was not flushed, and never its prepare.
     trial.round(commits=[earlier.transaction_id])
 
@@ -45,7 +59,10 @@ def _is_known(trial: Trial, prepare: Prepare) -> bool:
 
 
 def restarter(command: str | None, wire: Wire) -> Callable[[], None] | None:
-    """Return how to restart the participant and wait for it; None if there is neither a command nor a person."""
+    """Return how to restart the participant and wait for it.
+
+    None if there is neither a command nor a person.
+    """
     if command is None and not sys.stdin.isatty():
         return None
 
@@ -61,7 +78,12 @@ def restarter(command: str | None, wire: Wire) -> Callable[[], None] | None:
 
 def _ask() -> None:
     # To standard error, as whatever is not the report.
-    print("Restart the participant now (kill -9 shows the most), then press Enter. ", end="", file=sys.stderr, flush=True)  # noqa: T201
+    print(  # noqa: T201
+        "Restart the participant now (kill -9 shows the most), then press Enter. ",
+        end="",
+        file=sys.stderr,
+        flush=True,
+    )
     if not sys.stdin.readline():
         raise NotTried("nobody has restarted it")
 
@@ -69,10 +91,17 @@ def _ask() -> None:
 def _run(command: str) -> None:
     try:
         done = subprocess.run(  # noqa: S602 - the user's own command, in the user's own shell
-            command, shell=True, stdin=subprocess.DEVNULL, stdout=_STDERR, check=False, timeout=COMMAND_SECONDS
+            command,
+            shell=True,
+            stdin=subprocess.DEVNULL,
+            stdout=_STDERR,
+            check=False,
+            timeout=COMMAND_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        raise NotTried(f"the restart command did not end within {COMMAND_SECONDS} seconds") from None
+        raise NotTried(
+            f"the restart command did not end within {COMMAND_SECONDS} seconds"
+        ) from None
     if done.returncode:
         raise NotTried(f"the restart command failed with {done.returncode}")
 

@@ -13,8 +13,9 @@ from two_phase.messages import TransactionId
 
 Rule = Callable[[Trial], None]
 
-#: Those that count what is free come first: the others commit, and nobody knows whether that is from the same source. Before
-#: all others comes that an abort gives back, since every rule ends with it.
+#: Those that count what is free come first: the others commit, and nobody knows whether that is
+#: from the same source. Before all others comes that an abort gives back, since every rule ends
+#: with it.
 RULES: tuple[Rule, ...] = (
     votes.given_back_once,
     votes.greedy_votes,
@@ -92,7 +93,10 @@ class Report:
 
 
 def run(trial: Trial, watch: Callable[[Finding], None] = lambda _: None) -> Report:
-    """Try every rule; ``watch`` hears of each at once. What is prepared is given back even if this is interrupted."""
+    """Try every rule; ``watch`` hears of each at once.
+
+    What is prepared is given back even if this is interrupted.
+    """
     report = Report()
     try:
         for rule in RULES:
@@ -113,11 +117,14 @@ def _tried(rule: Rule, trial: Trial) -> Finding:
     except NotTried as reason:
         return Finding(rule, Outcome.NOT_TRIED, reason.why)
     except Broken as reason:
-        return Finding(rule, Outcome.BROKEN, reason.why, reason.exchange or trial.wire.exchanges[-1])
+        return Finding(
+            rule, Outcome.BROKEN, reason.why, reason.exchange or trial.wire.exchanges[-1]
+        )
     return Finding(rule, Outcome.HELD)
 
 
 def _give_back(trial: Trial) -> None:
-    # A participant that does not take its aborts is named by a rule, and in the end by what it leaves behind.
+    # A participant that does not take its aborts is named by a rule, and in the end by what it
+    # leaves behind.
     with contextlib.suppress(Broken, NotTried):
         trial.give_back()

@@ -1,4 +1,7 @@
-"""How a report is shown: a table on a terminal, plain lines elsewhere, or JSON; with the exchange that broke each broken rule."""
+"""How a report is shown: a table on a terminal, plain lines elsewhere, or JSON.
+
+With the exchange that broke each broken rule.
+"""
 
 import json
 
@@ -20,10 +23,17 @@ def show(report: Report, console: Console) -> None:
             console.print(Text(_line(finding)))
     for finding in report.findings:
         if finding.exchange:
-            console.print(Text(f"\n{finding.name} is broken: {finding.why}", style=_STYLES[Outcome.BROKEN]))
+            console.print(
+                Text(f"\n{finding.name} is broken: {finding.why}", style=_STYLES[Outcome.BROKEN])
+            )
             console.print(Text("  > {}\n  < {}".format(*finding.exchange.lines())))
     if report.left_behind:
-        console.print(Text(f"\nleft prepared, and not to be aborted: {', '.join(report.left_behind)}", style="bold red"))
+        console.print(
+            Text(
+                f"\nleft prepared, and not to be aborted: {', '.join(report.left_behind)}",
+                style="bold red",
+            )
+        )
     counts = ", ".join(f"{report.count(outcome)} {outcome}" for outcome in Outcome)
     console.print(Text(f"\n{counts}", style="bold green" if report.is_clean() else "bold red"))
 
@@ -48,7 +58,9 @@ def _table(report: Report) -> Table:
         law = Text(finding.law)
         if finding.why:
             law.append(f"\n{finding.why}", style=_STYLES[finding.outcome])
-        table.add_row(finding.name, law, Text(finding.outcome.value, style=_STYLES[finding.outcome]))
+        table.add_row(
+            finding.name, law, Text(finding.outcome.value, style=_STYLES[finding.outcome])
+        )
     return table
 
 

@@ -1,4 +1,7 @@
-"""What every rule works with: prepares to send, rounds and their ballots, and a list of what must be given back in the end."""
+"""What every rule works with.
+
+Prepares to send, rounds and their ballots, and a list of what must be given back in the end.
+"""
 
 import contextlib
 import json
@@ -12,7 +15,16 @@ from pydantic import ValidationError
 
 from shop.conformance.wire import Broken, Exchange, NotTried, Wire
 from two_phase.http.paths import BRANCHES_PATH
-from two_phase.messages import PROTOCOL_VERSION, Ballot, Prepare, Round, State, TransactionId, Vote, new_transaction_id
+from two_phase.messages import (
+    PROTOCOL_VERSION,
+    Ballot,
+    Prepare,
+    Round,
+    State,
+    TransactionId,
+    Vote,
+    new_transaction_id,
+)
 
 Payload = dict[str, Any]
 
@@ -22,7 +34,10 @@ GIVEN_BACK_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class Offer:
-    """What the participant can be asked for: payloads that it takes and refuses, and one of any size."""
+    """What the participant can be asked for.
+
+    Payloads that it takes and refuses, and one of any size.
+    """
 
     payload: Payload | None = None
     refused_payload: Payload | None = None
@@ -42,29 +57,39 @@ class Trial:
     """One participant under trial."""
 
     def __init__(self, wire: Wire, offer: Offer, restart: Callable[[], None] | None = None) -> None:
-        """Try the participant behind ``wire``; ``restart`` restarts it, and returns when it answers again."""
+        """Try the participant behind ``wire``.
+
+        ``restart`` restarts it, and returns when it answers again.
+        """
         self.wire = wire
         self.offer = offer
         self.capacity = offer.capacity
-        #: The first answer that was no ballot on what was asked. Every rule may come across one; a single rule is broken by it.
+        #: The first answer that was no ballot on what was asked. Every rule may come across one; a
+        #: single rule is broken by it.
         self.ill_formed: Broken | None = None
         self._restart = restart
         self._sent: dict[TransactionId, None] = {}
         self._open: dict[TransactionId, None] = {}
 
-    def new(self, payload: Payload | None = None, instead_of: Sequence[TransactionId] = ()) -> Prepare:
+    def new(
+        self, payload: Payload | None = None, instead_of: Sequence[TransactionId] = ()
+    ) -> Prepare:
         """Return a prepare of a new transaction, not sent yet; raises NotTried."""
         payload = self.offer.payload if payload is None else payload
         if payload is None:
             raise NotTried("no --payload was given")
-        return Prepare(transaction_id=new_transaction_id(), payload=payload, instead_of=list(instead_of))
+        return Prepare(
+            transaction_id=new_transaction_id(), payload=payload, instead_of=list(instead_of)
+        )
 
     def prepared(self, payload: Payload | None = None) -> Prepare:
         """Return a prepare that the participant has voted yes on; raises NotTried."""
         prepare = self.new(payload)
         vote = self.vote(prepare)
         if not vote.prepared:
-            raise NotTried(f"the participant refuses {json.dumps(prepare.payload)}: {vote.reason}, {vote.detail}")
+            raise NotTried(
+                f"the participant refuses {json.dumps(prepare.payload)}: {vote.reason}, {vote.detail}"
+            )
         return prepare
 
     def vote(self, prepare: Prepare) -> Vote:
@@ -82,7 +107,10 @@ class Trial:
         prepares: Sequence[Prepare] = (),
         **counting: int,
     ) -> Ballot:
-        """Send a round and return its ballot; raises Broken where no answer comes, and NotTried where it is ill-formed."""
+        """Send a round and return its ballot.
+
+        Raises Broken where no answer comes, and NotTried where it is ill-formed.
+        """
         message = Round(
             version=PROTOCOL_VERSION,
             generation=self.wire.generation,
@@ -125,13 +153,18 @@ class Trial:
         for vote in ballot.votes:
             if not vote.prepared:
                 self._open.pop(vote.transaction_id, None)
-            elif vote.transaction_id not in message.commits or vote.transaction_id not in ballot.acknowledged:
+            elif (
+                vote.transaction_id not in message.commits
+                or vote.transaction_id not in ballot.acknowledged
+            ):
                 self._open[vote.transaction_id] = None
 
     def restart(self) -> None:
         """Have the participant restarted and wait until it answers again; raises NotTried."""
         if self._restart is None:
-            raise NotTried("nobody can restart it: give --restart-command, or run this in a terminal")
+            raise NotTried(
+                "nobody can restart it: give --restart-command, or run this in a terminal"
+            )
         self._restart()
 
     def give_back(self) -> None:
@@ -141,7 +174,10 @@ class Trial:
             self.round(aborts=waiting[start : start + GIVEN_BACK_AT_ONCE])
 
     def left_behind(self) -> list[TransactionId]:
-        """Return what is still prepared: by the participant's own list, or by all that is known where it has none."""
+        """Return what is still prepared.
+
+        By the participant's own list, or by all that is known where it has none.
+        """
         listed: list[dict[str, Any]] | None = None
         with contextlib.suppress(Broken):
             listed = self.listed_from(min(self._sent)) if self._sent else None
@@ -151,9 +187,14 @@ class Trial:
         return list(self._open)
 
     def listed_from(self, transaction_id: TransactionId) -> list[dict[str, Any]] | None:
-        """Return the prepared branches listed from ``transaction_id`` on; None if this participant has no such list."""
+        """Return the prepared branches listed from ``transaction_id`` on.
+
+        None if this participant has no such list.
+        """
         before = UUID(int=UUID(transaction_id).int - 1)
-        exchange = self.wire.get(f"{BRANCHES_PATH}?state={State.PREPARED}&limit=1000&after={before}")
+        exchange = self.wire.get(
+            f"{BRANCHES_PATH}?state={State.PREPARED}&limit=1000&after={before}"
+        )
         if exchange.status == httpx.codes.NOT_FOUND:
             return None
         try:
@@ -181,16 +222,27 @@ def violated(ballot: Ballot, transaction_id: TransactionId) -> bool:
 def _complaint(message: Round, ballot: Ballot) -> str | None:
     """Return what is wrong with a ballot whose members are all of the right types."""
     asked = {prepare.transaction_id for prepare in message.prepares}
-    decided = {*message.aborts, *message.commits, *(each for prepare in message.prepares for each in prepare.instead_of)}
+    decided = {
+        *message.aborts,
+        *message.commits,
+        *(each for prepare in message.prepares for each in prepare.instead_of),
+    }
     violations = {violation.transaction_id for violation in ballot.violations}
     votes = {vote.transaction_id: vote for vote in ballot.votes}
     complaints = {
         f"version {ballot.version} was not asked for": ballot.version != PROTOCOL_VERSION,
         "a vote for a transaction that was not asked about": not votes.keys() <= asked,
-        "a prepare without a vote": not message.counter_heard and not asked <= votes.keys() | violations,
-        "two votes that differ for one transaction": any(votes[vote.transaction_id] != vote for vote in ballot.votes),
-        "a refusal without a reason": any(not vote.prepared and not vote.reason for vote in ballot.votes),
-        "a yes with a reason": any(vote.prepared and vote.reason is not None for vote in ballot.votes),
+        "a prepare without a vote": not message.counter_heard
+        and not asked <= votes.keys() | violations,
+        "two votes that differ for one transaction": any(
+            votes[vote.transaction_id] != vote for vote in ballot.votes
+        ),
+        "a refusal without a reason": any(
+            not vote.prepared and not vote.reason for vote in ballot.votes
+        ),
+        "a yes with a reason": any(
+            vote.prepared and vote.reason is not None for vote in ballot.votes
+        ),
         "an acknowledgement of what was not sent": not decided.issuperset(ballot.acknowledged),
         "a violation by a transaction that was not sent": not violations <= asked | decided,
     }

@@ -35,10 +35,15 @@ class TrialOptions:
 
 
 def tried(options: TrialOptions) -> bool:
-    """Try the participant, print the report, and return whether nothing is broken; raises CannotRun."""
+    """Try the participant, print the report, and return whether nothing is broken.
+
+    Raises CannotRun.
+    """
     offer, key = _offer(options), _key(options.key_file)
     try:
-        client = httpx.Client(base_url=options.participant, timeout=TIMEOUT_SECONDS, trust_env=False)
+        client = httpx.Client(
+            base_url=options.participant, timeout=TIMEOUT_SECONDS, trust_env=False
+        )
     except httpx.InvalidURL as error:
         raise CannotRun(f"{options.participant} is no URL: {error}") from None
     with client:
@@ -58,7 +63,9 @@ def _key(file: Path | None) -> str:
     except (OSError, UnicodeError) as error:
         raise CannotRun(f"--key-file: {error}") from None
     if not key:
-        raise CannotRun(f"the shared key is needed: --key-file, or {KEY_VARIABLE} in the environment")
+        raise CannotRun(
+            f"the shared key is needed: --key-file, or {KEY_VARIABLE} in the environment"
+        )
     if not (key.isascii() and key.isprintable()):
         raise CannotRun("the shared key has characters that no header can carry")
     return key

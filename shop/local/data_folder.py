@@ -1,12 +1,15 @@
-"""What one run of the shop keeps on disk, under SHOP_DATA: the data, the logs, the pid files, the secrets, and two locks.
+"""What one run of the shop keeps on disk, under SHOP_DATA.
+
+The data, the logs, the pid files, the secrets, and two locks.
 
     postgres/       PostgreSQL's data, unless DATABASE_URL names a server
     logs/           a log per process; a run begins new ones and keeps those of the run before as *.log.previous
     run/            a pid file per process, and addresses.json: who listens where
     secrets.json    passwords and keys, made once; readable by its owner alone
 
-Two runs on one folder would hand each other's processes out as their own, so a run holds ``run/lock`` while it lives. A run that
-was killed leaves children for a moment: they have inherited ``run/children.lock``, and the next run waits until all are gone.
+Two runs on one folder would hand each other's processes out as their own, so a run holds
+``run/lock`` while it lives. A run that was killed leaves children for a moment: they have inherited
+``run/children.lock``, and the next run waits until all are gone.
 """
 
 import contextlib
@@ -64,7 +67,10 @@ class DataFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[int]:
-        """Hold the folder inside the block; yields the descriptor that every child must inherit; raises CannotRun."""
+        """Hold the folder inside the block; yields the descriptor that every child must inherit.
+
+        Raises CannotRun.
+        """
         with contextlib.ExitStack() as stack:
             mine = stack.enter_context(_lock_file(self.run / "lock"))
             if not _is_locked(mine):
@@ -78,7 +84,9 @@ class DataFolder:
             deadline = time.monotonic() + ORPHANS_SECONDS
             while not _is_locked(inherited):
                 if time.monotonic() > deadline:
-                    raise CannotRun(f"processes of an earlier run on {self.root} still live: end them first")
+                    raise CannotRun(
+                        f"processes of an earlier run on {self.root} still live: end them first"
+                    )
                 time.sleep(0.05)
             self._forget_earlier_run()
             stack.callback(self._addresses.unlink, missing_ok=True)
@@ -95,7 +103,10 @@ class DataFolder:
         return ""
 
     def write_pid(self, name: str, pid: int) -> None:
-        """Tell everybody the pid of process ``name``; who reads the file finds the old pid or the new one, never half of one."""
+        """Tell everybody the pid of process ``name``.
+
+        Who reads the file finds the old pid or the new one, never half of one.
+        """
         _replace(self.run / f"{name}.pid", f"{pid}\n")
 
     def forget_pid(self, name: str) -> None:
@@ -107,7 +118,10 @@ class DataFolder:
         _replace(self._addresses, json.dumps(addresses, indent=2) + "\n")
 
     def addresses(self) -> dict[str, Any]:
-        """Return what a run has told of who listens where; raises FileNotFoundError if none runs."""
+        """Return what a run has told of who listens where.
+
+        Raises FileNotFoundError if none runs.
+        """
         return dict(json.loads(self._addresses.read_text()))
 
     @property
@@ -121,7 +135,9 @@ class DataFolder:
         try:
             known = dict(json.loads(path.read_text())) if path.exists() else {}
         except ValueError:
-            raise CannotRun(f"{path} is damaged: put it back from a copy, or begin with another SHOP_DATA") from None
+            raise CannotRun(
+                f"{path} is damaged: put it back from a copy, or begin with another SHOP_DATA"
+            ) from None
         missing = {name: secrets.token_urlsafe(32) for name in _SECRETS if name not in known}
         if "database_suffix" not in known:
             missing["database_suffix"] = secrets.token_hex(4)

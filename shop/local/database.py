@@ -1,10 +1,13 @@
-"""The shop's database on a PostgreSQL server: one database, and in it a schema and a role for each service.
+"""The shop's database on a PostgreSQL server.
 
-A role owns its own schema and may do nothing anywhere else, so that no service can lean on another's tables. Everything here may
-be done any number of times.
+One database, and in it a schema and a role for each service.
 
-On a server of our own the names are the plain ones. A server that DATABASE_URL names may serve several shops, and roles belong to
-a whole server: there every name gets the suffix of the run's data folder, so that two runs do not meet.
+A role owns its own schema and may do nothing anywhere else, so that no service can lean on
+another's tables. Everything here may be done any number of times.
+
+On a server of our own the names are the plain ones. A server that DATABASE_URL names may serve
+several shops, and roles belong to a whole server: there every name gets the suffix of the run's
+data folder, so that two runs do not meet.
 """
 
 import os
@@ -24,19 +27,27 @@ _DRIVER = "postgresql+psycopg2"
 
 
 def admin_url(given: str) -> URL:
-    """Return what DATABASE_URL says, with DATABASE_PASSWORD if it has no password; raises CannotRun."""
+    """Return what DATABASE_URL says, with DATABASE_PASSWORD if it has no password.
+
+    Raises CannotRun.
+    """
     try:
         url = database_url(given, os.environ.get("DATABASE_PASSWORD", ""))
     except ValueError as reason:
         raise CannotRun(f"DATABASE_URL {reason}") from None
     if url.drivername not in ("postgresql", "postgres", _DRIVER):
-        raise CannotRun("DATABASE_URL must name a PostgreSQL server: postgresql://postgres:password@host:5432/postgres")
+        raise CannotRun(
+            "DATABASE_URL must name a PostgreSQL server: postgresql://postgres:password@host:5432/postgres"
+        )
     return url.set(drivername=_DRIVER, database=url.database or "postgres")
 
 
 @dataclass(frozen=True)
 class ShopDatabase:
-    """One shop's database on the server that ``admin`` leads to; ``passwords`` are those of the services' roles."""
+    """One shop's database on the server that ``admin`` leads to.
+
+    ``passwords`` are those of the services' roles.
+    """
 
     admin: URL
     passwords: dict[str, str]
@@ -49,10 +60,15 @@ class ShopDatabase:
 
     def url(self, service: str) -> URL:
         """Return the address at which ``service`` reaches its schema, as its role."""
-        return self.admin.set(database=self.name, username=self._role(service), password=self.passwords[service])
+        return self.admin.set(
+            database=self.name, username=self._role(service), password=self.passwords[service]
+        )
 
     def provide(self) -> None:
-        """Make the database, the roles and the schemas, as far as they are not there; raises CannotRun."""
+        """Make the database, the roles and the schemas, as far as they are not there.
+
+        Raises CannotRun.
+        """
         try:
             with connected(self.admin) as connection:
                 check_durable(connection)
@@ -62,11 +78,19 @@ class ShopDatabase:
             with connected(self.admin.set(database=self.name)) as connection:
                 connection.execute(text("REVOKE ALL ON SCHEMA public FROM PUBLIC"))
                 for service in SERVICES:
-                    connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {service} AUTHORIZATION {self._role(service)}"))
+                    connection.execute(
+                        text(
+                            f"CREATE SCHEMA IF NOT EXISTS {service} AUTHORIZATION {self._role(service)}"
+                        )
+                    )
         except UnsafeDatabase as unsafe:
-            raise CannotRun(f"{unsafe}. Turn it on, or unset DATABASE_URL to run one of our own") from None
+            raise CannotRun(
+                f"{unsafe}. Turn it on, or unset DATABASE_URL to run one of our own"
+            ) from None
         except DBAPIError as error:
-            raise CannotRun(f"the PostgreSQL server {_shown(self.admin)} does not let us in: {error.orig}") from None
+            raise CannotRun(
+                f"the PostgreSQL server {_shown(self.admin)} does not let us in: {error.orig}"
+            ) from None
 
     def drop(self) -> None:
         """Remove the database and the roles, with everything in them."""
@@ -79,27 +103,45 @@ class ShopDatabase:
         return f"{service}{self.suffix}"
 
     def _provide_database(self, connection: Connection) -> None:
-        found = connection.execute(text("SELECT FROM pg_database WHERE datname = :name"), {"name": self.name}).first()
+        found = connection.execute(
+            text("SELECT FROM pg_database WHERE datname = :name"), {"name": self.name}
+        ).first()
         if found is None:
-            # A server's own locale may be for another encoding, and changes the order of texts when its libraries do.
+            # A server's own locale may be for another encoding, and changes the order of texts when
+            # its libraries do.
             locale = "LC_COLLATE 'C' LC_CTYPE 'C'"
-            connection.execute(text(f"CREATE DATABASE {self.name} ENCODING 'UTF8' {locale} TEMPLATE template0"))
+            connection.execute(
+                text(f"CREATE DATABASE {self.name} ENCODING 'UTF8' {locale} TEMPLATE template0")
+            )
         connection.execute(text(f"REVOKE ALL ON DATABASE {self.name} FROM PUBLIC"))
 
     def _provide_role(self, connection: Connection, service: str) -> None:
         role = self._role(service)
-        if connection.execute(text("SELECT FROM pg_roles WHERE rolname = :role"), {"role": role}).first() is None:
+        if (
+            connection.execute(
+                text("SELECT FROM pg_roles WHERE rolname = :role"), {"role": role}
+            ).first()
+            is None
+        ):
             connection.execute(text(f"CREATE ROLE {role} LOGIN"))
-            # An administrator who is no superuser can give a schema only to a role that it is a member of.
+            # An administrator who is no superuser can give a schema only to a role that it is a
+            # member of.
             connection.execute(text(f"GRANT {role} TO CURRENT_USER"))
-        connection.execute(text(f"ALTER ROLE {role} PASSWORD :password"), {"password": self.passwords[service]})
+        connection.execute(
+            text(f"ALTER ROLE {role} PASSWORD :password"), {"password": self.passwords[service]}
+        )
         # A client that freezes inside a transaction must not keep a row locked for ever (R1).
-        connection.execute(text(f"ALTER ROLE {role} SET idle_in_transaction_session_timeout = '2s'"))
+        connection.execute(
+            text(f"ALTER ROLE {role} SET idle_in_transaction_session_timeout = '2s'")
+        )
         connection.execute(text(f"GRANT CONNECT ON DATABASE {self.name} TO {role}"))
 
 
 def connected(url: URL) -> Connection:
-    """Return a connection on which every statement is a transaction of its own; closing it closes it for good."""
+    """Return a connection on which every statement is a transaction of its own.
+
+    Closing it closes it for good.
+    """
     engine: Engine = create_engine(
         url,
         isolation_level="AUTOCOMMIT",

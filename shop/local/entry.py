@@ -8,5 +8,7 @@ def main() -> None:
     try:
         from shop.__main__ import app
     except ModuleNotFoundError as missing:
-        sys.exit(f"the shop needs {missing.name}, which is not installed: pip install 'two-phase-commit-shop[shop]'")
+        sys.exit(
+            f"the shop needs {missing.name}, which is not installed: pip install 'two-phase-commit-shop[shop]'"
+        )
     app()

@@ -1,7 +1,10 @@
-"""What of the caller's environment reaches our processes: what the machine needs, and our own settings; nothing else.
+"""What of the caller's environment reaches our processes.
 
-An address says all of a database. What libpq would take from its own variables or from files in the home folder belongs to other
-programs: it would change whom a service talks to, or how, and a wrong part of it looks like a server that does not answer.
+What the machine needs, and our own settings; nothing else.
+
+An address says all of a database. What libpq would take from its own variables or from files in the
+home folder belongs to other programs: it would change whom a service talks to, or how, and a wrong
+part of it looks like a server that does not answer.
 """
 
 import difflib
@@ -16,7 +19,8 @@ from order_service.settings import OrderSettings
 from service_chassis.settings import KEY_LENGTH_MIN, ParticipantSettings, told
 from shop.project import CannotRun
 
-#: Where programs, libraries, authorities and temporary files are, how text is written, and what time it is here.
+#: Where programs, libraries, authorities and temporary files are, how text is written, and what
+#: time it is here.
 _MACHINE = (
     *("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD", "SSL_CERT_FILE", "SSL_CERT_DIR"),
     *("TZ", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE"),
@@ -24,14 +28,25 @@ _MACHINE = (
 _SERVICES = ("order", "payment", "stock", "delivery")
 _SETTINGS_OF_SERVICES = (OrderSettings, ParticipantSettings)
 #: An address that the run hands out has its own password.
-_SETTINGS = {name.upper() for settings in _SETTINGS_OF_SERVICES for name in settings.model_fields} - {"DATABASE_PASSWORD"}
+_SETTINGS = {
+    name.upper() for settings in _SETTINGS_OF_SERVICES for name in settings.model_fields
+} - {"DATABASE_PASSWORD"}
 #: What the tests set.
 _CRASH_POINTS = "CRASH_POINTS_DIR"
 _LIBPQ = re.compile(r"PG[A-Z]+")
 #: Below a file there can be no other: libpq passes over what it does not find there.
 _NOWHERE = f"{os.devnull}/none"
 _NO_FILES = dict.fromkeys(
-    ("PGPASSFILE", "PGSERVICEFILE", "PGSSLCERT", "PGSSLKEY", "PGSSLROOTCERT", "PGSSLCRL", "PGSSLCRLDIR", "PGSYSCONFDIR"),
+    (
+        "PGPASSFILE",
+        "PGSERVICEFILE",
+        "PGSSLCERT",
+        "PGSSLKEY",
+        "PGSSLROOTCERT",
+        "PGSSLCRL",
+        "PGSSLCRLDIR",
+        "PGSYSCONFDIR",
+    ),
     _NOWHERE,
 )
 
@@ -50,7 +65,10 @@ def of_a_service() -> dict[str, str]:
 
 
 def check_settings() -> None:
-    """Raise CannotRun if a service would refuse what it finds: before anything is started, and not by each of them."""
+    """Raise CannotRun if a service would refuse what it finds.
+
+    Before anything is started, and not by each of them.
+    """
     decided: dict[str, Any] = {
         "database_url": SecretStr("postgresql+psycopg2://role@127.0.0.1/shop"),
         "database_password": SecretStr(""),
@@ -68,7 +86,10 @@ def check_settings() -> None:
 
 
 def of_a_postgresql_tool() -> dict[str, str]:
-    """Return what PostgreSQL's own programs find: no locale either, because the machine may not have it."""
+    """Return what PostgreSQL's own programs find.
+
+    No locale either, because the machine may not have it.
+    """
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
     return {**kept, **_NO_FILES, "LC_ALL": "C"}
 
@@ -78,4 +99,6 @@ def unknown_settings(known: Collection[str]) -> Iterator[str]:
     for name in sorted(os.environ):
         if name.startswith("SHOP_") and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            yield f"{name} is not a setting of the shop" + (f": did you mean {near[0]}?" if near else "")
+            yield f"{name} is not a setting of the shop" + (
+                f": did you mean {near[0]}?" if near else ""
+            )

@@ -1,9 +1,12 @@
-"""The way in on one machine: Caddy, told the same routes as the cluster's Ingress, because it reads them from the same file.
+"""The way in on one machine.
 
-A path belongs to the longest prefix that matches it by whole segments, as `pathType: Prefix` says: `/payment` and
-`/payment/users` are payment_service's, `/paymentx` is not. Any Host is taken. A replica that refuses the connection is skipped;
-a service of which no replica answers is a 503 that says when to come again. Only public listeners are behind it, so the internal
-ports and /metrics cannot be reached.
+Caddy, told the same routes as the cluster's Ingress, because it reads them from the same file.
+
+A path belongs to the longest prefix that matches it by whole segments, as `pathType: Prefix` says:
+`/payment` and `/payment/users` are payment_service's, `/paymentx` is not. Any Host is taken. A
+replica that refuses the connection is skipped; a service of which no replica answers is a 503 that
+says when to come again. Only public listeners are behind it, so the internal ports and /metrics
+cannot be reached.
 """
 
 import json
@@ -22,7 +25,8 @@ from shop.project import CannotRun
 
 INGRESS = project_file("k8s/60-ingress.yaml")
 RETRY_AFTER_SECONDS = 1
-#: So long an unused connection to a service stays open, and one of a client: many clients and proxies keep theirs 90 s.
+#: So long an unused connection to a service stays open, and one of a client: many clients and
+#: proxies keep theirs 90 s.
 IDLE_SECONDS, CLIENT_IDLE_SECONDS = 30, 110
 #: Requests under way have so long when the gateway stops.
 GRACE_SECONDS = 2
@@ -30,7 +34,10 @@ GRACE_SECONDS = 2
 
 @dataclass(frozen=True)
 class Route:
-    """Paths under ``prefix`` go to ``service``, which is named as in the manifests: payment-service."""
+    """Paths under ``prefix`` go to ``service``, which is named as in the manifests.
+
+    Payment-service.
+    """
 
     prefix: str
     service: str
@@ -45,12 +52,17 @@ def routes(manifest: Path = INGRESS) -> list[Route]:
     """Return the routes of the Ingress, the longest prefix first, as the first that matches wins."""
     rules = yaml.safe_load(manifest.read_text())["spec"]["rules"]
     paths = [path for rule in rules for path in rule["http"]["paths"]]
-    assert all(path["pathType"] == "Prefix" and path["backend"]["service"]["port"] == {"name": "http"} for path in paths)
+    assert all(
+        path["pathType"] == "Prefix" and path["backend"]["service"]["port"] == {"name": "http"}
+        for path in paths
+    )
     table = [Route(path["path"], path["backend"]["service"]["name"]) for path in paths]
     return sorted(table, key=lambda route: len(route.prefix), reverse=True)
 
 
-def configuration(table: Sequence[Route], replicas: Mapping[str, Sequence[str]], listener: int) -> dict[str, Any]:
+def configuration(
+    table: Sequence[Route], replicas: Mapping[str, Sequence[str]], listener: int
+) -> dict[str, Any]:
     """Return Caddy's configuration for ``replicas`` (host:port for each service), listening on the open socket ``listener``."""
     server = {
         "listen": [f"fd/{listener}"],
@@ -103,7 +115,8 @@ def _proxy(replicas: Sequence[str]) -> dict[str, Any]:
     proxy: dict[str, Any] = {
         "handler": "reverse_proxy",
         "upstreams": [{"dial": each} for each in replicas],
-        # Shorter than a service keeps idle connections: it must not close one just as a request is put on it.
+        # Shorter than a service keeps idle connections: it must not close one just as a request is
+        # put on it.
         "transport": {
             "protocol": "http",
             "dial_timeout": "1s",
@@ -112,7 +125,8 @@ def _proxy(replicas: Sequence[str]) -> dict[str, Any]:
         },
     }
     if len(replicas) > 1:
-        # Only what was never sent is tried again on another replica; a lone service is asked each time, not avoided.
+        # Only what was never sent is tried again on another replica; a lone service is asked each
+        # time, not avoided.
         proxy["load_balancing"] = {
             "selection_policy": {"policy": "round_robin"},
             "retries": len(replicas),
@@ -132,6 +146,9 @@ def _unavailable(service: str) -> dict[str, Any]:
     return {
         "handler": "static_response",
         "status_code": "503",
-        "headers": {"Content-Type": ["application/problem+json"], "Retry-After": [str(RETRY_AFTER_SECONDS)]},
+        "headers": {
+            "Content-Type": ["application/problem+json"],
+            "Retry-After": [str(RETRY_AFTER_SECONDS)],
+        },
         "body": json.dumps(problem, separators=(",", ":")),
     }

@@ -1,7 +1,10 @@
-"""Free ports that stay ours: a process that was killed finds its port again, and its peers find the process.
+"""Free ports that stay ours.
 
-A port is held by a socket that is bound and never listens. The kernel then gives it to nobody who asks for any port, also not
-while the process that listens there is dead, and still lets that process listen, because both allow the address to be reused.
+A process that was killed finds its port again, and its peers find the process.
+
+A port is held by a socket that is bound and never listens. The kernel then gives it to nobody who
+asks for any port, also not while the process that listens there is dead, and still lets that
+process listen, because both allow the address to be reused.
 """
 
 import socket
@@ -34,5 +37,10 @@ class Ports:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.release()

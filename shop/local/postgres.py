@@ -1,10 +1,14 @@
-"""A real PostgreSQL of our own on the loopback interface: created once, kept, killed and started again at will.
+"""A real PostgreSQL of our own on the loopback interface.
 
-The server is a plain child process in the foreground, so its pid is the postmaster's and anybody may supervise it.
+Created once, kept, killed and started again at will.
 
-It is told its data folder as an open descriptor, ``/proc/self/fd/N``. Run by root, PostgreSQL must work as another account,
-and that account may own the data and still not be allowed into the folders above (a clone under /root, for one). A path
-through an open descriptor needs no permission on the way, so the data can stay where the rest of the shop's data is.
+The server is a plain child process in the foreground, so its pid is the postmaster's and anybody
+may supervise it.
+
+It is told its data folder as an open descriptor, ``/proc/self/fd/N``. Run by root, PostgreSQL must
+work as another account, and that account may own the data and still not be allowed into the folders
+above (a clone under /root, for one). A path through an open descriptor needs no permission on the
+way, so the data can stay where the rest of the shop's data is.
 """
 
 import contextlib
@@ -38,18 +42,27 @@ _SETTINGS = {
     "full_page_writes": "on",
     "synchronous_commit": "on",
     "listen_addresses": LOOPBACK,
-    # A path to a socket may have 107 characters, and folders have more: there is no socket but the one on the loopback.
+    # A path to a socket may have 107 characters, and folders have more: there is no socket but the
+    # one on the loopback.
     "unix_socket_directories": "",
     "max_connections": "200",
     "shared_buffers": "64MB",
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
-_STOP_SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT, "kill": signal.SIGKILL}
+_STOP_SIGNALS = {
+    "smart": signal.SIGTERM,
+    "fast": signal.SIGINT,
+    "immediate": signal.SIGQUIT,
+    "kill": signal.SIGKILL,
+}
 
 
 def account_for(folder: Path) -> Account | None:
-    """Return whom PostgreSQL must run as on ``folder``: nobody special, unless we are root; then its owner, at first `nobody`."""
+    """Return whom PostgreSQL must run as on ``folder``: nobody special, unless we are root.
+
+    Then its owner, at first `nobody`.
+    """
     if os.geteuid() != 0:
         return None
     with contextlib.suppress(FileNotFoundError):
@@ -67,10 +80,16 @@ def major_of(folder: Path) -> int | None:
 
 
 class Postgres:
-    """One PostgreSQL server: ``create``, ``start``, ``stop``; or ``program`` for somebody who supervises it."""
+    """One PostgreSQL server: ``create``, ``start``, ``stop``.
+
+    Or ``program`` for somebody who supervises it.
+    """
 
     def __init__(self, binaries: Binaries, folder: Path, port: int, password: str) -> None:
-        """Describe the server whose data is in ``folder``; nothing is done yet. ``password`` is the superuser's."""
+        """Describe the server whose data is in ``folder``; nothing is done yet.
+
+        ``password`` is the superuser's.
+        """
         self.binaries = binaries
         self.folder = folder
         self.port = port
@@ -83,12 +102,19 @@ class Postgres:
         """Return the postmaster's pid, if ``start`` has started one."""
         return self._process.pid if self._process else None
 
-    def url(self, database: str = "postgres", role: str = ADMIN, password: str | None = None) -> URL:
+    def url(
+        self, database: str = "postgres", role: str = ADMIN, password: str | None = None
+    ) -> URL:
         """Return the address of ``database`` for ``role``."""
-        return URL.create("postgresql+psycopg2", role, password or self._password, LOOPBACK, self.port, database)
+        return URL.create(
+            "postgresql+psycopg2", role, password or self._password, LOOPBACK, self.port, database
+        )
 
     def create(self, run: Callable[[Program], None] = run_to_end) -> None:
-        """Make the data folder unless it is there. What was begun and not finished is begun again."""
+        """Make the data folder unless it is there.
+
+        What was begun and not finished is begun again.
+        """
         if self.folder.exists():
             return
         making = self.folder.with_name(self.folder.name + ".new")
@@ -113,7 +139,12 @@ class Postgres:
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return Program(
             name="postgres",
-            command=(str(self.binaries.folder / "postgres"), "-D", f"/proc/self/fd/{self._descriptor}", *options),
+            command=(
+                str(self.binaries.folder / "postgres"),
+                "-D",
+                f"/proc/self/fd/{self._descriptor}",
+                *options,
+            ),
             environment=environment.of_a_postgresql_tool(),
             folder=Path("/"),
             account=account_for(self.folder),
@@ -125,8 +156,9 @@ class Postgres:
     def forget_stale_lock(self) -> None:
         """Remove the lock file of a server that was killed, if its pid has gone to another process by now.
 
-        PostgreSQL sees for itself that a pid is gone, but takes any living process of its own account for a server. Children
-        that a killed server has left are not missed by this: they hold its shared memory, and PostgreSQL looks there too.
+        PostgreSQL sees for itself that a pid is gone, but takes any living process of its own
+        account for a server. Children that a killed server has left are not missed by this: they
+        hold its shared memory, and PostgreSQL looks there too.
         """
         lock = self.folder / "postmaster.pid"
         try:
@@ -151,14 +183,20 @@ class Postgres:
             time.sleep(0.02)
 
     def stop(self, mode: Literal["smart", "fast", "immediate", "kill"] = "fast") -> None:
-        """Stop the server and return when it is gone; `immediate` and `kill` leave it to recover at the next start."""
+        """Stop the server and return when it is gone.
+
+        `immediate` and `kill` leave it to recover at the next start.
+        """
         if self._process:
             self._process.send_signal(_STOP_SIGNALS[mode])
             self._process.wait()
             self._process = None
 
     def is_answering(self) -> bool:
-        """Return whether the server takes connections; raises CannotRun if it will never take ours."""
+        """Return whether the server takes connections.
+
+        Raises CannotRun if it will never take ours.
+        """
         try:
             connected(self.url()).close()
         except OperationalError as error:
@@ -188,9 +226,12 @@ class Postgres:
 
 
 def _named(uid: int) -> tuple[str, ...]:
-    """Return what a command must begin with so that the user ``uid`` has a name in it; raises CannotRun.
+    """Return what a command must begin with so that the user ``uid`` has a name in it.
 
-    initdb does nothing without one, though it is told the name of the superuser; containers often run as a mere number.
+    Raises CannotRun.
+
+    initdb does nothing without one, though it is told the name of the superuser; containers often
+    run as a mere number.
     """
     with contextlib.suppress(KeyError):
         pwd.getpwuid(uid)

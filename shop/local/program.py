@@ -1,8 +1,11 @@
-"""How a child process of the shop is started: with a session of its own, and never outliving the shop.
+"""How a child process of the shop is started.
 
-A session of its own keeps Ctrl-C in a terminal away from the children: who stops when is the supervisor's decision. If the
-supervisor itself is killed, the kernel sends every child its ``last_signal``. To the kernel the parent is the thread that has
-started the child: start programs from a thread that stays, as the main thread does.
+With a session of its own, and never outliving the shop.
+
+A session of its own keeps Ctrl-C in a terminal away from the children: who stops when is the
+supervisor's decision. If the supervisor itself is killed, the kernel sends every child its
+``last_signal``. To the kernel the parent is the thread that has started the child: start programs
+from a thread that stays, as the main thread does.
 """
 
 import ctypes
@@ -21,7 +24,10 @@ _PR_SET_PDEATHSIG = 1
 
 
 def project_file(name: str) -> Path:
-    """Return a file of the project that is not code: where an installed shop has it, or in the checkout."""
+    """Return a file of the project that is not code.
+
+    Where an installed shop has it, or in the checkout.
+    """
     installed = Path(__file__).parent / name
     return installed if installed.exists() else ROOT / name
 
@@ -50,7 +56,8 @@ class Program:
     folder: Path = ROOT
     account: Account | None = None
     descriptors: tuple[int, ...] = ()
-    #: It ends with one of these where it would end so again: it is not started again, and the run ends with its last words.
+    #: It ends with one of these where it would end so again: it is not started again, and the run
+    #: ends with its last words.
     hopeless_codes: frozenset[int] = frozenset()
     #: Asks it to stop, and lets it finish what is under way.
     stop_signal: signal.Signals = signal.SIGTERM

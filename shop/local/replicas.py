@@ -1,6 +1,7 @@
 """The services' processes: how many, on which ports, and with which settings each.
 
-A replica keeps its ports for the whole run, because its peers were told them when they were started.
+A replica keeps its ports for the whole run, because its peers were told them when they were
+started.
 """
 
 import os
@@ -14,7 +15,8 @@ from shop.local.program import Program, project_file
 from shop.project import ROOT
 
 PARTICIPANTS = ("payment", "stock", "delivery")
-#: A service ends with these where its settings or its database are unusable, and would end so again.
+#: A service ends with these where its settings or its database are unusable, and would end so
+#: again.
 HOPELESS_CODES = frozenset({2, 3})
 
 
@@ -57,11 +59,15 @@ def planned(count: int, ports: Ports) -> list[Replica]:
     """Return ``count`` replicas of each service, the participants first, as they are to be started first."""
     services = (*PARTICIPANTS, "order")
     return [
-        Replica(service, number, ports.reserve(), ports.reserve()) for service in services for number in range(1, count + 1)
+        Replica(service, number, ports.reserve(), ports.reserve())
+        for service in services
+        for number in range(1, count + 1)
     ]
 
 
-def program(replica: Replica, replicas: Sequence[Replica], database_url: str, secrets: Mapping[str, str]) -> Program:
+def program(
+    replica: Replica, replicas: Sequence[Replica], database_url: str, secrets: Mapping[str, str]
+) -> Program:
     """Return the process of ``replica``, which knows the internal listeners of all ``replicas`` that it works with."""
 
     def urls(service: str) -> str:
@@ -73,7 +79,11 @@ def program(replica: Replica, replicas: Sequence[Replica], database_url: str, se
     else:
         peers = {"ORDER_URLS": urls("order")}
         keys = {"ORDER_KEY": secrets[f"{replica.service}_key"]}
-    listeners = {"HOST": LOOPBACK, "PUBLIC_PORT": str(replica.public_port), "INTERNAL_PORT": str(replica.internal_port)}
+    listeners = {
+        "HOST": LOOPBACK,
+        "PUBLIC_PORT": str(replica.public_port),
+        "INTERNAL_PORT": str(replica.internal_port),
+    }
     return Program(
         name=replica.name,
         command=(sys.executable, "-m", replica.package),
@@ -83,7 +93,10 @@ def program(replica: Replica, replicas: Sequence[Replica], database_url: str, se
 
 
 def migration(package: str, database_url: str) -> Program:
-    """Return the program that brings the schema of ``package`` up to date: the command of every deployment."""
+    """Return the program that brings the schema of ``package`` up to date.
+
+    The command of every deployment.
+    """
     return Program(
         name=f"migrate-{package.removesuffix('_service')}",
         command=(
@@ -103,7 +116,8 @@ def migration(package: str, database_url: str) -> Program:
 
 def _environment(database_url: str) -> dict[str, str]:
     """Return the caller's settings, LOG_LEVEL and its like, with what the run decides on top."""
-    # Between the services nobody speaks TLS: without this the HTTP client loads all certificate authorities, 2 MB for each process.
+    # Between the services nobody speaks TLS: without this the HTTP client loads all certificate
+    # authorities, 2 MB for each process.
     authorities = {} if "ssl" in database_url else {"SSL_CERT_FILE": os.devnull}
     return {
         "LOG_FORMAT": "console",

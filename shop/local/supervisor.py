@@ -1,7 +1,8 @@
 """Keeps the shop's processes running until it is told to stop, and then stops them in the reverse order of their start.
 
-There is one thread and one loop. A signal only sets a flag; every wait is a ``pause``, which restarts what has died and ends the
-run if the flag is set. So a stop is obeyed at any moment, also in the middle of the start.
+There is one thread and one loop. A signal only sets a flag; every wait is a ``pause``, which
+restarts what has died and ends the run if the flag is set. So a stop is obeyed at any moment, also
+in the middle of the start.
 """
 
 import contextlib
@@ -42,7 +43,10 @@ class _Child:
     complaint: str = ""
 
     def delay(self, now: float) -> float:
-        """Return how long to wait after this death: the first is repaired at once, then the wait doubles up to a second."""
+        """Return how long to wait after this death.
+
+        The first is repaired at once, then the wait doubles up to a second.
+        """
         self.deaths = 1 if now - self.started_at > WELL_AFTER_SECONDS else self.deaths + 1
         return 0.0 if self.deaths == 1 else min(BACKOFF_SECONDS_MAX, 0.05 * 2**self.deaths)
 
@@ -60,12 +64,18 @@ class Supervisor:
 
     @contextlib.contextmanager
     def obeying_signals(self) -> Iterator[None]:
-        """Take SIGINT, SIGTERM and the end of the terminal as the wish to stop; stop everything at the end of the block."""
+        """Take SIGINT, SIGTERM and the end of the terminal as the wish to stop.
+
+        Stop everything at the end of the block.
+        """
 
         def obey(_number: int, _frame: FrameType | None) -> None:
             self._asked_to_stop = True
 
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        before = {
+            number: signal.getsignal(number)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        }
         for number, handler in before.items():
             # Under nohup the end of the terminal is no wish to stop.
             if not (number == signal.SIGHUP and handler == signal.SIG_IGN):
@@ -79,8 +89,16 @@ class Supervisor:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def keep(self, *programs: Program, seconds_to_stop: float, before_start: Callable[[], None] = lambda: None) -> None:
-        """Start ``programs`` as a group and keep them running; at the end the group has ``seconds_to_stop``."""
+    def keep(
+        self,
+        *programs: Program,
+        seconds_to_stop: float,
+        before_start: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Start ``programs`` as a group and keep them running.
+
+        At the end the group has ``seconds_to_stop``.
+        """
         group: list[_Child] = []
         self._groups.append((seconds_to_stop, group))
         for program in programs:
@@ -90,7 +108,10 @@ class Supervisor:
             self._tell_pid(child)
 
     def run_to_end(self, *programs: Program) -> None:
-        """Run ``programs`` side by side until all have ended; raises CannotRun if one has failed."""
+        """Run ``programs`` side by side until all have ended.
+
+        Raises CannotRun if one has failed.
+        """
         running: list[tuple[Program, subprocess.Popen[bytes]]] = []
         try:
             for program in programs:
@@ -143,13 +164,18 @@ class Supervisor:
             self._tell_pid(child)
 
     def _start_again(self, child: _Child, now: float) -> None:
-        """Start it, or try again a little later: a full disk or too many processes are no reason to end all others."""
+        """Start it, or try again a little later.
+
+        A full disk or too many processes are no reason to end all others.
+        """
         try:
             child.before_start()
             child.process = self._start(child.program)
         except OSError as error:
             if str(error) != child.complaint:
-                self._say(f"{child.program.name} cannot be started ({error}): it is tried again every second")
+                self._say(
+                    f"{child.program.name} cannot be started ({error}): it is tried again every second"
+                )
             child.complaint, child.due_at = str(error), now + BACKOFF_SECONDS_MAX
             return
         child.started_at, child.due_at, child.is_untold, child.complaint = now, None, True, ""
@@ -199,4 +225,8 @@ def _stop_group(children: Sequence[_Child], seconds: float) -> None:
 
 def _end_of(process: subprocess.Popen[bytes]) -> str:
     code = process.returncode
-    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    return (
+        f"was killed by {signal.Signals(-code).name}"
+        if code < 0
+        else f"ended with exit code {code}"
+    )

@@ -56,7 +56,10 @@ def up(options: Options, say: Callable[[str], None]) -> None:
 
 
 def _listener(port: int) -> socket.socket:
-    """Return the gateway's listening socket: it is ours for the whole run, whichever process accepts from it."""
+    """Return the gateway's listening socket.
+
+    It is ours for the whole run, whichever process accepts from it.
+    """
     try:
         return socket.create_server((LOOPBACK, port), backlog=1024)
     except OSError as error:
@@ -78,8 +81,13 @@ class _Run:
         secrets = self.data.secrets()
         database = self._database(secrets)
         database.provide()
-        urls = {service: database.url(service).render_as_string(hide_password=False) for service in SERVICES}
-        self.supervisor.run_to_end(*(replicas.migration(service, urls[service]) for service in SERVICES))
+        urls = {
+            service: database.url(service).render_as_string(hide_password=False)
+            for service in SERVICES
+        }
+        self.supervisor.run_to_end(
+            *(replicas.migration(service, urls[service]) for service in SERVICES)
+        )
         self.say(f"database    {database.name}, a schema and a role for each service, migrated")
         plan = replicas.planned(self.options.replicas, self.ports)
         for services, seconds in ((replicas.PARTICIPANTS, 2.0), (("order",), 2.0)):
@@ -105,17 +113,26 @@ class _Run:
 
     def _start_postgres(self, password: str) -> Postgres:
         folder = self.data.postgres
-        binaries = postgres_binaries.find(account_for(folder), major_of(folder), self.options.pg_bin_dir)
+        binaries = postgres_binaries.find(
+            account_for(folder), major_of(folder), self.options.pg_bin_dir
+        )
         server = Postgres(binaries, folder, self.ports.reserve(), password)
         server.create(self.supervisor.run_to_end)
-        self.supervisor.keep(server.program(), seconds_to_stop=1.8, before_start=server.forget_stale_lock)
+        self.supervisor.keep(
+            server.program(), seconds_to_stop=1.8, before_start=server.forget_stale_lock
+        )
         self.say(f"PostgreSQL  {binaries.version} of {binaries.folder} on {LOOPBACK}:{server.port}")
         if not self.supervisor.wait_until(server.is_answering, START_SECONDS):
             raise CannotRun(f"PostgreSQL does not answer:\n{self.data.log_tail('postgres')}")
         return server
 
     def _start_gateway(self, plan: Sequence[Replica], listener: socket.socket) -> str:
-        behind = {f"{each.service}-service": [peer.public for peer in plan if peer.service == each.service] for each in plan}
+        behind = {
+            f"{each.service}-service": [
+                peer.public for peer in plan if peer.service == each.service
+            ]
+            for each in plan
+        }
         config = gateway.configuration(gateway.routes(), behind, listener.fileno())
         program = gateway.program(config, self.data.gateway, listener.fileno())
         self.supervisor.keep(program, seconds_to_stop=gateway.GRACE_SECONDS + 0.5)
@@ -124,17 +141,28 @@ class _Run:
         return url
 
     def _tell_addresses(self, url: str, plan: Sequence[Replica], admin: URL) -> None:
-        listeners = {each.name: {"public": f"http://{each.public}", "internal": each.internal_url} for each in plan}
+        listeners = {
+            each.name: {"public": f"http://{each.public}", "internal": each.internal_url}
+            for each in plan
+        }
         server = {"host": admin.host, "port": admin.port}
         self.data.write_addresses({"gateway": url, "postgres": server, "services": listeners})
 
     def _wait_until_ready(self, url: str, plan: Sequence[Replica]) -> None:
         """Return when every replica says that it is ready, and the gateway finds a ready one of each service."""
-        waiting = {f"{base}{each.ready_path}": each.name for each in plan for base in (f"http://{each.public}", url)}
+        waiting = {
+            f"{base}{each.ready_path}": each.name
+            for each in plan
+            for base in (f"http://{each.public}", url)
+        }
         with httpx.Client(trust_env=False, timeout=2) as client:
             for address, name in waiting.items():
-                if not self.supervisor.wait_until(partial(_is_ready, client, address), READY_SECONDS):
-                    raise CannotRun(f"{name} is not ready; the end of its log says:\n{self.data.log_tail(name)}")
+                if not self.supervisor.wait_until(
+                    partial(_is_ready, client, address), READY_SECONDS
+                ):
+                    raise CannotRun(
+                        f"{name} is not ready; the end of its log says:\n{self.data.log_tail(name)}"
+                    )
 
 
 def _is_ready(client: httpx.Client, address: str) -> bool:

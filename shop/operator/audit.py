@@ -1,11 +1,13 @@
-"""Holds the four services against each other on a live system: the log is the truth, and every branch must agree with it.
+"""Holds the four services against each other on a live system.
+
+The log is the truth, and every branch must agree with it.
 
     decisions of the log      a confirmed one has a live branch everywhere, equal to what was ordered; a cancelled one has none
     branches                  a committed one has a confirmed decision; none is in doubt for longer than the limit
     conservation              what was put in = what is available + what live branches have taken, in one snapshot each
 
-All lists are read in the order of their ids and merged, so that memory does not grow with the shop. What looks wrong may only be
-under way: it is looked at again, and reported if it still stands.
+All lists are read in the order of their ids and merged, so that memory does not grow with the shop.
+What looks wrong may only be under way: it is looked at again, and reported if it still stands.
 """
 
 import time
@@ -49,14 +51,17 @@ class TransactionView:
         decision = self.decision["decision"] if self.decision else None
         return [
             f"order {self.transaction_id}: {complaint}"
-            for name in self.branches.keys() | (set(self._payloads()) if decision == "confirmed" else set())
+            for name in self.branches.keys()
+            | (set(self._payloads()) if decision == "confirmed" else set())
             for complaint in self._complaints(decision, name, in_doubt_seconds)
         ]
 
     def _payloads(self) -> Mapping[str, Any]:
         return (self.decision or {}).get("payloads") or {}
 
-    def _complaints(self, decision: str | None, name: str, in_doubt_seconds: float) -> Iterator[str]:
+    def _complaints(
+        self, decision: str | None, name: str, in_doubt_seconds: float
+    ) -> Iterator[str]:
         branch = self.branches.get(name)
         state = branch["state"] if branch else "missing"
         if decision == "confirmed" and state in ("missing", "aborted"):
@@ -65,7 +70,12 @@ class TransactionView:
             yield f"is {decision or 'unknown to the log'}, and {name}'s branch is committed"
         if branch and state == "prepared" and branch["age_seconds"] > in_doubt_seconds:
             yield f"{name}'s branch is in doubt for {branch['age_seconds']:.0f} s"
-        if decision == "confirmed" and branch and state != "aborted" and branch["payload"] != self._payloads()[name]:
+        if (
+            decision == "confirmed"
+            and branch
+            and state != "aborted"
+            and branch["payload"] != self._payloads()[name]
+        ):
             yield f"{name} holds {branch['payload']}, and {self._payloads()[name]} was ordered"
 
 
@@ -76,7 +86,9 @@ def audit(
     look_seconds: float = 1,
     progress: Callable[[int], None] = lambda _seen: None,
 ) -> Findings:
-    """Compare everything, and return what was found; raises httpx.HTTPError if a service does not answer.
+    """Compare everything, and return what was found.
+
+    Raises httpx.HTTPError if a service does not answer.
 
     What looks wrong is looked at again, ``look_seconds`` apart, before it counts.
     """
@@ -105,7 +117,8 @@ def _count(findings: Findings, view: TransactionView) -> None:
 
 def views(services: Services) -> Iterator[TransactionView]:
     """Merge the log and the participants' branches, by transaction id."""
-    # The participants are read before the log: a branch seen committed then has its decision in the log already.
+    # The participants are read before the log: a branch seen committed then has its decision in the
+    # log already.
     streams = {name: _Stream(partial(_page, services, name)) for name in services.participants}
     log = _Stream(lambda after: services.decisions(after, PAGE))
     while True:
@@ -152,11 +165,15 @@ def look(services: Services, transaction_id: str) -> TransactionView:
     """Return one transaction as everybody has it now."""
     branches = {name: services.branch(name, transaction_id) for name in services.participants}
     return TransactionView(
-        transaction_id, services.decision(transaction_id), {name: row for name, row in branches.items() if row}
+        transaction_id,
+        services.decision(transaction_id),
+        {name: row for name, row in branches.items() if row},
     )
 
 
-def _still_wrong(services: Services, view: TransactionView, in_doubt_seconds: float, look_seconds: float) -> list[str]:
+def _still_wrong(
+    services: Services, view: TransactionView, in_doubt_seconds: float, look_seconds: float
+) -> list[str]:
     complaints: list[str] = []
     for _ in range(LOOKS):
         complaints = look(services, view.transaction_id).complaints(in_doubt_seconds)

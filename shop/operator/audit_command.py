@@ -30,7 +30,10 @@ class Options:
 
 
 def run(options: Options) -> bool:
-    """Audit as asked, and return whether nothing was found; raises CannotRun if the services do not answer."""
+    """Audit as asked, and return whether nothing was found.
+
+    Raises CannotRun if the services do not answer.
+    """
     violations = Gauge("shop_audit_violations", "Violations found by the last audit")
     finished = Gauge("shop_audit_finished_timestamp_seconds", "When the last audit ended")
     if options.metrics_port:
@@ -49,7 +52,9 @@ def run(options: Options) -> bool:
 def _audited(services: Services, options: Options) -> Findings:
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.completed} transactions"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+    with Progress(
+        *columns, console=console, transient=True, disable=not sys.stderr.isatty()
+    ) as bar:
         task = bar.add_task("audit", total=None)
         try:
             return audit(

@@ -1,9 +1,11 @@
 """Backup and restore of the four schemas, with PostgreSQL's own tools and in its own format.
 
-back up    one pg_dump reads all four in one snapshot, whatever is under way meanwhile: one moment of the whole shop
-restore    pg_restore writes SQL, and psql runs it in one transaction: all that was asked for comes back, or nothing changes
+back up one pg_dump reads all four in one snapshot, whatever is under way meanwhile: one moment of
+the whole shop restore pg_restore writes SQL, and psql runs it in one transaction: all that was
+asked for comes back, or nothing changes
 
-Owners are not restored: what comes back belongs to the role that owns the schema where it comes back to.
+Owners are not restored: what comes back belongs to the role that owns the schema where it comes
+back to.
 """
 
 import os
@@ -57,9 +59,12 @@ def major_of(database: URL) -> int:
 
 
 def back_up(database: URL, tools: Path, file: Path, watch: Callable[[int], None]) -> Archive:
-    """Write all four schemas into ``file``, and tell ``watch`` how large it is meanwhile; raises CannotRun.
+    """Write all four schemas into ``file``, and tell ``watch`` how large it is meanwhile.
 
-    Customers' names and what they bought are in it, so that nobody but its owner may read it. It has its name once it is whole.
+    Raises CannotRun.
+
+    Customers' names and what they bought are in it, so that nobody but its owner may read it. It
+    has its name once it is whole.
     """
     if file.exists():
         raise CannotRun(f"{file} is there already")
@@ -71,15 +76,21 @@ def back_up(database: URL, tools: Path, file: Path, watch: Callable[[int], None]
         *(f"--schema={service}" for service in SERVICES),
     ]
     try:
-        with os.fdopen(os.open(making, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as output:
-            with _running([*command, f"--dbname={_address(database)}"], database, stdout=output) as dump:
+        with os.fdopen(
+            os.open(making, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb"
+        ) as output:
+            with _running(
+                [*command, f"--dbname={_address(database)}"], database, stdout=output
+            ) as dump:
                 while dump.poll() is None:
                     watch(making.stat().st_size)
                     time.sleep(_LOOK_SECONDS)
             os.fsync(output.fileno())
         made = contents(making, tools)
         if made.services != frozenset(SERVICES):
-            raise CannotRun(f"the database has only {', '.join(sorted(made.services))}: is the shop migrated?")
+            raise CannotRun(
+                f"the database has only {', '.join(sorted(made.services))}: is the shop migrated?"
+            )
         making.rename(file)
     except OSError as error:
         raise CannotRun(f"{file} cannot be written: {error}") from None
@@ -91,7 +102,11 @@ def back_up(database: URL, tools: Path, file: Path, watch: Callable[[int], None]
 def contents(file: Path, tools: Path) -> Archive:
     """Return what is in a backup; raises CannotRun if it is none."""
     said = subprocess.run(  # noqa: S603 - a program that we have found
-        [tools / "pg_restore", "--list", file], capture_output=True, text=True, check=False, env=_environment()
+        [tools / "pg_restore", "--list", file],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=_environment(),
     )
     created = _CREATED.search(said.stdout)
     if said.returncode or not created:
@@ -99,18 +114,30 @@ def contents(file: Path, tools: Path) -> Archive:
     return Archive(file, created[1], frozenset(_TABLE.findall(said.stdout)) & frozenset(SERVICES))
 
 
-def restore(database: URL, tools: Path, archive: Archive, services: Collection[str], say: Callable[[str], None]) -> None:
-    """Replace the schemas of ``services`` by those in the backup, all in one transaction; raises CannotRun.
+def restore(
+    database: URL,
+    tools: Path,
+    archive: Archive,
+    services: Collection[str],
+    say: Callable[[str], None],
+) -> None:
+    """Replace the schemas of ``services`` by those in the backup, all in one transaction.
 
-    A log that comes back alone gets a new generation (R12): it has forgotten decisions, so nobody may take an
-    order that it does not know for a cancelled one.
+    Raises CannotRun.
+
+    A log that comes back alone gets a new generation (R12): it has forgotten decisions, so nobody
+    may take an order that it does not know for a cancelled one.
     """
     missing = sorted(set(services) - archive.services)
     if missing:
         raise CannotRun(f"{archive.file} has no {', '.join(missing)}")
     roles = _roles(database)
     _refuse_while_in_use(database)
-    generation = _highest_generation(database) if LOG in services and set(services) != set(SERVICES) else None
+    generation = (
+        _highest_generation(database)
+        if LOG in services and set(services) != set(SERVICES)
+        else None
+    )
     command: list[Path | str] = [
         tools / "psql",
         "--quiet",
@@ -119,13 +146,18 @@ def restore(database: URL, tools: Path, archive: Archive, services: Collection[s
         "--single-transaction",
         "--file=-",
     ]
-    with _running([*command, f"--dbname={_address(database)}"], database, stdin=subprocess.PIPE) as psql:
+    with _running(
+        [*command, f"--dbname={_address(database)}"], database, stdin=subprocess.PIPE
+    ) as psql:
         assert psql.stdin is not None
         for service in services:
             say(f"{service} comes back")
             _replace(psql.stdin, tools, archive, service, roles[service])
         if generation is not None:
-            _write(psql.stdin, f"UPDATE {LOG}.log_state SET generation = greatest(generation, {generation}) + 1;")  # noqa: S608
+            _write(
+                psql.stdin,
+                f"UPDATE {LOG}.log_state SET generation = greatest(generation, {generation}) + 1;",  # noqa: S608
+            )
         psql.stdin.close()
 
 
@@ -158,7 +190,10 @@ def _running(
     stdin: int = subprocess.DEVNULL,
     stdout: int | IO[bytes] = subprocess.DEVNULL,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program inside the block and wait for its end behind it; raises CannotRun with its own words if it fails."""
+    """Run a program inside the block and wait for its end behind it.
+
+    Raises CannotRun with its own words if it fails.
+    """
     with tempfile.TemporaryFile() as complaints:
         process = subprocess.Popen(  # noqa: S603 - a program that we have found
             command, stdin=stdin, stdout=stdout, stderr=complaints, env=_environment(database)
@@ -166,14 +201,16 @@ def _running(
         try:
             yield process
         except BaseException:
-            # psql must not see the end of its input, for it would commit what is only a part. Where the block failed because
-            # psql has ended, its own words say why.
+            # psql must not see the end of its input, for it would commit what is only a part. Where
+            # the block failed because psql has ended, its own words say why.
             if not _has_failed(process):
                 raise
         process.wait()
         if process.returncode:
             complaints.seek(0)
-            raise CannotRun(f"{Path(command[0]).name} failed: {complaints.read().decode(errors='replace').strip()}")
+            raise CannotRun(
+                f"{Path(command[0]).name} failed: {complaints.read().decode(errors='replace').strip()}"
+            )
 
 
 def _has_failed(process: subprocess.Popen[bytes]) -> bool:
@@ -192,12 +229,17 @@ def _roles(database: URL) -> dict[str, str]:
     roles = {str(schema): str(role) for schema, role in rows}
     if roles.keys() != set(SERVICES):
         missing = ", ".join(sorted(set(SERVICES) - roles.keys()))
-        raise CannotRun(f"the database {database.database} has no schema {missing}, so nobody could own what comes back")
+        raise CannotRun(
+            f"the database {database.database} has no schema {missing}, so nobody could own what comes back"
+        )
     return roles
 
 
 def _refuse_while_in_use(database: URL) -> None:
-    """Raise CannotRun while services are connected: what they know by heart would contradict what comes back."""
+    """Raise CannotRun while services are connected.
+
+    What they know by heart would contradict what comes back.
+    """
     with connected(database) as connection:
         clients = connection.execute(_CLIENTS, {"services": list(SERVICES)}).scalars().all()
     if clients:
@@ -206,22 +248,43 @@ def _refuse_while_in_use(database: URL) -> None:
 
 def _highest_generation(database: URL) -> int:
     """Return the highest generation that any schema has heard of."""
-    tables = [f"{LOG}.log_state", *(f"{service}.branches" for service in SERVICES if service != LOG)]
+    tables = [
+        f"{LOG}.log_state",
+        *(f"{service}.branches" for service in SERVICES if service != LOG),
+    ]
     with connected(database) as connection:
-        known = [each for each in tables if connection.execute(text("SELECT to_regclass(:t)"), {"t": each}).scalar_one()]
+        known = [
+            each
+            for each in tables
+            if connection.execute(text("SELECT to_regclass(:t)"), {"t": each}).scalar_one()
+        ]
         # The names are constants of this module.
-        highest = [connection.execute(text(f"SELECT max(generation) FROM {each}")).scalar_one() for each in known]  # noqa: S608
+        highest = [
+            connection.execute(text(f"SELECT max(generation) FROM {each}")).scalar_one()  # noqa: S608
+            for each in known
+        ]
     return max((int(each) for each in highest if each is not None), default=0)
 
 
 def _address(database: URL) -> str:
-    """Return what libpq is told of the database, which other users of the machine can read: not the password."""
+    """Return what libpq is told of the database, which other users of the machine can read.
+
+    Not the password.
+    """
     plain = URL.create(
-        "postgresql", database.username, None, database.host, database.port, database.database, database.query
+        "postgresql",
+        database.username,
+        None,
+        database.host,
+        database.port,
+        database.database,
+        database.query,
     )
     return plain.render_as_string(hide_password=False)
 
 
 def _environment(database: URL | None = None) -> dict[str, str]:
-    password = {"PGPASSWORD": str(database.password)} if database is not None and database.password else {}
+    password = (
+        {"PGPASSWORD": str(database.password)} if database is not None and database.password else {}
+    )
     return {**environment.of_a_postgresql_tool(), "TZ": "UTC", **password}

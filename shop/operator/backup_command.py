@@ -1,8 +1,11 @@
-"""`shop backup` and `shop restore`: find the database, show the progress, and tell what was done and what follows from it.
+"""`shop backup` and `shop restore`.
 
-The local run's database is that of SHOP_DATA. It is backed up while the shop runs or while it does not; it is restored only while
-it does not, on a server that is started for that alone. DATABASE_URL leads to any other: to the shop's database itself, or to a
-server on which `shop up` has made one for SHOP_DATA.
+Find the database, show the progress, and tell what was done and what follows from it.
+
+The local run's database is that of SHOP_DATA. It is backed up while the shop runs or while it does
+not; it is restored only while it does not, on a server that is started for that alone. DATABASE_URL
+leads to any other: to the shop's database itself, or to a server on which `shop up` has made one
+for SHOP_DATA.
 """
 
 import contextlib
@@ -52,7 +55,9 @@ def back_up(options: Options) -> None:
     """Make a backup; raises CannotRun."""
     with _found(options, restoring=False) as database, _progress() as tell:
         tools = postgres_binaries.tools(backup.major_of(database), options.pg_bin_dir)
-        archive = backup.back_up(database, tools, options.file, lambda size: tell(f"backing up, {size / 1000:,.0f} kB"))
+        archive = backup.back_up(
+            database, tools, options.file, lambda size: tell(f"backing up, {size / 1000:,.0f} kB")
+        )
     size_kb = archive.file.stat().st_size / 1000
     typer.echo(f"{archive.file}: all four schemas as of {archive.created}, {size_kb:,.0f} kB")
 
@@ -67,15 +72,25 @@ def restore(options: Options, services: Collection[str], *, is_sure: bool) -> No
     with _found(options, restoring=True) as database, _progress() as tell:
         tools = postgres_binaries.tools(backup.major_of(database), options.pg_bin_dir)
         archive = backup.contents(options.file, tools)
-        backup.restore(database, tools, archive, chosen, lambda service: tell(f"restoring {service}"))
-    told = _ALL_BACK if len(chosen) == len(SERVICES) else _LOG_BACK if backup.LOG in chosen else _PART_BACK
+        backup.restore(
+            database, tools, archive, chosen, lambda service: tell(f"restoring {service}")
+        )
+    told = (
+        _ALL_BACK
+        if len(chosen) == len(SERVICES)
+        else _LOG_BACK
+        if backup.LOG in chosen
+        else _PART_BACK
+    )
     verb = "is" if len(chosen) == 1 else "are"
     typer.echo(told.format(created=archive.created, services=f"{_named(chosen)} {verb}"))
 
 
 def _ask(chosen: list[str]) -> None:
     if not sys.stdin.isatty():
-        raise CannotRun(f"what {_named(chosen)} hold now would be replaced: say --yes if that is meant")
+        raise CannotRun(
+            f"what {_named(chosen)} hold now would be replaced: say --yes if that is meant"
+        )
     typer.confirm(f"What {_named(chosen)} hold now will be replaced. Go on?", abort=True)
 
 
@@ -86,7 +101,9 @@ def _named(chosen: list[str]) -> str:
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+    ) as bar:
         task = bar.add_task("looking at the database", total=None)
         yield lambda words: bar.update(task, description=words)
 
@@ -98,7 +115,9 @@ def _found(options: Options, *, restoring: bool) -> Iterator[URL]:
     if options.database_url:
         yield _on_named_server(admin_url(options.database_url), data)
     elif data.has_secrets and not data.postgres.exists():
-        raise CannotRun(f"the shop on {data.root} has no PostgreSQL of its own: set DATABASE_URL, or another SHOP_DATA")
+        raise CannotRun(
+            f"the shop on {data.root} has no PostgreSQL of its own: set DATABASE_URL, or another SHOP_DATA"
+        )
     elif not restoring and not data.has_secrets:
         raise CannotRun(f"no shop has run on {data.root}: set SHOP_DATA, or DATABASE_URL")
     elif not restoring and (running := _running(data)):
@@ -112,7 +131,9 @@ def _on_named_server(admin: URL, data: DataFolder) -> URL:
     if _has_schemas(admin):
         return admin
     if not data.has_secrets:
-        raise CannotRun(f"the database {admin.database} that DATABASE_URL names has no schemas of the shop")
+        raise CannotRun(
+            f"the database {admin.database} that DATABASE_URL names has no schemas of the shop"
+        )
     secrets = data.secrets()
     database = ShopDatabase(admin, secrets, suffix=f"_{secrets['database_suffix']}")
     database.provide()
@@ -122,17 +143,28 @@ def _on_named_server(admin: URL, data: DataFolder) -> URL:
 def _has_schemas(database: URL) -> bool:
     try:
         with connected(database) as connection:
-            found = connection.execute(text("SELECT to_regnamespace(:schema)"), {"schema": backup.LOG}).scalar_one()
+            found = connection.execute(
+                text("SELECT to_regnamespace(:schema)"), {"schema": backup.LOG}
+            ).scalar_one()
             return found is not None
     except DBAPIError as error:
-        raise CannotRun(f"the server that DATABASE_URL names does not let us in: {error.orig}") from None
+        raise CannotRun(
+            f"the server that DATABASE_URL names does not let us in: {error.orig}"
+        ) from None
 
 
 def _running(data: DataFolder) -> URL | None:
     """Return where the database of a shop that runs is reached."""
     with contextlib.suppress(FileNotFoundError, DBAPIError):
         server = data.addresses()["postgres"]
-        admin = URL.create("postgresql+psycopg2", ADMIN, data.secrets()["postgres"], server["host"], server["port"], "shop")
+        admin = URL.create(
+            "postgresql+psycopg2",
+            ADMIN,
+            data.secrets()["postgres"],
+            server["host"],
+            server["port"],
+            "shop",
+        )
         connected(admin).close()
         return admin
     return None
@@ -140,11 +172,16 @@ def _running(data: DataFolder) -> URL | None:
 
 @contextlib.contextmanager
 def _own_server(data: DataFolder, pg_bin_dir: Path | None) -> Iterator[URL]:
-    """Start the local run's PostgreSQL for as long as the block lasts; the shop cannot be started meanwhile."""
+    """Start the local run's PostgreSQL for as long as the block lasts.
+
+    The shop cannot be started meanwhile.
+    """
     data.prepare()
     with data.locked(), Ports() as ports:
         secrets = data.secrets()
-        binaries = postgres_binaries.find(account_for(data.postgres), major_of(data.postgres), pg_bin_dir)
+        binaries = postgres_binaries.find(
+            account_for(data.postgres), major_of(data.postgres), pg_bin_dir
+        )
         server = Postgres(binaries, data.postgres, ports.reserve(), secrets["postgres"])
         server.create()
         server.start(data.log("postgres"))

@@ -1,4 +1,6 @@
-"""Mends what an older backup has torn: what the log knows is brought back to a participant, what the participants know to the log.
+"""Mends what an older backup has torn.
+
+What the log knows is brought back to a participant, what the participants know to the log.
 
     the log was restored       committed somewhere             -> it was confirmed: its row is written again
                                not promised by all three       -> it cannot have been confirmed: cancelled
@@ -6,8 +8,9 @@
     a participant was restored confirmed, and its branch gone  -> prepared again, then committed; a refusal is for a human
                                confirmed, and only prepared    -> committed
 
-The log comes first, because it says what the participants must hold. Every step may be repeated, and stands for itself: a run that
-was interrupted is started again. Services run meanwhile, and take new orders again when everything that can be decided is.
+The log comes first, because it says what the participants must hold. Every step may be repeated,
+and stands for itself: a run that was interrupted is started again. Services run meanwhile, and take
+new orders again when everything that can be decided is.
 """
 
 import time
@@ -25,7 +28,8 @@ T = TypeVar("T")
 
 #: Orders of one call.
 BATCH = 100
-#: Walks over everything: orders under way when the log was given a new generation are found by the second one.
+#: Walks over everything: orders under way when the log was given a new generation are found by the
+#: second one.
 WALKS_MAX = 3
 #: Replicas look once a second whether somebody was restored.
 NOTICED_SECONDS = 1.5
@@ -57,7 +61,9 @@ class Findings:
     log_was_restored: bool = False
     restored: list[str] = field(default_factory=list)
     #: Orders written into the log again, by decision.
-    rebuilt: dict[str, list[str]] = field(default_factory=lambda: {"confirmed": [], "cancelled": []})
+    rebuilt: dict[str, list[str]] = field(
+        default_factory=lambda: {"confirmed": [], "cancelled": []}
+    )
     #: Orders brought back to a participant.
     replayed: dict[str, list[str]] = field(default_factory=dict)
     #: What only a human can decide, or mend.
@@ -70,8 +76,13 @@ class Findings:
         return not self.undecided and not self.for_a_human
 
 
-def reconcile(services: Services, options: Options, progress: Callable[[int], None] = lambda _seen: None) -> Findings:
-    """Reconcile as far as it goes, and return what was found; raises httpx.HTTPError if a service does not answer."""
+def reconcile(
+    services: Services, options: Options, progress: Callable[[int], None] = lambda _seen: None
+) -> Findings:
+    """Reconcile as far as it goes, and return what was found.
+
+    Raises httpx.HTTPError if a service does not answer.
+    """
     work = _Work(services, options, progress)
     work.reconcile_log()
     if not work.findings.undecided:
@@ -80,7 +91,9 @@ def reconcile(services: Services, options: Options, progress: Callable[[int], No
 
 
 class _Work:
-    def __init__(self, services: Services, options: Options, progress: Callable[[int], None]) -> None:
+    def __init__(
+        self, services: Services, options: Options, progress: Callable[[int], None]
+    ) -> None:
         self.findings = Findings()
         self._services = services
         self._wishes = options
@@ -91,14 +104,21 @@ class _Work:
         """Write the log's lost rows again and, if all are, let it go on in a new generation."""
         for _ in range(WALKS_MAX):
             stands = self._services.standing()
-            seen = max(self._services.counters(name)["log_seen"] for name in self._services.participants)
+            seen = max(
+                self._services.counters(name)["log_seen"] for name in self._services.participants
+            )
             seen = max(seen, int(stands["heard"].get(LOG, 0)))
             behind = stands["written"] < seen or LOG in stands["restored"]
             self.findings.log_was_restored |= behind
             found = 0
-            # What was confirmed comes first: a key that was answered by an order is not answered by a refusal.
+            # What was confirmed comes first: a key that was answered by an order is not answered by
+            # a refusal.
             for word in ("confirmed", "cancelled"):
-                lost = (each for each in self._walk() if _is_forgotten(each, stands["generation"], behind=behind))
+                lost = (
+                    each
+                    for each in self._walk()
+                    if _is_forgotten(each, stands["generation"], behind=behind)
+                )
                 found += sum(self._rebuild(batch, word) for batch in _batches(lost))
             if self.findings.undecided or self._wishes.dry_run:
                 return
@@ -123,20 +143,28 @@ class _Work:
         said = dict.fromkeys(ids, word)
         if rows and not self._wishes.dry_run:
             outcomes = self._services.rebuild(rows)
-            said = dict.fromkeys(outcomes.confirmed, "confirmed") | dict.fromkeys(outcomes.cancelled, "cancelled")
+            said = dict.fromkeys(outcomes.confirmed, "confirmed") | dict.fromkeys(
+                outcomes.cancelled, "cancelled"
+            )
         self.findings.rebuilt[word] += [each for each in ids if said.get(each) == word]
         for each in ids:
             if said.get(each) != word:
-                self._leave(f"order {each} should be {word}, and the log says {said.get(each, 'nothing')}")
+                self._leave(
+                    f"order {each} should be {word}, and the log says {said.get(each, 'nothing')}"
+                )
         return len(rows)
 
     def _decision(self, lost: TransactionView) -> str | None:
         """Return what must have become of a lost order, if its branches tell, or a human does."""
-        states = {name: lost.branches[name]["state"] if name in lost.branches else "missing" for name in self._names}
+        states = {
+            name: lost.branches[name]["state"] if name in lost.branches else "missing"
+            for name in self._names
+        }
         promised = all(state in _PROMISED for state in states.values())
         # What a participant has lost itself it cannot deny.
         denied = any(
-            state == "aborted" or (state == "missing" and name not in self._fallen()) for name, state in states.items()
+            state == "aborted" or (state == "missing" and name not in self._fallen())
+            for name, state in states.items()
         )
         if promised and "committed" in states.values():
             return "confirmed"
@@ -144,7 +172,9 @@ class _Work:
             return "cancelled"
         if not promised:
             said = ", ".join(f"{name}'s branch is {state}" for name, state in states.items())
-            self._leave(f"order {lost.transaction_id} may have been confirmed and cannot be rebuilt: {said}")
+            self._leave(
+                f"order {lost.transaction_id} may have been confirmed and cannot be rebuilt: {said}"
+            )
             return None
         word = self._wishes.word_on(lost.transaction_id)
         if word is None and lost.transaction_id not in self.findings.undecided:
@@ -184,19 +214,25 @@ class _Work:
         for order_id, detail in refused.items():
             self._leave(f"order {order_id} is confirmed, and {name} refuses it now: {detail}")
         commits = [each for each in ids if each not in refused]
-        acknowledged = self._services.round(name, Round(generation=generation, commits=commits)).acknowledged
+        acknowledged = self._services.round(
+            name, Round(generation=generation, commits=commits)
+        ).acknowledged
         self.findings.replayed[name] += acknowledged
         for order_id in set(commits) - set(acknowledged):
             self._leave(f"order {order_id} is confirmed, and {name} does not commit it")
 
     def _fallen(self) -> list[str]:
-        """Return the participants that were restored, noticed or not; what they are brought back does not change it."""
+        """Return the participants that were restored, noticed or not.
+
+        What they are brought back does not change it.
+        """
         if self._restored is None:
             stands = self._services.standing()
             self._restored = [
                 name
                 for name in self._names
-                if name in stands["restored"] or self._services.counters(name)["counter"] < int(stands["heard"].get(name, 0))
+                if name in stands["restored"]
+                or self._services.counters(name)["counter"] < int(stands["heard"].get(name, 0))
             ]
         return self._restored
 
@@ -213,18 +249,25 @@ def _is_forgotten(standing: TransactionView, generation: int, *, behind: bool) -
     """Return whether the log has no row that it must once have had, or that nobody will write any more."""
     if standing.decision is not None or not standing.branches:
         return False
-    return behind or any(int(branch["generation"]) < generation for branch in standing.branches.values())
+    return behind or any(
+        int(branch["generation"]) < generation for branch in standing.branches.values()
+    )
 
 
 def _is_to_be_replayed(standing: TransactionView, name: str) -> bool:
     confirmed = standing.decision is not None and standing.decision["decision"] == "confirmed"
-    return confirmed and (name not in standing.branches or standing.branches[name]["state"] == "prepared")
+    return confirmed and (
+        name not in standing.branches or standing.branches[name]["state"] == "prepared"
+    )
 
 
 def _prepare(name: str, standing: TransactionView) -> Prepare:
     decision: Mapping[str, Any] = standing.decision or {}
     return Prepare(
-        transaction_id=standing.transaction_id, payload=decision["payloads"][name], instead_of=[], memo=decision["memo"]
+        transaction_id=standing.transaction_id,
+        payload=decision["payloads"][name],
+        instead_of=[],
+        memo=decision["memo"],
     )
 
 

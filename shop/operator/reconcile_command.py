@@ -14,7 +14,10 @@ from shop.project import CannotRun
 
 
 def run(data: Path, options: Options) -> bool:
-    """Reconcile as asked, and return whether nothing is left for a human; raises CannotRun if the services do not answer."""
+    """Reconcile as asked, and return whether nothing is left for a human.
+
+    Raises CannotRun if the services do not answer.
+    """
     with Services.found(data) as services:
         findings = _reconciled(services, options)
     _tell(findings, dry_run=options.dry_run)
@@ -24,24 +27,34 @@ def run(data: Path, options: Options) -> bool:
 def _reconciled(services: Services, options: Options) -> Findings:
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.completed} transactions"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+    with Progress(
+        *columns, console=console, transient=True, disable=not sys.stderr.isatty()
+    ) as bar:
         task = bar.add_task("reconcile", total=None)
         try:
             return reconcile(services, options, lambda seen: bar.update(task, completed=seen))
         except httpx.HTTPError as failure:
-            raise CannotRun(f"a service does not answer: {failure}; what was done so far stands, run it again") from failure
+            raise CannotRun(
+                f"a service does not answer: {failure}; what was done so far stands, run it again"
+            ) from failure
 
 
 def _tell(findings: Findings, *, dry_run: bool) -> None:
     console = Console()
     would = "would be " if dry_run else ""
     table = Table("what", "orders")
-    table.add_row(f"{would}written into the log again as confirmed", str(len(findings.rebuilt["confirmed"])))
-    table.add_row(f"{would}written into the log again as cancelled", str(len(findings.rebuilt["cancelled"])))
+    table.add_row(
+        f"{would}written into the log again as confirmed", str(len(findings.rebuilt["confirmed"]))
+    )
+    table.add_row(
+        f"{would}written into the log again as cancelled", str(len(findings.rebuilt["cancelled"]))
+    )
     for name, orders in findings.replayed.items():
         table.add_row(f"{would}brought back to {name}", str(len(orders)))
     console.print(table)
-    console.print(f"the log was {'restored' if findings.log_was_restored else 'not restored'} from an older backup")
+    console.print(
+        f"the log was {'restored' if findings.log_was_restored else 'not restored'} from an older backup"
+    )
     console.print(f"participants that were restored: {', '.join(findings.restored) or 'none'}")
     for sentence in findings.for_a_human:
         console.print(sentence, style="red", markup=False, soft_wrap=True)
@@ -53,6 +66,9 @@ def _tell(findings: Findings, *, dry_run: bool) -> None:
             soft_wrap=True,
         )
     if findings.undecided:
-        console.print("say --confirm ID or --cancel ID of each, or all; until then no orders are taken", soft_wrap=True)
+        console.print(
+            "say --confirm ID or --cancel ID of each, or all; until then no orders are taken",
+            soft_wrap=True,
+        )
     elif not dry_run:
         console.print("orders are taken again within a second")

@@ -1,7 +1,10 @@
-"""The services' internal API, for an operator: where it is, which keys open it, and what can be asked.
+"""The services' internal API, for an operator.
 
-On a local run everything stands in SHOP_DATA. Elsewhere ORDER_URL, PAYMENT_URL, STOCK_URL and DELIVERY_URL name the internal
-listeners, and PAYMENT_KEY, STOCK_KEY and DELIVERY_KEY are the keys that the services share.
+Where it is, which keys open it, and what can be asked.
+
+On a local run everything stands in SHOP_DATA. Elsewhere ORDER_URL, PAYMENT_URL, STOCK_URL and
+DELIVERY_URL name the internal listeners, and PAYMENT_KEY, STOCK_KEY and DELIVERY_KEY are the keys
+that the services share.
 """
 
 import json
@@ -46,21 +49,31 @@ class Services:
 
     @classmethod
     def found(cls, data: Path) -> Self:
-        """Return the services that the environment names, or those of the local run on ``data``; raises CannotRun."""
+        """Return the services that the environment names, or those of the local run on ``data``.
+
+        Raises CannotRun.
+        """
         if "ORDER_URL" in os.environ:
             return cls(*_from_environment())
         try:
             addresses = json.loads((data / "run" / "addresses.json").read_text())
             secrets = json.loads((data / "secrets.json").read_text())
         except FileNotFoundError:
-            raise CannotRun(f"no shop runs on {data}: start one, set SHOP_DATA, or set ORDER_URL and the others") from None
+            raise CannotRun(
+                f"no shop runs on {data}: start one, set SHOP_DATA, or set ORDER_URL and the others"
+            ) from None
         urls = {name: addresses["services"][name]["internal"] for name in ("order", *PARTICIPANTS)}
         return cls(urls, {name: secrets[f"{name}_key"] for name in PARTICIPANTS})
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._client.close()
 
     def decisions(self, after: str, limit: int) -> list[Row]:
@@ -102,16 +115,28 @@ class Services:
 
     def rebuild(self, lost: Sequence[Row]) -> Outcomes:
         """Have lost decisions written again, and return what the log says of each."""
-        kept = [{**each, "branches": {name: dict(branch) for name, branch in each["branches"].items()}} for each in lost]
-        return Outcomes.model_validate(self._answer("POST", "order", REBUILD_PATH, json={"lost": kept}))
+        kept = [
+            {**each, "branches": {name: dict(branch) for name, branch in each["branches"].items()}}
+            for each in lost
+        ]
+        return Outcomes.model_validate(
+            self._answer("POST", "order", REBUILD_PATH, json={"lost": kept})
+        )
 
     def resume(self, log_counter: int, reconciled: list[str]) -> None:
         """Let orders flow again."""
-        self._answer("POST", "order", RESUME_PATH, json={"log_counter": log_counter, "reconciled": reconciled})
+        self._answer(
+            "POST",
+            "order",
+            RESUME_PATH,
+            json={"log_counter": log_counter, "reconciled": reconciled},
+        )
 
     def round(self, name: str, message: Round) -> Ballot:
         """Send a round to a participant."""
-        return Ballot.model_validate(self._answer("POST", name, ROUND_PATH, json=message.model_dump(exclude_unset=True)))
+        return Ballot.model_validate(
+            self._answer("POST", name, ROUND_PATH, json=message.model_dump(exclude_unset=True))
+        )
 
     def _items(self, name: str, path: str, parameters: dict[str, Any]) -> list[Row]:
         return list(self._answer("GET", name, path, params=parameters)["items"])

@@ -2,8 +2,9 @@
 
     for each size: a new shop with so many users, products and stored orders -> warm up, measure, a few times -> table, JSON
 
-Two loads: over everything that there is, and over the first 1,000 users and products of it, which tells large tables from cold
-ones. Above 200,000 products order_service does not remember all prices, so that most orders over everything take a second round.
+Two loads: over everything that there is, and over the first 1,000 users and products of it, which
+tells large tables from cold ones. Above 200,000 products order_service does not remember all
+prices, so that most orders over everything take a second round.
 """
 
 import argparse
@@ -57,7 +58,11 @@ class Grown:
             "replicas": self.case.replicas,
             "load": self.samples[0].point.variant,
             "clients": self.samples[0].point.clients,
-            "orders_per_second": {"median": median(speeds), "least": min(speeds), "most": max(speeds)},
+            "orders_per_second": {
+                "median": median(speeds),
+                "least": min(speeds),
+                "most": max(speeds),
+            },
             "p50_ms": median([each.counted.p50_ms for each in self.samples]),
             "p99_ms": median([each.counted.p99_ms for each in self.samples]),
             "not_2xx": sum(each.counted.refused for each in self.samples),
@@ -72,8 +77,16 @@ class Grown:
 def main() -> None:
     """Measure, and tell what came out."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="for a trial: other numbers of rows")
-    parser.add_argument("--replicas", type=int, nargs="+", default=REPLICAS, help="for a trial: other numbers of replicas")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=SIZES, help="for a trial: other numbers of rows"
+    )
+    parser.add_argument(
+        "--replicas",
+        type=int,
+        nargs="+",
+        default=REPLICAS,
+        help="for a trial: other numbers of replicas",
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--clients", type=int, default=64)
@@ -94,21 +107,37 @@ def main() -> None:
         console.print(f"written: {runs.write(NAME, result).relative_to(runs.ROOT)}")
 
 
-def _measured(cases: Sequence[Case], asked: argparse.Namespace, console: Console) -> Iterator[Grown]:
+def _measured(
+    cases: Sequence[Case], asked: argparse.Namespace, console: Console
+) -> Iterator[Grown]:
     with runs.progress(console) as progress:
-        bar = progress.add_task("starting", total=sum(len(case.loads()) for case in cases) * asked.rounds)
+        bar = progress.add_task(
+            "starting", total=sum(len(case.loads()) for case in cases) * asked.rounds
+        )
         for case in cases:
-            progress.update(bar, description=f"{case.rows:,} rows, {case.replicas} of each service: filling")
+            progress.update(
+                bar, description=f"{case.rows:,} rows, {case.replicas} of each service: filling"
+            )
             with runs.folder() as folder:
                 shop = _shop(case, asked, folder)
                 with shop.running():
                     for each in case.loads():
-                        progress.update(bar, description=f"{case.rows:,} rows, {case.replicas} of each service: {each}")
+                        progress.update(
+                            bar,
+                            description=f"{case.rows:,} rows, {case.replicas} of each service: {each}",
+                        )
                         point = Point("shop", each, asked.clients)
                         samples = []
                         for number in range(asked.rounds):
                             samples.append(
-                                sample(shop, shop.server, point, number, warm_seconds=WARM_SECONDS, seconds=asked.seconds)
+                                sample(
+                                    shop,
+                                    shop.server,
+                                    point,
+                                    number,
+                                    warm_seconds=WARM_SECONDS,
+                                    seconds=asked.seconds,
+                                )
                             )
                             progress.advance(bar)
                         size = int(shop.server.value("SELECT pg_database_size('shop')")) / 1e6
@@ -116,7 +145,9 @@ def _measured(cases: Sequence[Case], asked: argparse.Namespace, console: Console
 
 
 def _shop(case: Case, asked: argparse.Namespace, folder: Path) -> Shop:
-    slots = slots_for(len(LOADS) * asked.rounds * (WARM_SECONDS + asked.seconds) * ORDERS_PER_SECOND_MAX)
+    slots = slots_for(
+        len(LOADS) * asked.rounds * (WARM_SECONDS + asked.seconds) * ORDERS_PER_SECOND_MAX
+    )
     size = Size(users=case.rows, products=case.rows, slots=slots, orders=case.rows)
     return Shop(folder, size, 0, clients=(asked.clients,), replicas=case.replicas)
 
@@ -134,7 +165,9 @@ def _tell(console: Console, found: Sequence[dict[str, Any]]) -> None:
         "CPU us/order",
     )
     for heading in (*headings, "MB by process", "database MB"):
-        table.add_column(heading, justify="left" if heading in ("load", "MB by process") else "right")
+        table.add_column(
+            heading, justify="left" if heading in ("load", "MB by process") else "right"
+        )
     first = found[0]["orders_per_second"]["median"]
     for each in found:
         speed = each["orders_per_second"]

@@ -1,4 +1,7 @@
-"""What the shop costs while nobody uses it: processor time over half a minute, and memory, of every process."""
+"""What the shop costs while nobody uses it.
+
+Processor time over half a minute, and memory, of every process.
+"""
 
 import time
 from collections.abc import Mapping
@@ -25,18 +28,27 @@ class Idle:
 
     def is_modest(self) -> bool:
         """Return whether it keeps the limits."""
-        return not self.is_service or (self.cpu_percent < CPU_PERCENT_MAX and self.rss_mb < RSS_MB_MAX)
+        return not self.is_service or (
+            self.cpu_percent < CPU_PERCENT_MAX and self.rss_mb < RSS_MB_MAX
+        )
 
 
 def measured(shop: Shop, seconds: int) -> dict[str, Idle]:
-    """Watch all processes of a shop that has nothing to do; `postgres` is the server with all its backends."""
+    """Watch all processes of a shop that has nothing to do.
+
+    `postgres` is the server with all its backends.
+    """
     pids = {**shop.pids(), "gateway": shop.gateway()}
     before = {name: usage.cpu_seconds(pid) for name, pid in pids.items()}
     postgres = usage.cpu_seconds_of_family(shop.server.pid)
     time.sleep(seconds)
     postgres = usage.cpu_seconds_of_family(shop.server.pid) - postgres
     found = {
-        name: Idle((usage.cpu_seconds(pid) - before[name]) / seconds * 100, usage.rss_mb(pid), name != "gateway")
+        name: Idle(
+            (usage.cpu_seconds(pid) - before[name]) / seconds * 100,
+            usage.rss_mb(pid),
+            name != "gateway",
+        )
         for name, pid in pids.items()
     }
     memory = usage.proportional_mb_of_family(shop.server.pid)
@@ -45,7 +57,9 @@ def measured(shop: Shop, seconds: int) -> dict[str, Idle]:
 
 def tell(console: Console, found: Mapping[str, Idle], seconds: int) -> None:
     """Show it, with the limits."""
-    table = Table(title=f"at rest for {seconds} s; a service may use {CPU_PERCENT_MAX:g} % of a core and {RSS_MB_MAX:g} MB")
+    table = Table(
+        title=f"at rest for {seconds} s; a service may use {CPU_PERCENT_MAX:g} % of a core and {RSS_MB_MAX:g} MB"
+    )
     for heading in ("process", "% of a core", "MB", "within the limits"):
         table.add_column(heading, justify="left" if heading == "process" else "right")
     for name, idle in found.items():

@@ -17,7 +17,10 @@ PATIENCE_SECONDS = 10
 
 @dataclass(frozen=True)
 class Orders:
-    """Which orders are sent: ranges of ids (FIRST-LAST); slots as FIRST+ are filled one after the other."""
+    """Which orders are sent: ranges of ids (FIRST-LAST).
+
+    Slots as FIRST+ are filled one after the other.
+    """
 
     users: str
     products: str
@@ -46,28 +49,52 @@ class Counted:
 
 
 def provide() -> str:
-    """Return wrk's version, after installing it where that is possible; ends the run loudly where it is not."""
+    """Return wrk's version, after installing it where that is possible.
+
+    Ends the run loudly where it is not.
+    """
     if shutil.which("wrk") is None and os.geteuid() == 0 and shutil.which("apt-get"):
         sys.stdout.write("installing wrk, the load generator\n")
         subprocess.run(["apt-get", "update", "-qq"], check=False)
-        subprocess.run(["apt-get", "install", "-y", "-qq", "wrk"], check=False, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            ["apt-get", "install", "-y", "-qq", "wrk"], check=False, stdout=subprocess.DEVNULL
+        )
     if shutil.which("wrk") is None:
-        sys.exit("THE LOAD GENERATOR IS MISSING: nothing was measured. Install wrk: apt-get install wrk")
-    return " ".join(subprocess.run(["wrk", "-v"], check=False, capture_output=True, text=True).stdout.split()[:2])
+        sys.exit(
+            "THE LOAD GENERATOR IS MISSING: nothing was measured. Install wrk: apt-get install wrk"
+        )
+    return " ".join(
+        subprocess.run(["wrk", "-v"], check=False, capture_output=True, text=True).stdout.split()[
+            :2
+        ]
+    )
 
 
-def send(url: str, orders: Orders, *, clients: int, seconds: int, replicas: Sequence[str] = ()) -> Counted:
+def send(
+    url: str, orders: Orders, *, clients: int, seconds: int, replicas: Sequence[str] = ()
+) -> Counted:
     """Place orders from ``clients`` connections, each of which sends the next order when it has its answer.
 
-    Where there are ``replicas``, by host:port, the connections are shared out among them, with a thread for each.
+    Where there are ``replicas``, by host:port, the connections are shared out among them, with a
+    thread for each.
     """
     command = [
-        *("wrk", "--threads", str(len(replicas) or 1), "--connections", str(clients), "--duration", f"{seconds}s"),
+        *(
+            "wrk",
+            "--threads",
+            str(len(replicas) or 1),
+            "--connections",
+            str(clients),
+            "--duration",
+            f"{seconds}s",
+        ),
         *("--timeout", f"{PATIENCE_SECONDS}s", "--script", str(SCRIPT), url, "--"),
         *(orders.users, orders.products, orders.slots, os.urandom(8).hex()),
     ]
     environment = {**os.environ, "REPLICAS": " ".join(replicas)}
-    said = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+    said = subprocess.run(
+        command, check=True, capture_output=True, text=True, env=environment
+    ).stdout
     found = re.search(r"^counted (\{.*\})$", said, re.MULTILINE)
     if found is None:
         raise RuntimeError(f"wrk did not count:\n{said}")

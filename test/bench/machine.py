@@ -7,12 +7,21 @@ from pathlib import Path
 
 
 def described() -> dict[str, str | int]:
-    """Return what the numbers depend on; ``fingerprint`` is the same for runs that may be compared."""
+    """Return what the numbers depend on.
+
+    ``fingerprint`` is the same for runs that may be compared.
+    """
     cpu = next(
-        (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        (
+            line.split(":", 1)[1].strip()
+            for line in _lines("/proc/cpuinfo")
+            if line.startswith("model name")
+        ),
         platform.machine(),
     )
-    memory_kib = next(int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal"))
+    memory_kib = next(
+        int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")
+    )
     parts: dict[str, str | int] = {
         "cpu": cpu,
         "cores": len(os.sched_getaffinity(0)),

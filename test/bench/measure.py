@@ -51,14 +51,18 @@ class Sample:
         }
 
 
-def sample(system: System, server: Server, point: Point, number: int, *, warm_seconds: int, seconds: int) -> Sample:
+def sample(
+    system: System, server: Server, point: Point, number: int, *, warm_seconds: int, seconds: int
+) -> Sample:
     """Measure a point once, after a warm-up; raises Miscounted."""
     orders = system.variants[point.variant]()
     send(system.url, orders, clients=point.clients, seconds=warm_seconds, replicas=system.replicas)
     confirmed = settled(system)
     orders = system.variants[point.variant]()
     cpu, forced, requests = _cpu(system, server), server.forced_writes(), system.internal_requests()
-    counted = send(system.url, orders, clients=point.clients, seconds=seconds, replicas=system.replicas)
+    counted = send(
+        system.url, orders, clients=point.clients, seconds=seconds, replicas=system.replicas
+    )
     used = {name: after - cpu[name] for name, after in _cpu(system, server).items()}
     forced, requests = server.forced_writes() - forced, system.internal_requests() - requests
     done = counted.requests - counted.refused
@@ -90,7 +94,10 @@ def settled(system: System) -> int | None:
 
 
 def _check(point: Point, confirmed: int | None, before: int | None, done: int) -> None:
-    """Compare what wrk has counted with the table, which may have more: the orders left under way by warm-up and measurement."""
+    """Compare what wrk has counted with the table, which may have more.
+
+    The orders left under way by warm-up and measurement.
+    """
     if confirmed is None or before is None:
         return
     unanswered = confirmed - before - done

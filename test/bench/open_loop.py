@@ -1,8 +1,11 @@
-"""Customers who do not wait for each other: orders leave at a fixed rate, whatever becomes of those before.
+"""Customers who do not wait for each other.
 
-wrk's customers each wait for their answer, so that a slow service is asked less; real ones keep coming. Every order takes a
-connection that is free (a few thousand are open before), or a new one. Its time runs from the moment at which it was due, so
-that a late start counts as waiting. Raw HTTP on uvloop, because the generator shares the machine with what it measures.
+Orders leave at a fixed rate, whatever becomes of those before.
+
+wrk's customers each wait for their answer, so that a slow service is asked less; real ones keep
+coming. Every order takes a connection that is free (a few thousand are open before), or a new one.
+Its time runs from the moment at which it was due, so that a late start counts as waiting. Raw HTTP
+on uvloop, because the generator shares the machine with what it measures.
 """
 
 import asyncio
@@ -125,9 +128,12 @@ class _Customers:
         self.heard = Heard()
 
     async def connect(self, count: int) -> None:
-        """Open so many connections, and use each once, before the first order: a gateway keeps its connections as well.
+        """Open so many connections, and use each once, before the first order.
 
-        The service takes one new connection per turn of its loop, so that those which come with the overload wait longest.
+        A gateway keeps its connections as well.
+
+        The service takes one new connection per turn of its loop, so that those which come with the
+        overload wait longest.
         """
         request = f"GET {LIVE_PATH} HTTP/1.1\r\nHost: {self._host}\r\n\r\n".encode()
         for _ in range(0, count, CONNECTED_AT_ONCE):
@@ -135,7 +141,9 @@ class _Customers:
 
     async def _connect(self, request: bytes) -> None:
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(lambda: _Connection(self._free), self._host, self._port)
+        _, connection = await loop.create_connection(
+            lambda: _Connection(self._free), self._host, self._port
+        )
         self._all.append(connection)
         answer: asyncio.Future[int] = loop.create_future()
         connection.send(request, lambda status, _: answer.set_result(status))
@@ -189,7 +197,9 @@ class _Customers:
     async def _connect_and_send(self, answered: Callable[[int, bool], None]) -> None:
         loop = asyncio.get_running_loop()
         try:
-            _, connection = await loop.create_connection(lambda: _Connection(self._free), self._host, self._port)
+            _, connection = await loop.create_connection(
+                lambda: _Connection(self._free), self._host, self._port
+            )
         except OSError:
             answered(0, False)
             return
@@ -204,7 +214,9 @@ class _Customers:
         return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def offer(url: str, body: Callable[[], bytes], *, rate: float, warm_seconds: float, seconds: float) -> Heard:
+def offer(
+    url: str, body: Callable[[], bytes], *, rate: float, warm_seconds: float, seconds: float
+) -> Heard:
     """Offer ``rate`` orders per second, and return what became of those that were due after the warm-up."""
 
     async def offering() -> Heard:

@@ -2,8 +2,9 @@
 
     wrk with more and more clients -> the load that it can serve -> rounds of that load, each followed by three times as much
 
-Full load is what wrk finds: clients who wait for their answer, as many as bring the most orders per second. Overload is an open
-loop (open_loop.py), because clients who wait are no overload: they ask a slow service less, and queue with themselves.
+Full load is what wrk finds: clients who wait for their answer, as many as bring the most orders per
+second. Overload is an open loop (open_loop.py), because clients who wait are no overload: they ask
+a slow service less, and queue with themselves.
 """
 
 import argparse
@@ -31,12 +32,21 @@ P99_GROWTH_MAX, THROUGHPUT_SHARE_MIN = 3.0, 0.8
 ORDERS_PER_SECOND_MAX = 6000
 WARM_SECONDS = 2
 #: What may be set for order_service from outside, and decides here.
-SETTINGS = ("QUEUE_LIMIT", "BATCH_LIMIT", "PREPARE_TIMEOUT_SECONDS", "DECISION_TIMEOUT_SECONDS", "CLIENT_DEADLINE_SECONDS")
+SETTINGS = (
+    "QUEUE_LIMIT",
+    "BATCH_LIMIT",
+    "PREPARE_TIMEOUT_SECONDS",
+    "DECISION_TIMEOUT_SECONDS",
+    "CLIENT_DEADLINE_SECONDS",
+)
 
 
 @dataclass(frozen=True)
 class Round:
-    """Full load, overload, and full load again: the machine may have become slower or faster meanwhile."""
+    """Full load, overload, and full load again.
+
+    The machine may have become slower or faster meanwhile.
+    """
 
     full_per_second: tuple[float, float]
     full_p99_ms: tuple[float, float]
@@ -70,7 +80,12 @@ def main() -> None:
     """Overload, and tell what came out."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=10, help="for a trial: another length, and nothing is written")
+    parser.add_argument(
+        "--seconds",
+        type=int,
+        default=10,
+        help="for a trial: another length, and nothing is written",
+    )
     asked = parser.parse_args()
     console = runs.provide_console()
     generator = load.provide()
@@ -89,7 +104,9 @@ def main() -> None:
         **given,
     }
     verdicts = judged(rounds)
-    result = runs.described({"settings": settings, "verdicts": verdicts, "rounds": [asdict(each) for each in rounds]})
+    result = runs.described(
+        {"settings": settings, "verdicts": verdicts, "rounds": [asdict(each) for each in rounds]}
+    )
     _tell(console, clients, rounds, verdicts, given)
     if (before := runs.earlier(NAME)) and not runs.comparable(before, result):
         console.print(runs.ANOTHER_MACHINE)
@@ -105,9 +122,13 @@ def _allow_many_connections() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _measured(shop: Shop, size: Size, asked: argparse.Namespace, console: Console) -> tuple[int, list[Round]]:
+def _measured(
+    shop: Shop, size: Size, asked: argparse.Namespace, console: Console
+) -> tuple[int, list[Round]]:
     with runs.progress(console) as progress:
-        bar = progress.add_task("looking for the load that it can serve", total=len(CLIENTS) + asked.rounds)
+        bar = progress.add_task(
+            "looking for the load that it can serve", total=len(CLIENTS) + asked.rounds
+        )
         found = {}
         for clients in CLIENTS:
             found[clients] = _full(shop, clients, asked.seconds).per_second
@@ -115,7 +136,9 @@ def _measured(shop: Shop, size: Size, asked: argparse.Namespace, console: Consol
         best = max(found, key=lambda clients: found[clients])
         rounds = []
         for number in range(asked.rounds):
-            progress.update(bar, description=f"{TIMES} times {found[best]:,.0f} orders/s, round {number + 1}")
+            progress.update(
+                bar, description=f"{TIMES} times {found[best]:,.0f} orders/s, round {number + 1}"
+            )
             rounds.append(_round(shop, size, best, asked.seconds))
             progress.advance(bar)
     return best, rounds
@@ -167,9 +190,15 @@ def judged(rounds: Sequence[Round]) -> dict[str, float]:
 
 
 def _tell(
-    console: Console, clients: int, rounds: Sequence[Round], verdicts: dict[str, float], given: dict[str, str]
+    console: Console,
+    clients: int,
+    rounds: Sequence[Round],
+    verdicts: dict[str, float],
+    given: dict[str, str],
 ) -> None:
-    table = Table(title=f"full load: wrk, c={clients}; overload: {TIMES} times its orders/s, without waiting {given or ''}")
+    table = Table(
+        title=f"full load: wrk, c={clients}; overload: {TIMES} times its orders/s, without waiting {given or ''}"
+    )
     for heading in ("", *(f"round {number}" for number in range(1, len(rounds) + 1))):
         table.add_column(heading, justify="right" if heading else "left")
     for label, cells in _lines(rounds):
@@ -183,11 +212,17 @@ def _lines(rounds: Sequence[Round]) -> Iterator[tuple[str, list[str]]]:
     yield "full load before, after: p99 ms", [_pair(each.full_p99_ms) for each in rounds]
     yield "offered orders/s", [f"{each.offered_per_second:,.0f}" for each in rounds]
     yield "confirmed orders/s", [f"{each.confirmed_per_second:,.0f}" for each in rounds]
-    yield "confirmed: p50 / p99 ms", [f"{each.confirmed_p50_ms:,.0f} / {each.confirmed_p99_ms:,.0f}" for each in rounds]
+    yield (
+        "confirmed: p50 / p99 ms",
+        [f"{each.confirmed_p50_ms:,.0f} / {each.confirmed_p99_ms:,.0f}" for each in rounds],
+    )
     yield "503: share", [f"{each.busy_share:.0%}" for each in rounds]
     yield "503: p99 ms", [f"{each.busy_p99_ms:,.0f}" for each in rounds]
     yield "503 without Retry-After", [str(each.without_retry_after) for each in rounds]
-    yield "neither 201 nor 503, by status", [str({s: n for s, n in each.others.items() if n} or 0) for each in rounds]
+    yield (
+        "neither 201 nor 503, by status",
+        [str({s: n for s, n in each.others.items() if n} or 0) for each in rounds],
+    )
     yield "connections", [f"{each.connections:,}" for each in rounds]
     yield "generator's % of a core", [f"{each.generator_cpu_percent:.0f}" for each in rounds]
 
@@ -202,7 +237,11 @@ def sentence(verdicts: dict[str, float]) -> str:
     def judged_as(is_so: bool) -> str:  # noqa: FBT001 - there is nothing else to say
         return "kept" if is_so else "MISSED"
 
-    p99, throughput, unclean = verdicts["p99_growth"], verdicts["throughput_share"], verdicts["unclean"]
+    p99, throughput, unclean = (
+        verdicts["p99_growth"],
+        verdicts["throughput_share"],
+        verdicts["unclean"],
+    )
     return (
         f"p99 of the confirmed / at full load {p99:.2f} (under {P99_GROWTH_MAX:g}: {judged_as(p99 < P99_GROWTH_MAX)}); throughput"
         f" / at full load {throughput:.2f} (at least {THROUGHPUT_SHARE_MIN:g}: {judged_as(throughput >= THROUGHPUT_SHARE_MIN)});"

@@ -1,4 +1,7 @@
-"""The ratios by which the shop is judged: measured in the same round, so that a slow minute of the machine hits both sides."""
+"""The ratios by which the shop is judged.
+
+Measured in the same round, so that a slow minute of the machine hits both sides.
+"""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -55,15 +58,49 @@ def _other(system: str, clients: int) -> Point:
 RATIOS = (
     Ratio("orders/s / bare core, c=64", _shop(64), _other("bare core", 64), _orders, 2.0, 3.0),
     Ratio("orders/s / bare core, c=256", _shop(256), _other("bare core", 256), _orders, 3.5, 5.0),
-    Ratio("orders/s / bare FastAPI, c=256", _shop(256), _other("bare FastAPI", 256), _orders, 0.6, 0.9),
+    Ratio(
+        "orders/s / bare FastAPI, c=256", _shop(256), _other("bare FastAPI", 256), _orders, 0.6, 0.9
+    ),
     Ratio("orders/s / naive 2PC, c=64", _shop(64), _other("naive 2PC", 64), _orders, 20, 35),
     Ratio("orders/s / DTM, c=16", _shop(16), _other("DTM", 16), _orders, 1.0, 10),
     Ratio("orders/s / DTM, c=64", _shop(64), _other("DTM", 64), _orders, 1.0, 10),
-    Ratio("p50 / bare core p50, c=64", _shop(64), _other("bare core", 64), _p50, 0.6, 0.4, at_most=True),
-    Ratio("p99 / bare core p99, c=64", _shop(64), _other("bare core", 64), _p99, 0.7, 0.4, at_most=True),
-    Ratio("p50 / bare core p50, c=1", _shop(1), _other("bare core", 1), _p50, 3.5, 2.0, at_most=True),
-    Ratio("orders/s, one product / spread, c=64", _shop(64, "one product"), _shop(64), _orders, 0.8, 0.95),
-    Ratio("orders/s, one account / spread, c=64", _shop(64, "one account"), _shop(64), _orders, 0.8, 0.95),
+    Ratio(
+        "p50 / bare core p50, c=64",
+        _shop(64),
+        _other("bare core", 64),
+        _p50,
+        0.6,
+        0.4,
+        at_most=True,
+    ),
+    Ratio(
+        "p99 / bare core p99, c=64",
+        _shop(64),
+        _other("bare core", 64),
+        _p99,
+        0.7,
+        0.4,
+        at_most=True,
+    ),
+    Ratio(
+        "p50 / bare core p50, c=1", _shop(1), _other("bare core", 1), _p50, 3.5, 2.0, at_most=True
+    ),
+    Ratio(
+        "orders/s, one product / spread, c=64",
+        _shop(64, "one product"),
+        _shop(64),
+        _orders,
+        0.8,
+        0.95,
+    ),
+    Ratio(
+        "orders/s, one account / spread, c=64",
+        _shop(64, "one account"),
+        _shop(64),
+        _orders,
+        0.8,
+        0.95,
+    ),
 )
 
 

@@ -20,7 +20,13 @@ def _points(samples: Sequence[Sample]) -> dict[Point, list[Sample]]:
         grouped.setdefault(each.point, []).append(each)
     return dict(
         sorted(
-            grouped.items(), key=lambda item: (item[0].system != "shop", item[0].system, item[0].variant, item[0].clients)
+            grouped.items(),
+            key=lambda item: (
+                item[0].system != "shop",
+                item[0].system,
+                item[0].variant,
+                item[0].clients,
+            ),
         )
     )
 
@@ -55,8 +61,19 @@ def print_speed(console: Console, samples: Sequence[Sample]) -> None:
 def print_costs(console: Console, samples: Sequence[Sample]) -> None:
     """Show what an order cost on each system."""
     table = Table(title="per confirmed order (medians); memory at the end of the measurement")
-    for heading in ("system", "load", "c", "forced writes", "HTTP requests", "CPU us", "CPU us by process", "MB by process"):
-        table.add_column(heading, justify="left" if heading in ("system", "load") or "by" in heading else "right")
+    for heading in (
+        "system",
+        "load",
+        "c",
+        "forced writes",
+        "HTTP requests",
+        "CPU us",
+        "CPU us by process",
+        "MB by process",
+    ):
+        table.add_column(
+            heading, justify="left" if heading in ("system", "load") or "by" in heading else "right"
+        )
     for point, group in _points(samples).items():
         table.add_row(
             point.system,
@@ -72,7 +89,9 @@ def print_costs(console: Console, samples: Sequence[Sample]) -> None:
 
 
 def _each(readings: Sequence[Mapping[str, float]]) -> str:
-    return ", ".join(f"{name} {median([each[name] for each in readings]):,.0f}" for name in readings[0])
+    return ", ".join(
+        f"{name} {median([each[name] for each in readings]):,.0f}" for name in readings[0]
+    )
 
 
 def print_ratios(console: Console, samples: Sequence[Sample]) -> None:
@@ -92,7 +111,12 @@ def print_ratios(console: Console, samples: Sequence[Sample]) -> None:
 def as_json(samples: Sequence[Sample], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the whole run."""
     ratios = {
-        ratio.label: {"median": median(values), "rounds": values, "goal": ratio.goal, "stretch": ratio.stretch}
+        ratio.label: {
+            "median": median(values),
+            "rounds": values,
+            "goal": ratio.goal,
+            "stretch": ratio.stretch,
+        }
         for ratio in RATIOS
         if (values := by_round(ratio, samples))
     }
@@ -134,5 +158,7 @@ def print_change(console: Console, before: Mapping[str, Any], now: Mapping[str, 
         table.add_column(heading, justify="left" if heading == "ratio" else "right")
     for label, ratio in now["ratios"].items():
         if label in before["ratios"]:
-            table.add_row(label, _bare([before["ratios"][label]["median"]]), _bare([ratio["median"]]))
+            table.add_row(
+                label, _bare([before["ratios"][label]["median"]]), _bare([ratio["median"]])
+            )
     console.print(table)

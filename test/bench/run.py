@@ -2,7 +2,8 @@
 
     start the shop -> for each round: every system in turn, each number of clients: warm up, measure -> table, JSON, charts
 
-A round begins with another system each time, so that none always has the fresh or the tired machine.
+A round begins with another system each time, so that none always has the fresh or the tired
+machine.
 """
 
 import argparse
@@ -54,22 +55,37 @@ class Plan:
 
 
 FULL = Plan(rounds=3, warm_seconds=1, seconds=5, quick=False, idle_seconds=30)
-QUICK = Plan(rounds=3, warm_seconds=1, seconds=3, quick=True, peers="never", only=("shop", "bare core"))
+QUICK = Plan(
+    rounds=3, warm_seconds=1, seconds=3, quick=True, peers="never", only=("shop", "bare core")
+)
 
 
 def main() -> None:
     """Measure, and tell what came out."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="c=64 alone, the shop against bare core, in under a minute")
-    parser.add_argument("--rounds", type=int, help="for a trial: another number of rounds, and nothing is written")
     parser.add_argument(
-        "--seconds", type=int, help="for a trial: another length of each measurement, and nothing is written"
+        "--quick",
+        action="store_true",
+        help="c=64 alone, the shop against bare core, in under a minute",
     )
     parser.add_argument(
-        "--only", action="append", help="for a trial: this system alone (repeat it for more), and nothing is written"
+        "--rounds", type=int, help="for a trial: another number of rounds, and nothing is written"
     )
     parser.add_argument(
-        "--peers", choices=("if possible", "always", "never"), default="if possible", help="whether DTM is measured"
+        "--seconds",
+        type=int,
+        help="for a trial: another length of each measurement, and nothing is written",
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        help="for a trial: this system alone (repeat it for more), and nothing is written",
+    )
+    parser.add_argument(
+        "--peers",
+        choices=("if possible", "always", "never"),
+        default="if possible",
+        help="whether DTM is measured",
     )
     plan = _plan(parser.parse_args())
     console = runs.provide_console()
@@ -132,7 +148,9 @@ def _resting(plan: Plan, shop: Shop, console: Console) -> dict[str, idle.Idle]:
         return idle.measured(shop, plan.idle_seconds)
 
 
-def _samples(plan: Plan, shop: Shop, peer: dtm.Built | None, folder: Path, console: Console) -> Iterator[Sample]:
+def _samples(
+    plan: Plan, shop: Shop, peer: dtm.Built | None, folder: Path, console: Console
+) -> Iterator[Sample]:
     everything = [shop, *_comparisons(shop, peer, folder)]
     systems = [system for system in everything if not plan.only or system.name in plan.only]
     tasks = [(system, point) for system in systems for point in _points(plan, system)]
@@ -145,7 +163,12 @@ def _samples(plan: Plan, shop: Shop, peer: dtm.Built | None, folder: Path, conso
                         label = f"round {number + 1} of {plan.rounds}: {point.system}, {point.variant}, c={point.clients}"
                         progress.update(bar, description=label)
                         yield sample(
-                            system, shop.server, point, number, warm_seconds=plan.warm_seconds, seconds=plan.seconds
+                            system,
+                            shop.server,
+                            point,
+                            number,
+                            warm_seconds=plan.warm_seconds,
+                            seconds=plan.seconds,
                         )
                         progress.advance(bar)
 
@@ -155,7 +178,9 @@ def _comparisons(shop: Shop, peer: dtm.Built | None, folder: Path) -> list[Compa
     shop.server.run("CREATE DATABASE comparisons")
     server = type(shop.server)(with_database, shop.server.pid)
     server.run(TABLES.read_text())
-    found = comparisons(with_database.replace("postgresql", "postgresql+psycopg2", 1), server, folder)
+    found = comparisons(
+        with_database.replace("postgresql", "postgresql+psycopg2", 1), server, folder
+    )
     return found if peer is None else [*found, dtm.system(peer, server, folder)]
 
 
@@ -163,7 +188,10 @@ def _points(plan: Plan, system: System) -> list[Point]:
     if plan.quick:
         return [Point(system.name, "spread", 64)]
     variants = [variant for variant in VARIANTS if variant in system.variants]
-    return [Point(system.name, variant, clients) for variant, clients in itertools.product(variants, system.clients)]
+    return [
+        Point(system.name, variant, clients)
+        for variant, clients in itertools.product(variants, system.clients)
+    ]
 
 
 def _rotated(systems: Sequence[System], number: int) -> list[System]:
@@ -172,10 +200,16 @@ def _rotated(systems: Sequence[System], number: int) -> list[System]:
 
 
 def _tell(
-    plan: Plan, samples: Sequence[Sample], resting: dict[str, idle.Idle], settings: dict[str, Any], console: Console
+    plan: Plan,
+    samples: Sequence[Sample],
+    resting: dict[str, idle.Idle],
+    settings: dict[str, Any],
+    console: Console,
 ) -> None:
     result = runs.described(report.as_json(samples, settings) | {"idle": idle.as_json(resting)})
-    console.print(f"{settings['generator']}; PostgreSQL {settings['postgres']}, fsync on, the same server for all systems")
+    console.print(
+        f"{settings['generator']}; PostgreSQL {settings['postgres']}, fsync on, the same server for all systems"
+    )
     console.print(
         "the shop is loaded at order_service's public port, without the gateway; 1 order in 10 has an Idempotency-Key"
     )

@@ -12,7 +12,14 @@ from typing import Any
 import machine
 import psycopg2
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -23,11 +30,17 @@ ANOTHER_MACHINE = "The run before was made on ANOTHER MACHINE: its numbers say n
 
 
 class Miscounted(Exception):
-    """Something that was counted twice was counted differently: the measurement is worth nothing."""
+    """Something that was counted twice was counted differently.
+
+    The measurement is worth nothing.
+    """
 
 
 def provide_console() -> Console:
-    """Return where a run tells what it does; a file or a pipe has no width of its own, and the tables need one."""
+    """Return where a run tells what it does.
+
+    A file or a pipe has no width of its own, and the tables need one.
+    """
     return Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
 
 

@@ -27,5 +27,9 @@ class Size:
 
 def seed(server: Server, size: Size) -> None:
     """Fill an empty shop's tables."""
-    server.run(_SCRIPT.read_text().format(**asdict(size), couriers=COURIERS_PER_SLOT, plenty=PLENTY, price=PRICE))
+    server.run(
+        _SCRIPT.read_text().format(
+            **asdict(size), couriers=COURIERS_PER_SLOT, plenty=PLENTY, price=PRICE
+        )
+    )
     server.run(_ANALYZE)

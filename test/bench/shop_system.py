@@ -1,6 +1,9 @@
-"""The shop as it is measured: `shop up` on a data folder of its own, filled by SQL, loaded at order_service's public port.
+"""The shop as it is measured.
 
-The gateway is left out on purpose, because the comparisons have none. The shop's PostgreSQL is the server of all systems.
+`shop up` on a data folder of its own, filled by SQL, loaded at order_service's public port.
+
+The gateway is left out on purpose, because the comparisons have none. The shop's PostgreSQL is the
+server of all systems.
 """
 
 import itertools
@@ -26,7 +29,8 @@ from usage import Server
 
 SERVICES = ("order", "payment", "stock", "delivery")
 ITEMS_PER_ORDER = 100
-#: As many prices are taught before a run: with more products, some orders learn their price while they are measured.
+#: As many prices are taught before a run: with more products, some orders learn their price while
+#: they are measured.
 TAUGHT_MAX = 100_000
 STOP_SECONDS = 20
 #: For the comparison that keeps transactions prepared; the shop itself needs none.
@@ -43,7 +47,13 @@ class Shop:
     name = "shop"
 
     def __init__(
-        self, folder: Path, size: Size, slots_in_a_row: int, *, clients: tuple[int, ...], replicas: int = 1
+        self,
+        folder: Path,
+        size: Size,
+        slots_in_a_row: int,
+        *,
+        clients: tuple[int, ...],
+        replicas: int = 1,
     ) -> None:
         """Describe a shop with ``size`` to begin with, and ``slots_in_a_row`` more slots for orders that all meet in one."""
         self.clients = clients
@@ -74,7 +84,11 @@ class Shop:
         output = self._folder / "shop.log"
         with output.open("ab") as log:
             shop = subprocess.Popen(
-                [sys.executable, "-m", "shop", "up"], env=self._environment(), stdout=log, stderr=log, start_new_session=True
+                [sys.executable, "-m", "shop", "up"],
+                env=self._environment(),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         try:
             wait_until(lambda: self._is_ready(shop, output), "the shop does not start")
@@ -93,7 +107,11 @@ class Shop:
     def pids(self) -> Mapping[str, int]:
         """Return the services' processes by name."""
         numbers = ["", *(f"-{number}" for number in range(2, self._count + 1))]
-        return {f"{service}{number}": self._pid(f"{service}{number}") for service in SERVICES for number in numbers}
+        return {
+            f"{service}{number}": self._pid(f"{service}{number}")
+            for service in SERVICES
+            for number in numbers
+        }
 
     def gateway(self) -> int:
         """Return the gateway's process."""
@@ -113,7 +131,11 @@ class Shop:
 
     def confirmed(self) -> int | None:
         """Return how many confirmed orders stand in the decision log."""
-        return int(self.server.value("SELECT count(*) FROM order_service.orders WHERE status = 'confirmed'"))
+        return int(
+            self.server.value(
+                "SELECT count(*) FROM order_service.orders WHERE status = 'confirmed'"
+            )
+        )
 
     def dsn(self, database: str) -> str:
         """Return the superuser's address of ``database``."""
@@ -139,8 +161,13 @@ class Shop:
         return int((self._folder / "run" / f"{name}.pid").read_text())
 
     def _allow_prepared_transactions(self) -> None:
-        """Restart PostgreSQL with room for prepared transactions; the shop's supervisor brings it back by itself."""
-        self.server.run(f"ALTER SYSTEM SET max_prepared_transactions = {_PREPARED_TRANSACTIONS_MAX}")
+        """Restart PostgreSQL with room for prepared transactions.
+
+        The shop's supervisor brings it back by itself.
+        """
+        self.server.run(
+            f"ALTER SYSTEM SET max_prepared_transactions = {_PREPARED_TRANSACTIONS_MAX}"
+        )
         before = self.server.pid
         self.server.close()
         os.kill(before, signal.SIGINT)
@@ -158,23 +185,36 @@ class Shop:
             return False
 
     def _next_slot(self) -> int:
-        return max(self._size.slots + 1, int(self.server.value(_NEXT_SLOT.format(spread=self._size.slots))))
+        return max(
+            self._size.slots + 1, int(self.server.value(_NEXT_SLOT.format(spread=self._size.slots)))
+        )
 
     def _teach_prices(self) -> None:
         """Order every product once: order_service learns a price from the first order for it, which takes a second round."""
         products = range(1, min(self._size.products, TAUGHT_MAX) + 1)
         with httpx.Client(timeout=20) as client:
-            for url, first in itertools.product(self._orders("public"), range(0, len(products), ITEMS_PER_ORDER)):
-                items = [{"product_id": each, "quantity": 1} for each in products[first : first + ITEMS_PER_ORDER]]
+            for url, first in itertools.product(
+                self._orders("public"), range(0, len(products), ITEMS_PER_ORDER)
+            ):
+                items = [
+                    {"product_id": each, "quantity": 1}
+                    for each in products[first : first + ITEMS_PER_ORDER]
+                ]
                 slot_id = 1 + first // ITEMS_PER_ORDER % self._size.slots
                 order = {"user_id": 1, "items": items, "slot_id": slot_id}
                 wait_until(partial(_is_taken, client, url, order), "the shop takes no order")
 
 
 def _is_taken(client: httpx.Client, url: str, order: dict[str, Any]) -> bool:
-    """Order, and return whether it was confirmed; a 503 is no failure, PostgreSQL has just been restarted under the services."""
+    """Order, and return whether it was confirmed.
+
+    A 503 is no failure, PostgreSQL has just been restarted under the services.
+    """
     answer = client.post(f"{url}/orders", json=order)
-    return answer.status_code != httpx.codes.SERVICE_UNAVAILABLE and answer.raise_for_status().is_success
+    return (
+        answer.status_code != httpx.codes.SERVICE_UNAVAILABLE
+        and answer.raise_for_status().is_success
+    )
 
 
 def slots_for(orders: int) -> int:

@@ -1,9 +1,12 @@
-"""`make bench SOAK=minutes`: full load for so long, and what becomes of memory and of the slowest answers meanwhile.
+"""`make bench SOAK=minutes`.
+
+Full load for so long, and what becomes of memory and of the slowest answers meanwhile.
 
     warm up for a minute -> for each minute: load, p99, memory of every process a few times -> table, JSON, two verdicts
 
-The last quarter of the run is held against its first: memory of each service by at most 10 %, p99 by at most 1.5 times.
-PostgreSQL's memory is shown and not judged, because it fills its buffers by design.
+The last quarter of the run is held against its first: memory of each service by at most 10 %, p99
+by at most 1.5 times. PostgreSQL's memory is shown and not judged, because it fills its buffers by
+design.
 """
 
 import argparse
@@ -77,7 +80,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=int, default=MINUTES)
     parser.add_argument("--clients", type=int, default=CLIENTS)
     parser.add_argument(
-        "--interval", type=int, default=60, help="for a trial: seconds instead of a minute, and nothing is written"
+        "--interval",
+        type=int,
+        default=60,
+        help="for a trial: seconds instead of a minute, and nothing is written",
     )
     asked = parser.parse_args()
     console = runs.provide_console()
@@ -94,7 +100,9 @@ def main() -> None:
         "interval_seconds": asked.interval,
     }
     growth = grown(intervals)
-    result = runs.described({"settings": settings, "growth": growth, "minutes": [_as_json(each) for each in intervals]})
+    result = runs.described(
+        {"settings": settings, "growth": growth, "minutes": [_as_json(each) for each in intervals]}
+    )
     _tell(console, intervals, growth)
     if (before := runs.earlier(NAME)) and not runs.comparable(before, result):
         console.print(runs.ANOTHER_MACHINE)
@@ -111,10 +119,19 @@ def _intervals(shop: Shop, asked: argparse.Namespace, console: Console) -> Itera
         for minute in range(asked.minutes + 1):
             watch = Watch(lambda: _memory(shop))
             with watch.watching():
-                counted = send(shop.url, shop.variants["spread"](), clients=asked.clients, seconds=asked.interval)
+                counted = send(
+                    shop.url,
+                    shop.variants["spread"](),
+                    clients=asked.clients,
+                    seconds=asked.interval,
+                )
             if minute:
                 yield Interval(counted, watch.medians())
-            progress.update(bar, advance=1, description=f"{counted.per_second:,.0f} orders/s, p99 {counted.p99_ms:,.0f} ms")
+            progress.update(
+                bar,
+                advance=1,
+                description=f"{counted.per_second:,.0f} orders/s, p99 {counted.p99_ms:,.0f} ms",
+            )
 
 
 def _memory(shop: Shop) -> dict[str, float]:
@@ -123,7 +140,10 @@ def _memory(shop: Shop) -> dict[str, float]:
 
 
 def grown(intervals: Sequence[Interval]) -> dict[str, float]:
-    """Return how much the last quarter of a run is above its first, as factors: of p99, and of the memory of each process."""
+    """Return how much the last quarter of a run is above its first, as factors.
+
+    Of p99, and of the memory of each process.
+    """
     quarter = max(1, len(intervals) // 4)
     first, last = intervals[:quarter], intervals[-quarter:]
 
@@ -133,7 +153,10 @@ def grown(intervals: Sequence[Interval]) -> dict[str, float]:
     def memory(name: str) -> float:
         return factor(lambda each: each.memory_mb[name])
 
-    return {"p99": factor(lambda each: each.counted.p99_ms), **{name: memory(name) for name in intervals[0].memory_mb}}
+    return {
+        "p99": factor(lambda each: each.counted.p99_ms),
+        **{name: memory(name) for name in intervals[0].memory_mb},
+    }
 
 
 def _as_json(interval: Interval) -> dict[str, Any]:
@@ -155,8 +178,16 @@ def _tell(console: Console, intervals: Sequence[Interval], growth: Mapping[str, 
         table.add_column(heading, justify="right")
     for minute, each in enumerate(intervals, 1):
         counted = each.counted
-        numbers = (counted.per_second, counted.p50_ms, counted.p99_ms, counted.refused, counted.lost)
-        table.add_row(str(minute), *(f"{number:,.0f}" for number in (*numbers, *each.memory_mb.values())))
+        numbers = (
+            counted.per_second,
+            counted.p50_ms,
+            counted.p99_ms,
+            counted.refused,
+            counted.lost,
+        )
+        table.add_row(
+            str(minute), *(f"{number:,.0f}" for number in (*numbers, *each.memory_mb.values()))
+        )
     console.print(table)
     console.print(sentence(growth))
 

@@ -71,7 +71,10 @@ class Program:
         return self.environment
 
     def requests(self, file: Path) -> int:
-        """Return how many requests it has answered: it writes the number to ``file`` when it is asked to."""
+        """Return how many requests it has answered.
+
+        It writes the number to ``file`` when it is asked to.
+        """
         assert self.process
         file.unlink(missing_ok=True)
         self.process.send_signal(signal.SIGUSR1)
@@ -129,7 +132,9 @@ class Comparison:
                 _stop(self._programs)
 
     def _started(self, program: Program) -> subprocess.Popen[bytes]:
-        peers = ",".join(f"{each.name}=http://{LOOPBACK}:{each.port}" for each in self._programs[1:])
+        peers = ",".join(
+            f"{each.name}=http://{LOOPBACK}:{each.port}" for each in self._programs[1:]
+        )
         environment = {
             **os.environ,
             "PYTHONPATH": str(HERE),
@@ -140,7 +145,9 @@ class Comparison:
             **program.settings(),
         }
         with (self._folder / f"{self.name}-{program.name}.log").open("ab") as log:
-            return subprocess.Popen(program.command(), cwd=HERE, env=environment, stdout=log, stderr=log)
+            return subprocess.Popen(
+                program.command(), cwd=HERE, env=environment, stdout=log, stderr=log
+            )
 
     def _requests_file(self, program: Program) -> Path:
         return self._folder / f"{self.name}-{program.name}.requests"
@@ -164,17 +171,22 @@ def comparisons(database_url: str, server: Server, folder: Path) -> list[Compari
     """Return all comparisons, as their users would run them."""
 
     def one(name: str, module: str, table: str | None, clients: tuple[int, ...]) -> Comparison:
-        return Comparison(name, [Program("app", module)], database_url, table, clients=clients, folder=folder).counting_on(
-            server
-        )
+        return Comparison(
+            name, [Program("app", module)], database_url, table, clients=clients, folder=folder
+        ).counting_on(server)
 
     def two_phase(name: str, module: str, schema: str) -> Comparison:
         programs = [
             Program("coordinator", "comparisons.naive_coordinator", {"SCHEMA": schema}),
-            *(Program(each, module, {"SCHEMA": schema, "PARTICIPANT": each}) for each in PARTICIPANTS),
+            *(
+                Program(each, module, {"SCHEMA": schema, "PARTICIPANT": each})
+                for each in PARTICIPANTS
+            ),
         ]
         table = f"{schema}.orders WHERE status = 'confirmed'"
-        return Comparison(name, programs, database_url, table, clients=(1, 64), folder=folder).counting_on(server)
+        return Comparison(
+            name, programs, database_url, table, clients=(1, 64), folder=folder
+        ).counting_on(server)
 
     return [
         one("bare FastAPI", "comparisons.bare_fastapi", None, (1, 64, 256)),
@@ -198,7 +210,10 @@ def _wait_until_answering(program: Program) -> None:
 
 
 def wait_until(is_so: Callable[[], bool], otherwise: str) -> None:
-    """Return as soon as ``is_so``; raises RuntimeError with ``otherwise`` when that takes too long."""
+    """Return as soon as ``is_so``.
+
+    Raises RuntimeError with ``otherwise`` when that takes too long.
+    """
     deadline = time.monotonic() + START_SECONDS
     while not is_so():
         if time.monotonic() > deadline:

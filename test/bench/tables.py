@@ -44,7 +44,9 @@ Row = Sequence[str]
 
 def main() -> None:
     """Print the tables, put them on the pages, or compare the pages with them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     doing = parser.add_mutually_exclusive_group()
     doing.add_argument("--write", action="store_true", help="replace the figures of both pages")
     doing.add_argument("--check", action="store_true", help="exit 1 if a page has other figures")
@@ -71,7 +73,11 @@ def write() -> list[Path]:
 
 def stale() -> dict[Path, str]:
     """Return the pages that have other figures than the results, with the text that is due."""
-    return {page: text for page, figures in _figures().items() if (text := with_figures(page, figures)) != page.read_text()}
+    return {
+        page: text
+        for page, figures in _figures().items()
+        if (text := with_figures(page, figures)) != page.read_text()
+    }
 
 
 def _figures() -> dict[Path, str]:
@@ -95,25 +101,47 @@ def _results() -> dict[str, Result]:
     first = runs.earlier(report.NAME)
     if first is None:
         sys.exit("there is no result yet: make bench")
-    found = {name: result for name in (growth.NAME, soak.NAME, overload.NAME) if (result := runs.earlier(name))}
+    found = {
+        name: result
+        for name in (growth.NAME, soak.NAME, overload.NAME)
+        if (result := runs.earlier(name))
+    }
     strange = [name for name, result in found.items() if not runs.comparable(first, result)]
     for name in strange:
         sys.stderr.write(f"{name} was measured on ANOTHER MACHINE, and is left out\n")
-    return {report.NAME: first, **{name: result for name, result in found.items() if name not in strange}}
+    return {
+        report.NAME: first,
+        **{name: result for name, result in found.items() if name not in strange},
+    }
 
 
 def _blocks(results: Mapping[str, Result]) -> Iterator[str]:
     first = results[report.NAME]
     yield _where(first)
-    yield _table(("orders/s (p50 / p99 ms)", *(f"c={clients}" for clients in SHOWN_CLIENTS)), _speeds(first["samples"]))
+    yield _table(
+        ("orders/s (p50 / p99 ms)", *(f"c={clients}" for clients in SHOWN_CLIENTS)),
+        _speeds(first["samples"]),
+    )
     yield _table(("ratio, median (range)", "measured", "goal", "stretch"), _ratios(first["ratios"]))
-    yield _table(("the shop, per order", *(f"c={clients}" for clients in SHOWN_CLIENTS)), _costs(first["samples"]))
+    yield _table(
+        ("the shop, per order", *(f"c={clients}" for clients in SHOWN_CLIENTS)),
+        _costs(first["samples"]),
+    )
     if first.get("idle"):
-        limits = f"under {idle.CPU_PERCENT_MAX:g} % of a core and {idle.RSS_MB_MAX:g} MB for a service"
+        limits = (
+            f"under {idle.CPU_PERCENT_MAX:g} % of a core and {idle.RSS_MB_MAX:g} MB for a service"
+        )
         yield _table((f"at rest ({limits})", "% of a core", "MB"), _resting(first["idle"]))
     if growth.NAME in results:
         yield _table(
-            ("users, products, stored orders", "replicas", "load", "orders/s", "p99 ms", "order_service MB"),
+            (
+                "users, products, stored orders",
+                "replicas",
+                "load",
+                "orders/s",
+                "p99 ms",
+                "order_service MB",
+            ),
             _grown(results[growth.NAME]),
         )
     if soak.NAME in results:
@@ -135,7 +163,11 @@ def _where(first: Result) -> str:
 def _headlines(first: Result) -> str:
     """Return the short table of the README."""
     rows = [
-        (said, f"{found['median']:.2f}", f"{'at most' if ratio.at_most else 'at least'} {ratio.goal:g}")
+        (
+            said,
+            f"{found['median']:.2f}",
+            f"{'at most' if ratio.at_most else 'at least'} {ratio.goal:g}",
+        )
         for ratio in RATIOS
         if (said := HEADLINES.get(ratio.label)) and (found := first["ratios"].get(ratio.label))
     ]
@@ -167,7 +199,9 @@ def _speeds(samples: Sequence[Result]) -> list[Row]:
 
 
 def _speed(group: Sequence[Result]) -> str:
-    speed, p50, p99 = (median([each[name] for each in group]) for name in ("orders_per_second", "p50_ms", "p99_ms"))
+    speed, p50, p99 = (
+        median([each[name] for each in group]) for name in ("orders_per_second", "p50_ms", "p99_ms")
+    )
     return f"{speed:,.0f} ({p50:,.0f} / {p99:,.0f})"
 
 
@@ -187,21 +221,32 @@ def _costs(samples: Sequence[Result]) -> list[Row]:
 
     def line(label: str, digits: int, value: Any) -> Row:
         cells = [
-            median([value(each) for each in spread[clients]]) if clients in spread else None for clients in SHOWN_CLIENTS
+            median([value(each) for each in spread[clients]]) if clients in spread else None
+            for clients in SHOWN_CLIENTS
         ]
         return (label, *("" if cell is None else f"{cell:,.{digits}f}" for cell in cells))
 
-    processes = samples[0]["cpu_us_per_order"] if not spread else next(iter(spread.values()))[0]["cpu_us_per_order"]
+    processes = (
+        samples[0]["cpu_us_per_order"]
+        if not spread
+        else next(iter(spread.values()))[0]["cpu_us_per_order"]
+    )
     return [
         line("forced writes", 2, lambda each: each["forced_writes_per_order"]),
         line("HTTP requests", 2, lambda each: each["http_requests_per_order"]),
         line("CPU, us", 0, lambda each: sum(each["cpu_us_per_order"].values())),
-        *(line(f"CPU of {name}, us", 0, lambda each, name=name: each["cpu_us_per_order"][name]) for name in processes),
+        *(
+            line(f"CPU of {name}, us", 0, lambda each, name=name: each["cpu_us_per_order"][name])
+            for name in processes
+        ),
     ]
 
 
 def _resting(found: Mapping[str, Result]) -> list[Row]:
-    return [(name, f"{each['cpu_percent']:.2f}", f"{each['rss_mb']:.0f}") for name, each in found.items()]
+    return [
+        (name, f"{each['cpu_percent']:.2f}", f"{each['rss_mb']:.0f}")
+        for name, each in found.items()
+    ]
 
 
 def _grown(result: Result) -> list[Row]:

@@ -1,4 +1,7 @@
-"""What a measurement costs the machine: processor time and memory per process from /proc, forced writes from PostgreSQL."""
+"""What a measurement costs the machine.
+
+Processor time and memory per process from /proc, forced writes from PostgreSQL.
+"""
 
 import os
 from pathlib import Path
@@ -40,12 +43,19 @@ def children(pid: int) -> list[int]:
 
 def rss_mb(pid: int) -> float:
     """Return the resident memory of a process in megabytes (10^6 bytes)."""
-    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
+    line = next(
+        line
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if line.startswith("VmRSS")
+    )
     return int(line.split()[1]) * 1024 / 1e6
 
 
 def proportional_mb_of_family(pid: int) -> float:
-    """Return the memory of a process with all its children in megabytes; what they share is counted once."""
+    """Return the memory of a process with all its children in megabytes.
+
+    What they share is counted once.
+    """
     return sum(_proportional_mb(each) for each in [pid, *children(pid)])
 
 
@@ -88,7 +98,10 @@ class Server:
             cursor.execute(script)
 
     def forced_writes(self) -> int:
-        """Return how often the log was flushed to the disk; backends report with a second's delay."""
+        """Return how often the log was flushed to the disk.
+
+        Backends report with a second's delay.
+        """
         return int(self.value(self._forced_writes))
 
     def close(self) -> None:

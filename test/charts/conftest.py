@@ -1,4 +1,7 @@
-"""The chart as helm renders it, for tests that look at what would be applied. No cluster is needed, and none is asked."""
+"""The chart as helm renders it, for tests that look at what would be applied.
+
+No cluster is needed, and none is asked.
+"""
 
 import functools
 import subprocess
@@ -38,7 +41,9 @@ VALUE_SETS: dict[str, tuple[str, ...]] = {
         "--set=postgresql.image.tag=17,postgresql.mountPath=/var/lib/postgresql/data",
         "--set=postgresql.dataDirectory=/var/lib/postgresql/data/pgdata",
     ),
-    "as little as possible": ("--set=podDisruptionBudget.enabled=false,networkPolicy.enabled=false,ingress.enabled=false",),
+    "as little as possible": (
+        "--set=podDisruptionBudget.enabled=false,networkPolicy.enabled=false,ingress.enabled=false",
+    ),
 }
 
 
@@ -56,17 +61,24 @@ def templated(*options: str) -> subprocess.CompletedProcess[str]:
 def _rendered(options: tuple[str, ...]) -> tuple[Resource, ...]:
     done = templated(*options)
     assert not done.returncode, done.stderr
-    return tuple(resource for resource in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if resource)
+    return tuple(
+        resource for resource in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if resource
+    )
 
 
 @pytest.fixture(scope="session")
 def rendered() -> Callable[..., tuple[Resource, ...]]:
-    """Return a function that gives the chart's resources, rendered with options of helm; nobody may change them."""
+    """Return a function that gives the chart's resources, rendered with options of helm.
+
+    Nobody may change them.
+    """
     return lambda *options: _rendered(options)
 
 
 @pytest.fixture(params=VALUE_SETS, scope="session")
-def resources(request: pytest.FixtureRequest, rendered: Callable[..., tuple[Resource, ...]]) -> tuple[Resource, ...]:
+def resources(
+    request: pytest.FixtureRequest, rendered: Callable[..., tuple[Resource, ...]]
+) -> tuple[Resource, ...]:
     """Return the chart's resources, for each set of values in turn."""
     return rendered(*VALUE_SETS[request.param])
 

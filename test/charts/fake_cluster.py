@@ -23,15 +23,24 @@ _KINDS = {
 }
 
 
-def templated_beside(objects: Objects, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def templated_beside(
+    objects: Objects, folder: Path, *options: str
+) -> subprocess.CompletedProcess[str]:
     """Render the chart as for a cluster that holds ``objects``, by plural and name."""
     with _serving(objects) as port:
         cluster = {"name": "fake", "cluster": {"server": f"http://127.0.0.1:{port}"}}
         context = {"name": "fake", "context": {"cluster": "fake", "user": ""}}
-        config = {"apiVersion": "v1", "kind": "Config", "clusters": [cluster], "contexts": [context]}
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [cluster],
+            "contexts": [context],
+        }
         path = folder / "kubeconfig"
         path.write_text(json.dumps({**config, "current-context": "fake"}))
-        return templated("--dry-run=server", "--disable-openapi-validation", f"--kubeconfig={path}", *options)
+        return templated(
+            "--dry-run=server", "--disable-openapi-validation", f"--kubeconfig={path}", *options
+        )
 
 
 @contextlib.contextmanager
@@ -40,7 +49,9 @@ def _serving(objects: Objects) -> Iterator[int]:
         def do_GET(self) -> None:
             path = self.path.split("?")[0].strip("/").split("/")
             answer = _answer(path, objects)
-            body = json.dumps(answer or {"kind": "Status", "status": "Failure", "code": 404}).encode()
+            body = json.dumps(
+                answer or {"kind": "Status", "status": "Failure", "code": 404}
+            ).encode()
             self.send_response(200 if answer else 404)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
@@ -68,10 +79,18 @@ def _answer(path: list[str], objects: Objects) -> Any:
         return {"kind": "APIVersions", "versions": ["v1"]}
     if path == ["apis"]:
         groups = [version.split("/") for version in _KINDS if "/" in version]
-        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_group(*each) for each in groups]}
+        return {
+            "kind": "APIGroupList",
+            "apiVersion": "v1",
+            "groups": [_group(*each) for each in groups],
+        }
     version = "/".join(path[1:2] if path[0] == "api" else path[1:3])
     if len(path) == len(version.split("/")) + 1 and version in _KINDS:
-        return {"kind": "APIResourceList", "groupVersion": version, "resources": _resources(version)}
+        return {
+            "kind": "APIResourceList",
+            "groupVersion": version,
+            "resources": _resources(version),
+        }
     return objects.get((path[-2], path[-1]))
 
 

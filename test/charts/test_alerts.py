@@ -17,7 +17,9 @@ BY_DATABASE = {"two_phase_in_doubt", "two_phase_in_doubt_oldest_seconds"}
 
 
 def _alerts() -> list[dict[str, object]]:
-    done = templated("--set=monitoring.prometheusRule=true", "--show-only=templates/monitoring.yaml")
+    done = templated(
+        "--set=monitoring.prometheusRule=true", "--show-only=templates/monitoring.yaml"
+    )
     return [dict(rule) for rule in yaml.safe_load(done.stdout)["spec"]["groups"][0]["rules"]]
 
 
@@ -38,7 +40,9 @@ def test_runbook_says_meaning_impact_diagnosis_and_mitigation(path: object) -> N
 
 
 def _exported() -> set[str]:
-    return {sample for metric in REGISTRY.collect() for sample in _samples(metric.name, metric.type)} | BY_DATABASE
+    return {
+        sample for metric in REGISTRY.collect() for sample in _samples(metric.name, metric.type)
+    } | BY_DATABASE
 
 
 def _samples(name: str, kind: str) -> set[str]:
@@ -61,6 +65,11 @@ def test_dashboard_shows_what_the_alerts_are_about_and_nothing_that_there_is_not
     """A panel on a metric that nobody exports stays empty, and what calls somebody at night can be looked at."""
     done = templated("--set=monitoring.dashboard=true", "--show-only=templates/monitoring.yaml")
     (dashboard,) = [json.loads(text) for text in yaml.safe_load(done.stdout)["data"].values()]
-    used = {name for panel in dashboard["panels"] for target in panel["targets"] for name in _metrics(target["expr"])}
+    used = {
+        name
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+        for name in _metrics(target["expr"])
+    }
 
     assert {name for alert in _alerts() for name in _metrics(alert["expr"])} <= used <= _exported()

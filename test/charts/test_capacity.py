@@ -33,7 +33,9 @@ def _asked(resources: Iterable[Resource], what: str) -> float:
     total = 0.0
     for workload, resource in zip(workloads(resources), _with_pods(resources), strict=True):
         pods = resource["spec"].get("replicas", 1) * (2 if workload.kind == "Deployment" else 1)
-        total += pods * sum(_amount(each["resources"]["requests"][what]) for each in workload.containers)
+        total += pods * sum(
+            _amount(each["resources"]["requests"][what]) for each in workload.containers
+        )
     return total
 
 
@@ -59,7 +61,9 @@ def test_everything_can_be_rolled_at_once_on_a_small_node(rendered: Rendered, so
 @pytest.mark.parametrize("name", ["order", "payment", "stock", "delivery"])
 def test_request_covers_a_service_at_rest(rendered: Rendered, name: str) -> None:
     """Measured: 90 MB and half a percent of a core. Less than that would be evicted first."""
-    (workload,) = [each for each in workloads(rendered(), "Deployment") if each.name == f"{name}-service"]
+    (workload,) = [
+        each for each in workloads(rendered(), "Deployment") if each.name == f"{name}-service"
+    ]
     requests = workload.containers[0]["resources"]["requests"]
 
     assert _amount(requests["memory"]) >= 90e6

@@ -37,10 +37,17 @@ def test_chart_passes_the_linter(name: str) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_resources_are_what_kubernetes_takes_without_an_unknown_field(rendered: Rendered, version: str) -> None:
-    """A field that is misspelt is dropped silently by a cluster, and refused here. What several sets share is checked once."""
+def test_resources_are_what_kubernetes_takes_without_an_unknown_field(
+    rendered: Rendered, version: str
+) -> None:
+    """A field that is misspelt is dropped silently by a cluster, and refused here.
+
+    What several sets share is checked once.
+    """
     everything = [resource for options in VALUE_SETS.values() for resource in rendered(*options)]
-    different = {json.dumps(each, sort_keys=True): each for each in everything if each["kind"] not in FOREIGN}
+    different = {
+        json.dumps(each, sort_keys=True): each for each in everything if each["kind"] not in FOREIGN
+    }
 
     for resource in different.values():
         kubernetes_validate.validate(resource, version, strict=True)
@@ -117,7 +124,11 @@ def test_every_value_is_in_the_schema() -> None:
 
     assert set(values()) <= set(schema["properties"])
     parts = {name: part for name, part in values().items() if isinstance(part, dict)}
-    assert not [name for name, part in parts.items() if set(part) - _known(schema, schema["properties"][name])]
+    assert not [
+        name
+        for name, part in parts.items()
+        if set(part) - _known(schema, schema["properties"][name])
+    ]
 
 
 def _known(schema: dict[str, Any], part: dict[str, Any]) -> set[str]:
@@ -148,9 +159,12 @@ def test_versions_of_chart_and_code_are_one() -> None:
 def test_digest_goes_before_the_tag(rendered: Rendered) -> None:
     """A digest is what somebody has checked; a tag may have moved since."""
     digest = "sha256:" + "0123456789abcdef" * 4
-    resources = rendered(f"--set=services.payment.digest={digest},postgresql.image.digest={digest},image.tag=2")
+    resources = rendered(
+        f"--set=services.payment.digest={digest},postgresql.image.digest={digest},image.tag=2"
+    )
     images = {
-        workload.name: workload.containers[0]["image"] for workload in workloads(resources, "Deployment", "StatefulSet")
+        workload.name: workload.containers[0]["image"]
+        for workload in workloads(resources, "Deployment", "StatefulSet")
     }
 
     assert images["payment-service"] == f"localhost/shop/payment-service@{digest}"
@@ -171,13 +185,20 @@ def test_database_is_elsewhere_by_one_value(rendered: Rendered) -> None:
 def test_each_service_may_have_a_database_of_its_own(rendered: Rendered) -> None:
     """The protocol needs no common database, and the chart does not either."""
     resources = rendered("--set=services.stock.databaseHost=stock.example.org")
-    hosts = {each.name: re.split("[@:]", _database_url(each))[-2] for each in workloads(resources, "Deployment")}
+    hosts = {
+        each.name: re.split("[@:]", _database_url(each))[-2]
+        for each in workloads(resources, "Deployment")
+    }
 
-    assert hosts == {f"{name}-service": "service-postgresql" for name in SERVICES} | {"stock-service": "stock.example.org"}
+    assert hosts == {f"{name}-service": "service-postgresql" for name in SERVICES} | {
+        "stock-service": "stock.example.org"
+    }
 
 
 def _database_url(workload: Any) -> str:
-    return next(each["value"] for each in workload.containers[0]["env"] if each["name"] == "DATABASE_URL")
+    return next(
+        each["value"] for each in workload.containers[0]["env"] if each["name"] == "DATABASE_URL"
+    )
 
 
 def test_secrets_are_made_at_random_and_outlive_the_release(rendered: Rendered) -> None:
@@ -208,9 +229,12 @@ def test_existing_secret_is_taken_by_everybody_and_none_is_made(rendered: Render
 def test_migration_that_changes_is_another_job(rendered: Rendered) -> None:
     """A Job cannot be changed in a cluster, so one name must never stand for two contents."""
     names = [
-        {job["metadata"]["name"] for job in of_kind(rendered(*options), "Job")} for options in ((), ("--set=image.tag=2",))
+        {job["metadata"]["name"] for job in of_kind(rendered(*options), "Job")}
+        for options in ((), ("--set=image.tag=2",))
     ]
-    again = {job["metadata"]["name"] for job in of_kind(rendered("--set=ingress.className=other"), "Job")}
+    again = {
+        job["metadata"]["name"] for job in of_kind(rendered("--set=ingress.className=other"), "Job")
+    }
 
     assert len(names[0]) == 4
     assert not names[0] & names[1]
@@ -219,7 +243,9 @@ def test_migration_that_changes_is_another_job(rendered: Rendered) -> None:
 
 def test_changed_setting_starts_new_pods(rendered: Rendered) -> None:
     """A service reads its settings once, when it starts."""
-    plain, changed = (_annotations(rendered(*options)) for options in ((), ("--set=config.BATCH_LIMIT=64",)))
+    plain, changed = (
+        _annotations(rendered(*options)) for options in ((), ("--set=config.BATCH_LIMIT=64",))
+    )
 
     assert not {name for name in plain if plain[name] == changed[name]}
 
@@ -233,7 +259,11 @@ def _annotations(resources: tuple[Resource, ...]) -> dict[str, Any]:
 
 def test_nothing_but_the_test_is_a_hook(resources: tuple[Resource, ...]) -> None:
     """`helm install --wait` runs hooks when all is ready, and nothing gets ready before the migrations have run."""
-    hooks = {each["metadata"]["name"] for each in resources if "helm.sh/hook" in each["metadata"].get("annotations", {})}
+    hooks = {
+        each["metadata"]["name"]
+        for each in resources
+        if "helm.sh/hook" in each["metadata"].get("annotations", {})
+    }
 
     assert hooks == {"shop-test"}
 
@@ -241,7 +271,12 @@ def test_nothing_but_the_test_is_a_hook(resources: tuple[Resource, ...]) -> None
 def test_what_helm_test_runs_needs_no_package() -> None:
     """It runs in the image of order_service, which has what that service needs, and no more."""
     script = ast.parse((CHART / "files" / "place_orders.py").read_text())
-    imported = {alias.name for node in ast.walk(script) if isinstance(node, ast.Import) for alias in node.names}
+    imported = {
+        alias.name
+        for node in ast.walk(script)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
     imported |= {str(node.module) for node in ast.walk(script) if isinstance(node, ast.ImportFrom)}
 
     assert imported

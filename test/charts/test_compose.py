@@ -67,9 +67,15 @@ def test_it_runs_four_services_with_their_migrations_a_database_and_a_gateway() 
         *(f"{name}-{kind}" for name in NAMES for kind in ("service", "migration")),
     }
     for name in NAMES:
-        assert services[f"{name}-migration"]["depends_on"] == {"postgresql": {"condition": "service_healthy"}}
-        assert _service(name)["depends_on"] == {f"{name}-migration": {"condition": "service_completed_successfully"}}
-    assert services["gateway"]["depends_on"] == {f"{name}-service": {"condition": "service_healthy"} for name in NAMES}
+        assert services[f"{name}-migration"]["depends_on"] == {
+            "postgresql": {"condition": "service_healthy"}
+        }
+        assert _service(name)["depends_on"] == {
+            f"{name}-migration": {"condition": "service_completed_successfully"}
+        }
+    assert services["gateway"]["depends_on"] == {
+        f"{name}-service": {"condition": "service_healthy"} for name in NAMES
+    }
 
 
 def test_no_secret_has_a_default_and_none_stands_in_the_file() -> None:
@@ -81,7 +87,11 @@ def test_no_secret_has_a_default_and_none_stands_in_the_file() -> None:
         if _SECRET.search(key) and not _VARIABLE.fullmatch(value)
     ]
     kinds = {name: kind for name, kind, _ in _VARIABLE.findall((ROOT / "compose.yaml").read_text())}
-    words = {word for _, kind, word in _VARIABLE.findall((ROOT / "compose.yaml").read_text()) if kind == "?"}
+    words = {
+        word
+        for _, kind, word in _VARIABLE.findall((ROOT / "compose.yaml").read_text())
+        if kind == "?"
+    }
 
     assert literal == []
     assert {name for name, kind in kinds.items() if kind == "-"} == {"SHOP_PORT"}
@@ -95,7 +105,9 @@ def test_git_does_not_see_the_secrets() -> None:
     assert ignored.returncode == 0
 
 
-def test_the_services_start_with_what_make_secrets_writes(values: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_services_start_with_what_make_secrets_writes(
+    values: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every setting is there, no value is refused, and the two sides of a key have the same."""
     assert len(set(values.values())) == len(values)
     keys: dict[str, str] = {}
@@ -110,7 +122,11 @@ def test_the_services_start_with_what_make_secrets_writes(values: dict[str, str]
         if isinstance(settings, ParticipantSettings):
             keys[name] = settings.order_key.get_secret_value()
         else:
-            ours = {each: getattr(settings, f"{each}_key").get_secret_value() for each in NAMES if each != "order"}
+            ours = {
+                each: getattr(settings, f"{each}_key").get_secret_value()
+                for each in NAMES
+                if each != "order"
+            }
 
     assert keys == ours
 
@@ -125,7 +141,10 @@ def test_the_database_makes_the_roles_with_the_passwords_of_the_services() -> No
     """What roles.sql reads from its environment is what each service is given."""
     given = COMPOSE["services"]["postgresql"]["environment"]
 
-    assert set(re.findall(r"\\getenv \w+ (\w+)", ROLES.read_text())) == set(given) - {"POSTGRES_DB", "POSTGRES_PASSWORD"}
+    assert set(re.findall(r"\\getenv \w+ (\w+)", ROLES.read_text())) == set(given) - {
+        "POSTGRES_DB",
+        "POSTGRES_PASSWORD",
+    }
     assert (
         f"./{ROLES.relative_to(ROOT)}:/docker-entrypoint-initdb.d/roles.sql:ro"
         in COMPOSE["services"]["postgresql"]["volumes"]
@@ -142,16 +161,30 @@ def test_service_and_migration_are_those_of_the_manifests(name: str) -> None:
     job = (ROOT / "k8s" / "30-migrations.yaml").read_text()
 
     assert service["image"] == migration["image"] == f"localhost/shop/{name}-service:{VERSION}"
-    assert service["build"] == migration["build"] == {"context": ".", "args": {"SERVICE": f"{name}_service"}}
+    assert (
+        service["build"]
+        == migration["build"]
+        == {"context": ".", "args": {"SERVICE": f"{name}_service"}}
+    )
     assert f"exec {' '.join(migration['command'])}\n" in job
     assert migration["environment"].items() <= service["environment"].items()
-    ready = next(iter(re.findall(r"path: (\S+/ready)", next(ROOT.glob(f"k8s/4?-{name}-service.yaml")).read_text())))
+    ready = next(
+        iter(
+            re.findall(
+                r"path: (\S+/ready)", next(ROOT.glob(f"k8s/4?-{name}-service.yaml")).read_text()
+            )
+        )
+    )
     assert f"http://127.0.0.1:8000{ready}'" in service["healthcheck"]["test"][-1]
 
 
 def test_only_the_gateway_can_be_reached_and_only_from_this_machine() -> None:
     """There is no public authentication, and the internal ports are nobody's business."""
-    ports = {name: service["ports"] for name, service in COMPOSE["services"].items() if "ports" in service}
+    ports = {
+        name: service["ports"]
+        for name, service in COMPOSE["services"].items()
+        if "ports" in service
+    }
 
     assert ports == {"gateway": ["127.0.0.1:${SHOP_PORT:-8080}:8080"]}
     assert COMPOSE["services"]["gateway"]["networks"] == ["front"]
@@ -162,7 +195,15 @@ def test_the_gateway_has_the_routes_of_the_ingress(tmp_path: Path) -> None:
     """Caddy itself reads the configuration, with the dollars as Compose leaves them."""
     file = tmp_path / "Caddyfile"
     file.write_text(COMPOSE["configs"]["routes"]["content"].replace("$$", "$"))
-    command = [gateway.caddy(), "adapt", "--validate", "--adapter", "caddyfile", "--config", str(file)]
+    command = [
+        gateway.caddy(),
+        "adapt",
+        "--validate",
+        "--adapter",
+        "caddyfile",
+        "--config",
+        str(file),
+    ]
     adapted = subprocess.run(command, capture_output=True, text=True, check=True)
     (server,) = json.loads(adapted.stdout)["apps"]["http"]["servers"].values()
     table = []
@@ -173,8 +214,12 @@ def test_the_gateway_has_the_routes_of_the_ingress(tmp_path: Path) -> None:
         table.append((match["path_regexp"]["pattern"], upstream["dial"]))
     ingress = [(route.pattern, f"{route.service}:8000") for route in gateway.routes()]
 
-    asked = [route.prefix + more for route in gateway.routes() for more in ("", "/", "/users/1", "x")] + ["/PAYMENT"]
-    assert {path: _first(table, path) for path in asked} == {path: _first(ingress, path) for path in asked}
+    asked = [
+        route.prefix + more for route in gateway.routes() for more in ("", "/", "/users/1", "x")
+    ] + ["/PAYMENT"]
+    assert {path: _first(table, path) for path in asked} == {
+        path: _first(ingress, path) for path in asked
+    }
 
 
 def _first(table: list[tuple[str, str]], path: str) -> str:

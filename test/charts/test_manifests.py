@@ -1,4 +1,7 @@
-"""k8s/, config/ and secrets/: rendered from the chart, in the order of their numbers, and safe by default."""
+"""k8s/, config/ and secrets/.
+
+Rendered from the chart, in the order of their numbers, and safe by default.
+"""
 
 import base64
 import re
@@ -47,8 +50,14 @@ def test_manifests_are_what_the_chart_renders() -> None:
 
 
 def test_what_somebody_needs_has_a_lower_number() -> None:
-    """Kubectl applies files by name: namespace, accounts, policies, database, migrations, services, the way in."""
-    kinds = [(path.name, {each["kind"] for each in read(path)}) for path in sorted((ROOT / "k8s").glob("*.yaml"))]
+    """Kubectl applies files by name.
+
+    Namespace, accounts, policies, database, migrations, services, the way in.
+    """
+    kinds = [
+        (path.name, {each["kind"] for each in read(path)})
+        for path in sorted((ROOT / "k8s").glob("*.yaml"))
+    ]
     names = [name for name, _ in kinds]
 
     assert kinds[0][1] == {"Namespace"}
@@ -62,7 +71,9 @@ def test_everything_is_in_the_namespace_that_the_homework_names() -> None:
     files = [*(ROOT / "k8s").glob("*.yaml"), *(ROOT / "config").glob("*.yaml"), EXAMPLE]
     resources = [each for path in files for each in read(path)]
 
-    assert {each["metadata"].get("namespace", each["metadata"]["name"]) for each in resources} == {"hw10"}
+    assert {each["metadata"].get("namespace", each["metadata"]["name"]) for each in resources} == {
+        "hw10"
+    }
 
 
 def test_all_but_the_database_can_be_chosen_by_a_label() -> None:
@@ -70,8 +81,16 @@ def test_all_but_the_database_can_be_chosen_by_a_label() -> None:
     resources = [each for path in (ROOT / "k8s").glob("*.yaml") for each in read(path)]
     ours = [each for each in resources if "service-postgresql" in each["metadata"]["name"]]
 
-    assert {each["kind"] for each in ours} == {"ConfigMap", "NetworkPolicy", "Service", "ServiceAccount", "StatefulSet"}
-    assert {each["metadata"]["labels"]["app.kubernetes.io/component"] for each in ours} == {"database"}
+    assert {each["kind"] for each in ours} == {
+        "ConfigMap",
+        "NetworkPolicy",
+        "Service",
+        "ServiceAccount",
+        "StatefulSet",
+    }
+    assert {each["metadata"]["labels"]["app.kubernetes.io/component"] for each in ours} == {
+        "database"
+    }
 
 
 def test_manifests_render_for_a_cluster_of_ones_own(tmp_path: Path) -> None:
@@ -94,8 +113,12 @@ def test_refused_values_are_refused_here_too() -> None:
 
 def test_repository_holds_examples_of_secrets_and_nothing_else() -> None:
     """What is in secrets/ and is no example is ignored by git."""
-    tracked = [path for path in (ROOT / "secrets").iterdir() if not path.name.endswith(".yaml.example")]
-    ignored = subprocess.run(["git", "check-ignore", "--quiet", "secrets/shop.yaml"], cwd=ROOT, check=False).returncode
+    tracked = [
+        path for path in (ROOT / "secrets").iterdir() if not path.name.endswith(".yaml.example")
+    ]
+    ignored = subprocess.run(
+        ["git", "check-ignore", "--quiet", "secrets/shop.yaml"], cwd=ROOT, check=False
+    ).returncode
 
     assert {path.suffix for path in tracked} <= {".yaml"}
     assert ignored == 0
@@ -114,7 +137,9 @@ def test_example_has_the_keys_that_the_chart_asks_for() -> None:
     assert set(_secrets(EXAMPLE)) == asked
 
 
-@pytest.mark.parametrize("name", ["order-service-password", "payment-key", "stock-key", "delivery-key"])
+@pytest.mark.parametrize(
+    "name", ["order-service-password", "payment-key", "stock-key", "delivery-key"]
+)
 def test_service_refuses_each_example_value(tmp_path: Path, name: str) -> None:
     """Nobody runs a shop on a key that everybody knows, not even by one forgotten line."""
     good = _made(tmp_path)
@@ -164,14 +189,21 @@ def test_values_for_bitnami_fit_to_secrets_roles_and_policies() -> None:
     """`helm install service bitnami/postgresql -n hw10 -f ./helm/values.yaml` finds what it refers to."""
     values, keys = _bitnami(), _secrets(EXAMPLE)
     (roles,) = read(ROOT / "config" / "postgresql.yaml")
-    variables = {each["name"]: each["valueFrom"]["secretKeyRef"] for each in values["primary"]["extraEnvVars"]}
+    variables = {
+        each["name"]: each["valueFrom"]["secretKeyRef"]
+        for each in values["primary"]["extraEnvVars"]
+    }
 
     assert values["image"] == {"repository": "bitnami/postgresql", "tag": "latest"}
     assert values["auth"]["secretKeys"]["adminPasswordKey"] in keys
     assert values["primary"]["initdb"]["scriptsConfigMap"] == roles["metadata"]["name"]
     assert set(re.findall(r"\\getenv \w+ (\w+)", roles["data"]["roles.sql"])) == set(variables)
     assert {reference["key"] for reference in variables.values()} <= set(keys)
-    assert {reference["name"] for reference in variables.values()} == {values["auth"]["existingSecret"]} == {"shop-secrets"}
+    assert (
+        {reference["name"] for reference in variables.values()}
+        == {values["auth"]["existingSecret"]}
+        == {"shop-secrets"}
+    )
     assert values["primary"]["networkPolicy"]["allowExternal"] is False
 
 
@@ -190,7 +222,10 @@ def test_roles_and_schemas_are_made_for_all_services() -> None:
 
     assert alone == with_database
     for name in ("order", "payment", "stock", "delivery"):
-        assert f"CREATE SCHEMA {name}_service AUTHORIZATION {name}_service;" in alone["data"]["roles.sql"]
+        assert (
+            f"CREATE SCHEMA {name}_service AUTHORIZATION {name}_service;"
+            in alone["data"]["roles.sql"]
+        )
 
 
 def test_chart_can_be_packaged(tmp_path: Path) -> None:
@@ -204,6 +239,9 @@ def test_chart_can_be_packaged(tmp_path: Path) -> None:
 def test_rendered_secret_is_as_long_as_the_services_ask() -> None:
     """A key has at least 32 characters, also the one that the chart makes."""
     done = helm("template", "shop", str(manifests.CHART), "--show-only=templates/secrets.yaml")
-    secret = {name: base64.b64decode(value).decode() for name, value in yaml.safe_load(done.stdout)["data"].items()}
+    secret = {
+        name: base64.b64decode(value).decode()
+        for name, value in yaml.safe_load(done.stdout)["data"].items()
+    }
 
     assert _order_settings(secret)

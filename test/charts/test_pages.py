@@ -1,4 +1,7 @@
-"""What the pages tell people to type: files, values, images, resources and commands that there are."""
+"""What the pages tell people to type.
+
+Files, values, images, resources and commands that there are.
+"""
 
 import re
 import subprocess
@@ -32,10 +35,17 @@ _CODE = re.compile(r"^```\w*\n(.*?)^```$|`([^`\n]+)`", re.MULTILINE | re.DOTALL)
 _CONTINUED = re.compile(r"\\\n\s*")
 _PATH = re.compile(r"(?<![\w./-])(?:\./)?((?:k8s|helm|config|secrets|test|docs|shop)/[\w./-]*)")
 _SET = re.compile(r"--set[ =]'?([^\s']+)")
-_RESOURCE = re.compile(r"\b(deploy|deployment|service|statefulset)[ /]((?:service|order|payment|stock|delivery)-[\w-]+)")
+_RESOURCE = re.compile(
+    r"\b(deploy|deployment|service|statefulset)[ /]((?:service|order|payment|stock|delivery)-[\w-]+)"
+)
 _MODULE = re.compile(r"python -m (shop[\w.]*)(?: ([a-z]+))?")
 _IMAGE = re.compile(r"localhost/shop/[\w$-]+:([\w.]+)")
-_KINDS = {"deploy": "Deployment", "deployment": "Deployment", "service": "Service", "statefulset": "StatefulSet"}
+_KINDS = {
+    "deploy": "Deployment",
+    "deployment": "Deployment",
+    "service": "Service",
+    "statefulset": "StatefulSet",
+}
 
 
 def _lines(page: Path) -> Iterator[str]:
@@ -63,7 +73,9 @@ def test_files_that_a_page_names_are_there(lines: list[str]) -> None:
 
 def test_values_that_a_page_sets_are_the_charts(lines: list[str]) -> None:
     """The chart's schema knows each of them: a value that is misspelt ends with an error."""
-    for setting in {each for line in lines if not FOREIGN.search(line) for each in _SET.findall(line)}:
+    for setting in {
+        each for line in lines if not FOREIGN.search(line) for each in _SET.findall(line)
+    }:
         done = templated(f"--set={setting}")
 
         assert not done.returncode, done.stderr
@@ -81,7 +93,13 @@ def test_resources_that_a_page_names_are_rendered(lines: list[str], rendered: Re
 def test_programs_that_a_page_starts_exist(lines: list[str]) -> None:
     """`python -m shop ...` is a command, and `python -m shop.something` a module."""
     started = {(module, command) for line in lines for module, command in _MODULE.findall(line)}
-    offered = subprocess.run([sys.executable, "-m", "shop", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    offered = subprocess.run(
+        [sys.executable, "-m", "shop", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
 
     for module, command in started:
         if module == "shop":
@@ -101,24 +119,42 @@ def test_the_searches_find_what_there_is() -> None:
     """Without this, the tests above might look at nothing."""
     text = "\n".join(line for page in PAGES for line in _lines(page))
 
-    assert {"k8s/", "helm/shop", "helm/values.yaml", "helm/shop/files/roles.sql"} <= set(_PATH.findall(text))
+    assert {"k8s/", "helm/shop", "helm/values.yaml", "helm/shop/files/roles.sql"} <= set(
+        _PATH.findall(text)
+    )
     assert "services.order.replicas=3" in _SET.findall(text)
-    assert {("deploy", "payment-service"), ("service", "service-postgresql")} <= set(_RESOURCE.findall(text))
-    assert {("shop", "audit"), ("shop", "restore"), ("shop.deploy.manifests", "")} <= set(_MODULE.findall(text))
+    assert {("deploy", "payment-service"), ("service", "service-postgresql")} <= set(
+        _RESOURCE.findall(text)
+    )
+    assert {("shop", "audit"), ("shop", "restore"), ("shop.deploy.manifests", "")} <= set(
+        _MODULE.findall(text)
+    )
     assert _IMAGE.findall(text)
 
 
 def test_every_alert_is_on_the_production_page() -> None:
     """Who sets the alerts up reads what each of them means."""
-    rules = yaml.safe_load(templated("--set=monitoring.prometheusRule=true", "--show-only=templates/monitoring.yaml").stdout)
+    rules = yaml.safe_load(
+        templated(
+            "--set=monitoring.prometheusRule=true", "--show-only=templates/monitoring.yaml"
+        ).stdout
+    )
     page = (ROOT / "docs" / "production.md").read_text()
 
-    assert [rule["alert"] for rule in rules["spec"]["groups"][0]["rules"] if f"| {rule['alert']} |" not in page] == []
+    assert [
+        rule["alert"]
+        for rule in rules["spec"]["groups"][0]["rules"]
+        if f"| {rule['alert']} |" not in page
+    ] == []
 
 
 def test_resources_on_the_pages_are_yaml() -> None:
     """An indentation that is wrong is found here, and not by somebody with a broken database."""
-    blocks = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / "docs" / "production.md").read_text(), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(
+        r"^```yaml\n(.*?)^```$",
+        (ROOT / "docs" / "production.md").read_text(),
+        re.MULTILINE | re.DOTALL,
+    )
 
     kinds = [yaml.safe_load(block)["kind"] for block in blocks]
 

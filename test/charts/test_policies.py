@@ -25,10 +25,14 @@ PARTICIPANTS = ("payment-service", "stock-service", "delivery-service")
 
 def test_pods_are_what_the_restricted_level_takes(resources: tuple[Resource, ...]) -> None:
     """A process that is taken over has no root, no capability, and nothing that it can write to but /tmp and its data."""
-    assert not {str(each): broken for each in workloads(resources) if (broken := broken_restrictions(each))}
+    assert not {
+        str(each): broken for each in workloads(resources) if (broken := broken_restrictions(each))
+    }
 
 
-@pytest.mark.parametrize("name", ["allowPrivilegeEscalation", "readOnlyRootFilesystem", "capabilities"])
+@pytest.mark.parametrize(
+    "name", ["allowPrivilegeEscalation", "readOnlyRootFilesystem", "capabilities"]
+)
 def test_restriction_that_is_dropped_is_noticed(rendered: Rendered, name: str) -> None:
     """Without this the test above might check nothing."""
     workload = copy.deepcopy(next(workloads(rendered())))
@@ -37,14 +41,22 @@ def test_restriction_that_is_dropped_is_noticed(rendered: Rendered, name: str) -
     assert broken_restrictions(workload) == [f"{workload.containers[0]['name']}: {name}"]
 
 
-def test_no_pod_has_a_token_for_the_cluster_or_shares_an_account_with_another_part(resources: tuple[Resource, ...]) -> None:
+def test_no_pod_has_a_token_for_the_cluster_or_shares_an_account_with_another_part(
+    resources: tuple[Resource, ...],
+) -> None:
     """Nobody in the shop talks to Kubernetes; a service's migration is that service."""
     accounts = {each["metadata"]["name"]: each for each in of_kind(resources, "ServiceAccount")}
 
-    assert not [name for name, account in accounts.items() if account["automountServiceAccountToken"] is not False]
+    assert not [
+        name
+        for name, account in accounts.items()
+        if account["automountServiceAccountToken"] is not False
+    ]
     for workload in workloads(resources):
         own = (
-            workload.labels["app.kubernetes.io/name"].replace("-migration", "-service").replace("shop-test", "order-service")
+            workload.labels["app.kubernetes.io/name"]
+            .replace("-migration", "-service")
+            .replace("shop-test", "order-service")
         )
         assert workload.spec["automountServiceAccountToken"] is False
         assert workload.spec["serviceAccountName"] == own
@@ -56,7 +68,9 @@ def test_pods_are_not_told_of_every_service_by_variables(resources: tuple[Resour
     assert all(workload.spec["enableServiceLinks"] is False for workload in workloads(resources))
 
 
-def test_containers_ask_for_what_they_need_and_have_a_limit_of_memory(resources: tuple[Resource, ...]) -> None:
+def test_containers_ask_for_what_they_need_and_have_a_limit_of_memory(
+    resources: tuple[Resource, ...],
+) -> None:
     """The scheduler must know; and processor time is not limited, because a throttled coordinator is a slow shop."""
     for workload in workloads(resources):
         for container in workload.containers:
@@ -64,8 +78,13 @@ def test_containers_ask_for_what_they_need_and_have_a_limit_of_memory(resources:
             assert set(container["resources"]["limits"]) == {"memory"}, workload
 
 
-def test_images_have_a_version_and_cannot_come_from_a_stranger(resources: tuple[Resource, ...]) -> None:
-    """`latest` is another image tomorrow; our own are loaded or come from a registry that somebody names."""
+def test_images_have_a_version_and_cannot_come_from_a_stranger(
+    resources: tuple[Resource, ...],
+) -> None:
+    """`latest` is another image tomorrow.
+
+    Our own are loaded or come from a registry that somebody names.
+    """
     for workload in workloads(resources):
         for container in workload.containers:
             image = container["image"]
@@ -78,16 +97,23 @@ def test_images_have_a_version_and_cannot_come_from_a_stranger(resources: tuple[
 def test_probes_tell_alive_from_ready(resources: tuple[Resource, ...]) -> None:
     """Alive must not depend on the database, ready must; and a slow start is neither."""
     for workload in workloads(resources, "Deployment"):
-        prefix = "" if workload.name == "order-service" else f"/{workload.name.removesuffix('-service')}"
+        prefix = (
+            "" if workload.name == "order-service" else f"/{workload.name.removesuffix('-service')}"
+        )
         (container,) = workload.containers
-        paths = {name: container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")}
+        paths = {
+            name: container[f"{name}Probe"]["httpGet"]["path"]
+            for name in ("startup", "liveness", "readiness")
+        }
 
         live, ready = f"{prefix}/health/live", f"{prefix}/health/ready"
         assert paths == {"startup": live, "liveness": live, "readiness": ready}
         assert container["readinessProbe"]["timeoutSeconds"] >= 3, "the database has 2 s to connect"
 
 
-def test_stopping_pod_waits_for_the_proxies_and_then_has_time_to_finish(resources: tuple[Resource, ...]) -> None:
+def test_stopping_pod_waits_for_the_proxies_and_then_has_time_to_finish(
+    resources: tuple[Resource, ...],
+) -> None:
     """First no new requests come, then the signal; a service needs up to 10 s from there."""
     for workload in workloads(resources, "Deployment"):
         (container,) = workload.containers
@@ -100,16 +126,23 @@ def test_stopping_pod_waits_for_the_proxies_and_then_has_time_to_finish(resource
 def test_rollout_takes_nobody_away_before_another_is_ready(resources: tuple[Resource, ...]) -> None:
     """A new version that does not get ready harms nobody."""
     for deployment in of_kind(resources, "Deployment"):
-        assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+        assert deployment["spec"]["strategy"]["rollingUpdate"] == {
+            "maxSurge": 1,
+            "maxUnavailable": 0,
+        }
 
 
-def test_variables_are_named_once_and_are_all_that_the_settings_require(resources: tuple[Resource, ...]) -> None:
+def test_variables_are_named_once_and_are_all_that_the_settings_require(
+    resources: tuple[Resource, ...],
+) -> None:
     """A service that lacks a setting does not start; a name given twice hides one of two values."""
     for workload in workloads(resources):
         assert len(set(environment(workload))) == len(environment(workload)), workload
     for workload in workloads(resources, "Deployment"):
         settings = OrderSettings if workload.name == "order-service" else ParticipantSettings
-        required = {name.upper() for name, field in settings.model_fields.items() if field.is_required()}
+        required = {
+            name.upper() for name, field in settings.model_fields.items() if field.is_required()
+        }
         assert set(environment(workload)) == required | {"DATABASE_PASSWORD"}
 
 
@@ -124,8 +157,12 @@ def test_both_ends_of_the_protocol_share_a_key(rendered: Rendered) -> None:
         for workload in workloads(rendered(), "Deployment")
     }
 
-    assert keys.pop("order-service") == {f"{name.upper()}_KEY": f"{name}-key" for name in ("payment", "stock", "delivery")}
-    assert keys == {name: {"ORDER_KEY": f"{name.removesuffix('-service')}-key"} for name in PARTICIPANTS}
+    assert keys.pop("order-service") == {
+        f"{name.upper()}_KEY": f"{name}-key" for name in ("payment", "stock", "delivery")
+    }
+    assert keys == {
+        name: {"ORDER_KEY": f"{name.removesuffix('-service')}-key"} for name in PARTICIPANTS
+    }
 
 
 def test_services_find_the_pods_that_they_are_named_after(resources: tuple[Resource, ...]) -> None:
@@ -133,7 +170,9 @@ def test_services_find_the_pods_that_they_are_named_after(resources: tuple[Resou
     pods = list(workloads(resources))
     for service in of_kind(resources, "Service"):
         name = service["metadata"]["name"].removesuffix("-internal")
-        chosen = [pod for pod in pods if selects({"matchLabels": service["spec"]["selector"]}, pod.labels)]
+        chosen = [
+            pod for pod in pods if selects({"matchLabels": service["spec"]["selector"]}, pod.labels)
+        ]
         ports = {port["name"] for pod in chosen for port in pod.containers[0]["ports"]}
 
         assert [pod.name for pod in chosen] == [name]
@@ -143,7 +182,9 @@ def test_services_find_the_pods_that_they_are_named_after(resources: tuple[Resou
 def test_every_path_of_the_ingress_is_served_on_a_public_port(rendered: Rendered) -> None:
     """Six prefixes, one host, no annotation; and nothing leads to an internal port."""
     resources = rendered()
-    services = {each["metadata"]["name"]: each["spec"]["ports"] for each in of_kind(resources, "Service")}
+    services = {
+        each["metadata"]["name"]: each["spec"]["ports"] for each in of_kind(resources, "Service")
+    }
     (ingress,) = of_kind(resources, "Ingress")
     (rule,) = ingress["spec"]["rules"]
 
@@ -163,8 +204,14 @@ def test_route_of_the_gateway_api_is_the_same_as_the_ingress(rendered: Rendered)
     resources = rendered("--set=httpRoute.enabled=true,httpRoute.parentRefs[0].name=public")
     (ingress,), (route,) = of_kind(resources, "Ingress"), of_kind(resources, "HTTPRoute")
 
-    by_ingress = {path["path"]: path["backend"]["service"]["name"] for path in ingress["spec"]["rules"][0]["http"]["paths"]}
-    by_route = {rule["matches"][0]["path"]["value"]: rule["backendRefs"][0]["name"] for rule in route["spec"]["rules"]}
+    by_ingress = {
+        path["path"]: path["backend"]["service"]["name"]
+        for path in ingress["spec"]["rules"][0]["http"]["paths"]
+    }
+    by_route = {
+        rule["matches"][0]["path"]["value"]: rule["backendRefs"][0]["name"]
+        for rule in route["spec"]["rules"]
+    }
 
     assert by_route == by_ingress
     assert {rule["backendRefs"][0]["port"] for rule in route["spec"]["rules"]} == {80}
@@ -173,7 +220,9 @@ def test_route_of_the_gateway_api_is_the_same_as_the_ingress(rendered: Rendered)
 def test_disruption_budgets_and_spreading_choose_each_services_own_pods(rendered: Rendered) -> None:
     """A drained node or zone takes one pod of a service at a time."""
     resources = rendered()
-    budgets = {each["metadata"]["name"]: each["spec"] for each in of_kind(resources, "PodDisruptionBudget")}
+    budgets = {
+        each["metadata"]["name"]: each["spec"] for each in of_kind(resources, "PodDisruptionBudget")
+    }
     for workload in workloads(resources, "Deployment"):
         selectors = [
             budgets[workload.name]["selector"],
@@ -184,23 +233,36 @@ def test_disruption_budgets_and_spreading_choose_each_services_own_pods(rendered
 
 
 def _labels(resources: tuple[Resource, ...]) -> dict[str, dict[str, str]]:
-    pods = {each.labels["app.kubernetes.io/name"]: dict(each.labels) for each in workloads(resources)}
+    pods = {
+        each.labels["app.kubernetes.io/name"]: dict(each.labels) for each in workloads(resources)
+    }
     return {**pods, "a stranger": {"app": "stranger"}}
 
 
 def _talks(source: str, target: str, port: int) -> bool:
     """Return whether ``source`` has business at ``port`` of ``target``."""
-    clients = ("order-service", *PARTICIPANTS, *(f"{name}-migration" for name in ("order", "payment", "stock", "delivery")))
+    clients = (
+        "order-service",
+        *PARTICIPANTS,
+        *(f"{name}-migration" for name in ("order", "payment", "stock", "delivery")),
+    )
     return (
         (port == 5432 and source in clients and target == "service-postgresql")
         or (port == 8001 and source == "order-service" and target in PARTICIPANTS)
         or (port == 8001 and source in PARTICIPANTS and target == "order-service")
-        or (port == 8000 and source in ("a stranger", "shop-test") and target in ("order-service", *PARTICIPANTS))
+        or (
+            port == 8000
+            and source in ("a stranger", "shop-test")
+            and target in ("order-service", *PARTICIPANTS)
+        )
     )
 
 
 def test_network_policies_allow_what_is_needed_and_nothing_else(rendered: Rendered) -> None:
-    """From every kind of pod to every other, at every port: the internal protocol is for two, the database for its clients."""
+    """From every kind of pod to every other, at every port.
+
+    The internal protocol is for two, the database for its clients.
+    """
     resources = rendered()
     labels = _labels(resources)
     wrong = [
@@ -215,9 +277,13 @@ def test_network_policies_allow_what_is_needed_and_nothing_else(rendered: Render
     assert not wrong
 
 
-def test_strangers_are_kept_from_the_public_port_when_the_ways_in_are_named(rendered: Rendered) -> None:
+def test_strangers_are_kept_from_the_public_port_when_the_ways_in_are_named(
+    rendered: Rendered,
+) -> None:
     """`publicFrom` closes the port for all others but helm's test."""
-    resources = rendered("--set=networkPolicy.publicFrom[0].namespaceSelector.matchLabels.name=ingress")
+    resources = rendered(
+        "--set=networkPolicy.publicFrom[0].namespaceSelector.matchLabels.name=ingress"
+    )
     labels = _labels(resources)
 
     assert not may_talk(resources, labels["a stranger"], labels["order-service"], 8000)
@@ -229,14 +295,21 @@ def test_all_pods_at_their_most_fit_into_the_databases_connections() -> None:
     settings = values()
     pods = sum(service["replicas"] + 1 for service in settings["services"].values())
 
-    assert pods * settings["config"]["DATABASE_POOL_SIZE"] <= settings["postgresql"]["settings"]["max_connections"] * 0.6
+    assert (
+        pods * settings["config"]["DATABASE_POOL_SIZE"]
+        <= settings["postgresql"]["settings"]["max_connections"] * 0.6
+    )
 
 
 def test_volumes_of_services_hold_nothing_that_matters(resources: tuple[Resource, ...]) -> None:
     """All state of a service is in its schema."""
-    volumes = chain.from_iterable(each.spec["volumes"] for each in workloads(resources, "Deployment", "Job"))
+    volumes = chain.from_iterable(
+        each.spec["volumes"] for each in workloads(resources, "Deployment", "Job")
+    )
 
-    assert all(each == {"name": "tmp", "emptyDir": {}} or each["name"] == "database-ca" for each in volumes)
+    assert all(
+        each == {"name": "tmp", "emptyDir": {}} or each["name"] == "database-ca" for each in volumes
+    )
 
 
 def test_workload_is_called_by_its_kind_in_a_failure(rendered: Rendered) -> None:

@@ -40,11 +40,16 @@ def _claimed(size: str, storage_class: str | None = None) -> dict[str, Any]:
 
 
 def _database(volume: str, template: str, storage_class: str | None = None) -> Objects:
-    """Return an installed database: what its volume was asked for, and what its StatefulSet says."""
+    """Return an installed database.
+
+    What its volume was asked for, and what its StatefulSet says.
+    """
     templates = [{"metadata": {"name": "data"}, "spec": _claimed(template, storage_class)}]
     return {
         SECRET: _object("Secret", SECRET[1], data={}),
-        CLAIM: _object("PersistentVolumeClaim", CLAIM[1], spec=_claimed(volume, storage_class or "default")),
+        CLAIM: _object(
+            "PersistentVolumeClaim", CLAIM[1], spec=_claimed(volume, storage_class or "default")
+        ),
         SET: _object("StatefulSet", SET[1], spec={"volumeClaimTemplates": templates}),
     }
 
@@ -52,12 +57,18 @@ def _database(volume: str, template: str, storage_class: str | None = None) -> O
 @pytest.mark.parametrize("size", ["1Gi", "1024Mi", "1073741824"])
 def test_volume_of_the_same_size_is_left_alone(tmp_path: Path, size: str) -> None:
     """However the size is written."""
-    done = templated_beside(_database("1Gi", "1Gi"), tmp_path, f"--set=postgresql.storage.size={size}")
+    done = templated_beside(
+        _database("1Gi", "1Gi"), tmp_path, f"--set=postgresql.storage.size={size}"
+    )
 
     assert not done.returncode, done.stderr
 
 
-@pytest.mark.parametrize("objects", [_database("1Gi", "1Gi"), {**_database("1Gi", "1Gi"), SET: None}], ids=["runs", "gone"])
+@pytest.mark.parametrize(
+    "objects",
+    [_database("1Gi", "1Gi"), {**_database("1Gi", "1Gi"), SET: None}],
+    ids=["runs", "gone"],
+)
 def test_changed_volume_size_is_answered_with_what_to_do(tmp_path: Path, objects: Objects) -> None:
     """The API server only calls the field forbidden; a volume that was kept would stay small."""
     done = templated_beside(objects, tmp_path, "--set=postgresql.storage.size=2Gi")
@@ -82,15 +93,21 @@ def test_volume_that_has_grown_asks_for_the_stateful_set_alone(tmp_path: Path) -
 
 def test_upgrade_goes_on_when_both_halves_are_done(tmp_path: Path) -> None:
     """The StatefulSet is made again, around the pod that runs."""
-    done = templated_beside({**_database("2Gi", "1Gi"), SET: None}, tmp_path, "--set=postgresql.storage.size=2Gi")
+    done = templated_beside(
+        {**_database("2Gi", "1Gi"), SET: None}, tmp_path, "--set=postgresql.storage.size=2Gi"
+    )
 
     assert not done.returncode, done.stderr
 
 
 @pytest.mark.parametrize(("had", "asked"), [(None, "fast"), ("fast", ""), ("fast", "slow")])
-def test_changed_storage_class_is_refused_in_a_sentence(tmp_path: Path, had: str | None, asked: str) -> None:
+def test_changed_storage_class_is_refused_in_a_sentence(
+    tmp_path: Path, had: str | None, asked: str
+) -> None:
     """No upgrade moves data from one class to another."""
-    done = templated_beside(_database("1Gi", "1Gi", had), tmp_path, f"--set=postgresql.storage.className={asked}")
+    done = templated_beside(
+        _database("1Gi", "1Gi", had), tmp_path, f"--set=postgresql.storage.className={asked}"
+    )
 
     assert done.returncode
     assert "postgresql.storage.className" in done.stderr
@@ -98,7 +115,9 @@ def test_changed_storage_class_is_refused_in_a_sentence(tmp_path: Path, had: str
 
 def test_database_elsewhere_is_not_asked_about_a_volume(tmp_path: Path) -> None:
     """The chart's own database may have been there before."""
-    done = templated_beside(_database("5Gi", "5Gi"), tmp_path, "--set=database.externalHost=db.example.org")
+    done = templated_beside(
+        _database("5Gi", "5Gi"), tmp_path, "--set=database.externalHost=db.example.org"
+    )
 
     assert not done.returncode, done.stderr
 
@@ -147,28 +166,46 @@ def _jobs_of_revision(number: int, folder: Path) -> set[str]:
     text = template.read_text()
     assert ".Release.Revision" in text
     template.write_text(text.replace("$.Release.Revision", str(number)))
-    done = helm("template", "shop", str(folder), f"--namespace={NAMESPACE}", "--show-only=templates/migrations.yaml")
+    done = helm(
+        "template",
+        "shop",
+        str(folder),
+        f"--namespace={NAMESPACE}",
+        "--show-only=templates/migrations.yaml",
+    )
     return {job["metadata"]["name"] for job in yaml.safe_load_all(done.stdout) if job}
 
 
 def test_kubectl_takes_the_documented_patch() -> None:
     """What the sentence says is a command."""
     claim = yaml.safe_dump(_object("PersistentVolumeClaim", CLAIM[1], spec=_claimed("1Gi")))
-    command = [found("kubectl"), "patch", "--local", "--filename=-", f"--patch={PATCH}", "--output=yaml"]
+    command = [
+        found("kubectl"),
+        "patch",
+        "--local",
+        "--filename=-",
+        f"--patch={PATCH}",
+        "--output=yaml",
+    ]
     done = subprocess.run(command, input=claim, capture_output=True, text=True, check=True)
 
     assert yaml.safe_load(done.stdout)["spec"]["resources"]["requests"]["storage"] == "2Gi"
 
 
 @pytest.mark.parametrize(("running", "asked"), [(2, 2), (5, 5), (1, 2), (0, 2), (None, 2)])
-def test_autoscaler_keeps_the_pods_that_there_are(tmp_path: Path, running: int | None, asked: int) -> None:
+def test_autoscaler_keeps_the_pods_that_there_are(
+    tmp_path: Path, running: int | None, asked: int
+) -> None:
     """Left out, the number is one for Kubernetes; and what the autoscaler made of it stays."""
     there = _object("Deployment", "order-service", spec={"replicas": running})
     objects = {} if running is None else {("deployments", "order-service"): there}
     done = templated_beside(objects, tmp_path, "--set=autoscaling.enabled=true")
     resources = [each for each in yaml.safe_load_all(done.stdout) if each]
     (scaler,) = of_kind(resources, "HorizontalPodAutoscaler")
-    found = {each["metadata"]["name"]: each["spec"]["replicas"] for each in of_kind(resources, "Deployment")}
+    found = {
+        each["metadata"]["name"]: each["spec"]["replicas"]
+        for each in of_kind(resources, "Deployment")
+    }
 
     assert scaler["spec"]["scaleTargetRef"]["name"] == "order-service"
     assert scaler["spec"]["minReplicas"] == 2

@@ -15,14 +15,22 @@ from shop.deploy.manifests import CHART
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 _SMALL = {"cpu": 0.5, "memory": 134217728, "ephemeral-storage": 1000000}
-_LARGE = {"requests": _SMALL, "limits": {"cpu": 2, "memory": 268435456, "ephemeral-storage": 2000000}}
+_LARGE = {
+    "requests": _SMALL,
+    "limits": {"cpu": 2, "memory": 268435456, "ephemeral-storage": 2000000},
+}
 _CA = {"secret": "ca", "configMap": "", "key": "root.pem"}
 _SERVICE = {"replicas": 3, "digest": "", "databaseHost": "db.example.org", "resources": _LARGE}
 
 #: A value for every scalar of the schema, large where a number may be; OTHERS has what excludes it.
 VALUES: dict[str, Any] = {
     "namespace": {"create": True},
-    "image": {"repository": "registry:5000/shop", "tag": 20261127, "pullPolicy": "Always", "pullSecrets": ["one"]},
+    "image": {
+        "repository": "registry:5000/shop",
+        "tag": 20261127,
+        "pullPolicy": "Always",
+        "pullSecrets": ["one"],
+    },
     "services": dict.fromkeys(("order", "payment", "stock", "delivery"), _SERVICE),
     "migrations": {"resources": _LARGE},
     "test": {"resources": _LARGE},
@@ -44,17 +52,33 @@ VALUES: dict[str, Any] = {
         "SYNCHRONOUS_STANDBY_REQUIRED": False,
     },
     "secrets": {"existingSecret": "mine"},
-    "database": {"externalHost": "", "port": 65432, "name": "shop_2", "sslmode": "verify-ca", "ca": _CA},
+    "database": {
+        "externalHost": "",
+        "port": 65432,
+        "name": "shop_2",
+        "sslmode": "verify-ca",
+        "ca": _CA,
+    },
     "postgresql": {
         "image": {"repository": "postgres", "tag": 18, "digest": "", "pullPolicy": "Never"},
         "mountPath": "/var/lib/data",
         "dataDirectory": "/var/lib/data/pg",
         "user": 1000680000,
         "storage": {"size": 1073741824, "className": "fast"},
-        "settings": {"max_connections": 2000000, "work_mem": 1048576, "jit": False, "random_page_cost": 1.1},
+        "settings": {
+            "max_connections": 2000000,
+            "work_mem": 1048576,
+            "jit": False,
+            "random_page_cost": 1.1,
+        },
         "resources": _LARGE,
     },
-    "ingress": {"enabled": True, "className": "nginx", "host": "shop.example.org", "tlsSecret": "tls"},
+    "ingress": {
+        "enabled": True,
+        "className": "nginx",
+        "host": "shop.example.org",
+        "tlsSecret": "tls",
+    },
     "httpRoute": {"enabled": True, "parentRefs": [{"name": "public", "port": 1000000}]},
     "shutdown": {"drainSeconds": 1000000, "finishSeconds": 2000000},
     "podDisruptionBudget": {"enabled": False},
@@ -133,11 +157,15 @@ def _documents(*options: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("values", [VALUES, OTHERS], ids=["everything", "what excludes it"])
-def test_values_file_and_set_give_the_same_manifests(values: dict[str, Any], tmp_path: Path) -> None:
+def test_values_file_and_set_give_the_same_manifests(
+    values: dict[str, Any], tmp_path: Path
+) -> None:
     """To helm, a number is a float in a file, and an integer or text from --set."""
     by_file, by_set = _by_file(values, tmp_path), _by_set(values)
 
-    assert [each["metadata"]["name"] for each in by_file] == [each["metadata"]["name"] for each in by_set]
+    assert [each["metadata"]["name"] for each in by_file] == [
+        each["metadata"]["name"] for each in by_set
+    ]
     for one, other in zip(by_file, by_set, strict=True):
         assert one == other
 
@@ -145,7 +173,11 @@ def test_values_file_and_set_give_the_same_manifests(values: dict[str, Any], tmp
 def test_numbers_land_as_they_were_written(tmp_path: Path) -> None:
     """Whatever the number goes into: an image, a setting, a port, a quantity, a user."""
     resources = _by_file(VALUES, tmp_path)
-    (config,) = [each for each in of_kind(resources, "ConfigMap") if each["metadata"]["name"] == "shop-config"]
+    (config,) = [
+        each
+        for each in of_kind(resources, "ConfigMap")
+        if each["metadata"]["name"] == "shop-config"
+    ]
     (database,) = workloads(resources, "StatefulSet")
     services = list(workloads(resources, "Deployment"))
 
@@ -153,9 +185,15 @@ def test_numbers_land_as_they_were_written(tmp_path: Path) -> None:
         name: _as_written(value) for name, value in VALUES["config"].items()
     }
     assert {each.containers[0]["image"].rsplit(":", 1)[1] for each in services} == {"20261127"}
-    assert {each.containers[0]["resources"]["requests"]["memory"] for each in services} == {"134217728"}
-    assert {each.spec["securityContext"]["runAsUser"] for each in (*services, database)} == {1000680000}
-    assert {"max_connections=2000000", "work_mem=1048576", "jit=off"} <= set(database.containers[0]["args"])
+    assert {each.containers[0]["resources"]["requests"]["memory"] for each in services} == {
+        "134217728"
+    }
+    assert {each.spec["securityContext"]["runAsUser"] for each in (*services, database)} == {
+        1000680000
+    }
+    assert {"max_connections=2000000", "work_mem=1048576", "jit=off"} <= set(
+        database.containers[0]["args"]
+    )
 
 
 def test_every_scalar_of_the_schema_is_tried() -> None:
@@ -191,7 +229,9 @@ def test_number_that_a_file_cannot_hold_is_refused(tmp_path: Path) -> None:
     assert "in quotes" in done.stderr
 
 
-@pytest.mark.parametrize("setting", ["config.SWEEP_INTERVAL_SECONDS=0.0", "config.SWEEP_INTERVAL_SECONDS=-1.5", "user=0"])
+@pytest.mark.parametrize(
+    "setting", ["config.SWEEP_INTERVAL_SECONDS=0.0", "config.SWEEP_INTERVAL_SECONDS=-1.5", "user=0"]
+)
 def test_what_a_number_may_not_be_is_refused_as_text_too(setting: str) -> None:
     """--set hands a fraction over as text."""
     assert templated(f"--set={setting}").returncode

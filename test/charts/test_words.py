@@ -30,7 +30,9 @@ def _newman(notes: str) -> list[str]:
 
 def test_notes_name_the_host_that_the_collection_does_not_know(tmp_path: Path) -> None:
     """The collection goes to arch.homework unless it is told of another one."""
-    plain, other = (_notes(tmp_path, *each) for each in ((), ("--set=ingress.host=shop.example.org",)))
+    plain, other = (
+        _notes(tmp_path, *each) for each in ((), ("--set=ingress.host=shop.example.org",))
+    )
 
     assert _newman(plain) == [NEWMAN]
     assert _newman(other) == [f"{NEWMAN} --env-var baseUrl=shop.example.org"]
@@ -69,9 +71,15 @@ def _make_images(folder: Path, *settings: str) -> subprocess.CompletedProcess[st
 
 @pytest.mark.parametrize(
     ("working", "taken"),
-    [({"docker", "podman", "buildah"}, "docker"), ({"podman", "buildah"}, "podman"), ({"buildah"}, "buildah")],
+    [
+        ({"docker", "podman", "buildah"}, "docker"),
+        ({"podman", "buildah"}, "podman"),
+        ({"buildah"}, "buildah"),
+    ],
 )
-def test_images_are_built_by_the_first_builder_that_works(tmp_path: Path, working: set[str], taken: str) -> None:
+def test_images_are_built_by_the_first_builder_that_works(
+    tmp_path: Path, working: set[str], taken: str
+) -> None:
     """A docker client without an engine builds nothing."""
     for name in ("docker", "podman", "buildah"):
         _stand_in(tmp_path, name, works=name in working)

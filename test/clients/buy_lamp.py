@@ -1,4 +1,7 @@
-"""Buys a lamp through clients that openapi-python-client has generated: shop_payment, shop_stock, shop_delivery, shop_order."""
+"""Buys a lamp through clients that openapi-python-client has generated.
+
+Shop_payment, shop_stock, shop_delivery, shop_order.
+"""
 
 import sys
 from datetime import UTC, datetime, timedelta
@@ -22,16 +25,24 @@ def buy(url: str) -> None:
     orders, payment = shop_order.Client(base_url=url), shop_payment.Client(base_url=url)
     stock, delivery = shop_stock.Client(base_url=url), shop_delivery.Client(base_url=url)
     account = open_account.sync(
-        client=payment, body=NewUser(name="Anna", balance=15), idempotency_key=f"{datetime.now(UTC)}"
+        client=payment,
+        body=NewUser(name="Anna", balance=15),
+        idempotency_key=f"{datetime.now(UTC)}",
     )
     assert isinstance(account, Account)
     lamp = add_product.sync(client=stock, body=NewProduct(name="lamp", price=10, quantity=3))
     assert isinstance(lamp, Product)
     starts_at = datetime.now(UTC) + timedelta(days=1)
-    slot = open_slot.sync(client=delivery, body=NewSlot(starts_at=starts_at, couriers=["Mila", "Oleg"]))
+    slot = open_slot.sync(
+        client=delivery, body=NewSlot(starts_at=starts_at, couriers=["Mila", "Oleg"])
+    )
     assert isinstance(slot, Slot)
 
-    wanted = NewOrder(user_id=account.user_id, items=[Item(product_id=lamp.product_id, quantity=1)], slot_id=slot.slot_id)
+    wanted = NewOrder(
+        user_id=account.user_id,
+        items=[Item(product_id=lamp.product_id, quantity=1)],
+        slot_id=slot.slot_id,
+    )
     order = place_order.sync(client=orders, body=wanted)
     assert isinstance(order, Order)
     assert (order.status, order.total, order.courier) == ("confirmed", 10, "Mila")

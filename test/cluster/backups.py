@@ -23,7 +23,10 @@ def commands() -> tuple[str, str]:
 
 
 def dumped_and_restored(order: Callable[[], None]) -> None:
-    """Dump, ``order`` more, bring the dump back: what was ordered since is gone everywhere alike. Raises CommandFailed."""
+    """Dump, ``order`` more, bring the dump back: what was ordered since is gone everywhere alike.
+
+    Raises CommandFailed.
+    """
     dump, restore = commands()
     with tempfile.TemporaryDirectory() as name:
         _bash(dump, Path(name))
@@ -35,18 +38,24 @@ def dumped_and_restored(order: Callable[[], None]) -> None:
     after = _orders()
     wrong = oracles.complaints()
     if not before == after < since or wrong:
-        raise cluster.CommandFailed(f"{before} orders were dumped, {since} there were then, {after} came back; {wrong}")
+        raise cluster.CommandFailed(
+            f"{before} orders were dumped, {since} there were then, {after} came back; {wrong}"
+        )
 
 
 def _bash(commands: str, folder: Path) -> None:
     path = f"{Path(found('kubectl')).parent}{os.pathsep}{os.environ['PATH']}"
-    cluster.run("env", f"--chdir={folder}", f"PATH={path}", "bash", "-euo", "pipefail", "-c", commands)
+    cluster.run(
+        "env", f"--chdir={folder}", f"PATH={path}", "bash", "-euo", "pipefail", "-c", commands
+    )
 
 
 def _orders() -> int:
     with cluster.forwarded("service-postgresql", 5432) as port:
         engine = create_engine(oracles.address(port))
         with engine.connect() as connection:
-            count = int(connection.execute(text("SELECT count(*) FROM order_service.orders")).scalar_one())
+            count = int(
+                connection.execute(text("SELECT count(*) FROM order_service.orders")).scalar_one()
+            )
         engine.dispose()
         return count

@@ -1,4 +1,7 @@
-"""The cluster that kubectl points to: what the programme says to it, in kubectl's and helm's own words."""
+"""The cluster that kubectl points to.
+
+What the programme says to it, in kubectl's and helm's own words.
+"""
 
 import base64
 import contextlib
@@ -49,8 +52,20 @@ class Release:
 
     def upgrade(self, *settings: str) -> None:
         """Install or upgrade, and wait until all is ready."""
-        options = [*(f"--values={path}" for path in self.values), *(f"--set={each}" for each in (*self.settings, *settings))]
-        self._helm("upgrade", "--install", RELEASE, str(CHART), "--create-namespace", "--wait", "--timeout=5m", *options)
+        options = [
+            *(f"--values={path}" for path in self.values),
+            *(f"--set={each}" for each in (*self.settings, *settings)),
+        ]
+        self._helm(
+            "upgrade",
+            "--install",
+            RELEASE,
+            str(CHART),
+            "--create-namespace",
+            "--wait",
+            "--timeout=5m",
+            *options,
+        )
 
     def rollback(self) -> None:
         """Go back to the revision before, and wait until all is ready."""
@@ -70,7 +85,9 @@ class Release:
 
 def namespace_exists() -> bool:
     """Return whether something is there already."""
-    return bool(kubectl("get", "namespace", NAMESPACE, "--ignore-not-found", "--output=name").strip())
+    return bool(
+        kubectl("get", "namespace", NAMESPACE, "--ignore-not-found", "--output=name").strip()
+    )
 
 
 def remove_namespace() -> None:
@@ -83,12 +100,17 @@ def wait_until_ready() -> None:
     kubectl("rollout", "status", "statefulset/service-postgresql", f"--timeout={READY_SECONDS}s")
     for name in DEPLOYMENTS:
         kubectl("rollout", "status", f"deployment/{name}", f"--timeout={READY_SECONDS}s")
-    eventually(lambda: not [pod for pod in pods() if pod["metadata"].get("deletionTimestamp")], "old pods are gone")
+    eventually(
+        lambda: not [pod for pod in pods() if pod["metadata"].get("deletionTimestamp")],
+        "old pods are gone",
+    )
 
 
 def pods(selector: str = "app.kubernetes.io/component=service") -> list[dict[str, Any]]:
     """Return the pods that the selector chooses."""
-    return list(json.loads(kubectl("get", "pods", f"--selector={selector}", "--output=json"))["items"])
+    return list(
+        json.loads(kubectl("get", "pods", f"--selector={selector}", "--output=json"))["items"]
+    )
 
 
 def secret() -> dict[str, str]:
@@ -109,7 +131,13 @@ def eventually(holds: Callable[[], bool], what: str, seconds: float = READY_SECO
 @contextlib.contextmanager
 def forwarded(service: str, port: int) -> Iterator[int]:
     """Give a port of this machine that leads to ``port`` of a Service, inside the block."""
-    command = [found("kubectl"), f"--namespace={NAMESPACE}", "port-forward", f"service/{service}", f":{port}"]
+    command = [
+        found("kubectl"),
+        f"--namespace={NAMESPACE}",
+        "port-forward",
+        f"service/{service}",
+        f":{port}",
+    ]
     with tempfile.TemporaryFile("w+") as complaints:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True)
         try:

@@ -1,9 +1,10 @@
 """Customers who order all the time through the ingress, insist until they have a final answer, and check that it stays the same.
 
-Each order carries a key. An answer is *clean* when the contract allows it while parts of the shop come and go: 201, 409, 503, and
-202 where only the decision log can tell. Anything else (500, 502, 504, a reset connection) is *broken*. After either kind that is
-not final the same order is sent again with the same key, until it is 201 or 409; that answer is then asked for once more and must
-be the same. In the end accounts, goods and couriers must have exactly what the confirmed orders cost.
+Each order carries a key. An answer is *clean* when the contract allows it while parts of the shop
+come and go: 201, 409, 503, and 202 where only the decision log can tell. Anything else (500, 502,
+504, a reset connection) is *broken*. After either kind that is not final the same order is sent
+again with the same key, until it is 201 or 409; that answer is then asked for once more and must be
+the same. In the end accounts, goods and couriers must have exactly what the confirmed orders cost.
 """
 
 import asyncio
@@ -58,8 +59,14 @@ class Market:
     async def opened(cls, client: httpx.AsyncClient) -> Self:
         """Create it."""
         tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
-        users = [{"name": "customer", "balance": balance} for balance in (BALANCE, BALANCE, BALANCE, BALANCE, PRICE)]
-        products = [{"name": "apple", "price": PRICE, "quantity": each} for each in (QUANTITY, QUANTITY, QUANTITY, 0)]
+        users = [
+            {"name": "customer", "balance": balance}
+            for balance in (BALANCE, BALANCE, BALANCE, BALANCE, PRICE)
+        ]
+        products = [
+            {"name": "apple", "price": PRICE, "quantity": each}
+            for each in (QUANTITY, QUANTITY, QUANTITY, 0)
+        ]
         couriers = [f"c{number}" for number in range(COURIERS)]
         slots = [{"starts_at": tomorrow, "couriers": each} for each in (*[couriers] * 16, [])]
         return cls(
@@ -71,7 +78,11 @@ class Market:
     def wish(self, chance: random.Random) -> dict[str, Any]:
         """Return an order."""
         items = [{"product_id": chance.choice(self.products), "quantity": chance.randint(1, 3)}]
-        return {"user_id": chance.choice(self.users), "items": items, "slot_id": chance.choice(self.slots)}
+        return {
+            "user_id": chance.choice(self.users),
+            "items": items,
+            "slot_id": chance.choice(self.slots),
+        }
 
 
 async def _made(client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -81,7 +92,10 @@ async def _made(client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> d
 
 
 def _reason(response: httpx.Response) -> str:
-    """Return why there is no final answer: the problem's own words, or those of whoever stands before the shop."""
+    """Return why there is no final answer.
+
+    The problem's own words, or those of whoever stands before the shop.
+    """
     try:
         return str(response.json().get("detail") or response.json().get("title"))
     except ValueError:
@@ -104,23 +118,37 @@ class Customers:
         self._opened.wait()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._stopping.set()
         self._thread.join()
 
     async def _crowd(self) -> None:
         try:
-            async with httpx.AsyncClient(base_url=self._base_url, timeout=ANSWER_SECONDS, trust_env=False) as client:
+            async with httpx.AsyncClient(
+                base_url=self._base_url, timeout=ANSWER_SECONDS, trust_env=False
+            ) as client:
                 market = await Market.opened(client)
                 self._opened.set()
-                await asyncio.gather(*(self._customer(client, market, random.Random(seed)) for seed in range(WORKERS)))
+                await asyncio.gather(
+                    *(
+                        self._customer(client, market, random.Random(seed))
+                        for seed in range(WORKERS)
+                    )
+                )
                 await self._compare(client, market)
         except (httpx.HTTPError, KeyError) as failure:
             self.tally.complaints.append(f"the customers gave up: {failure!r}")
         finally:
             self._opened.set()
 
-    async def _customer(self, client: httpx.AsyncClient, market: Market, chance: random.Random) -> None:
+    async def _customer(
+        self, client: httpx.AsyncClient, market: Market, chance: random.Random
+    ) -> None:
         while not self._stopping.is_set():
             wish, key = market.wish(chance), str(uuid.uuid4())
             begun = time.monotonic()
@@ -130,7 +158,9 @@ class Customers:
                 self.tally.confirmed.append(body)
             await asyncio.sleep(PAUSE_SECONDS)
 
-    async def _final(self, client: httpx.AsyncClient, wish: dict[str, Any], key: str) -> tuple[str, dict[str, Any]]:
+    async def _final(
+        self, client: httpx.AsyncClient, wish: dict[str, Any], key: str
+    ) -> tuple[str, dict[str, Any]]:
         """Insist until the answer is final, and hear it once more if it was not the first."""
         status, body = await self._told(client, wish, key)
         self.tally.first[status] += 1
@@ -146,13 +176,19 @@ class Customers:
             await self._hear_again(client, wish, key, (status, body["order_id"]))
         return status, body
 
-    async def _hear_again(self, client: httpx.AsyncClient, wish: dict[str, Any], key: str, final: tuple[str, str]) -> None:
+    async def _hear_again(
+        self, client: httpx.AsyncClient, wish: dict[str, Any], key: str, final: tuple[str, str]
+    ) -> None:
         self.tally.repeats += 1
         status, body = await self._told(client, wish, key)
         if status in ("201", "409") and (status, body["order_id"]) != final:
-            self.tally.complaints.append(f"key {key} was answered {final}, and then {(status, body['order_id'])}")
+            self.tally.complaints.append(
+                f"key {key} was answered {final}, and then {(status, body['order_id'])}"
+            )
 
-    async def _told(self, client: httpx.AsyncClient, wish: dict[str, Any], key: str) -> tuple[str, dict[str, Any]]:
+    async def _told(
+        self, client: httpx.AsyncClient, wish: dict[str, Any], key: str
+    ) -> tuple[str, dict[str, Any]]:
         try:
             response = await client.post("/orders", json=wish, headers={"Idempotency-Key": key})
         except httpx.HTTPError as failure:
@@ -176,20 +212,34 @@ class Customers:
                 sold[item["product_id"]] += item["quantity"]
         for number, user in enumerate(market.users):
             opening = PRICE if number == len(market.users) - 1 else BALANCE
-            await self._expect(client, f"/payment/users/{user}", {"balance": opening - spent[user], "held": 0})
+            await self._expect(
+                client, f"/payment/users/{user}", {"balance": opening - spent[user], "held": 0}
+            )
         for number, product in enumerate(market.products):
             opening = 0 if number == len(market.products) - 1 else QUANTITY
-            await self._expect(client, f"/stock/products/{product}", {"quantity": opening - sold[product], "reserved": 0})
+            await self._expect(
+                client,
+                f"/stock/products/{product}",
+                {"quantity": opening - sold[product], "reserved": 0},
+            )
         for slot in market.slots:
-            await self._expect(client, f"/delivery/slots/{slot}", {"booked": booked[slot], "held": 0})
+            await self._expect(
+                client, f"/delivery/slots/{slot}", {"booked": booked[slot], "held": 0}
+            )
 
     async def _expect(self, client: httpx.AsyncClient, path: str, expected: dict[str, int]) -> None:
         """Look until it is so; what died with its coordinator is given back after in_doubt_after."""
         seen: Any = None
         for _ in range(60):
             response = await client.get(path)
-            seen = {name: response.json().get(name) for name in expected} if response.is_success else response.status_code
+            seen = (
+                {name: response.json().get(name) for name in expected}
+                if response.is_success
+                else response.status_code
+            )
             if seen == expected:
                 return
             await asyncio.sleep(0.5)
-        self.tally.complaints.append(f"{path} is {seen}, and the confirmed orders make it {expected}")
+        self.tally.complaints.append(
+            f"{path} is {seen}, and the confirmed orders make it {expected}"
+        )

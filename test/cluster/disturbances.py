@@ -1,4 +1,7 @@
-"""What is done to the running shop while customers order: the restarts, kills, upgrades and scalings of an ordinary bad week."""
+"""What is done to the running shop while customers order.
+
+The restarts, kills, upgrades and scalings of an ordinary bad week.
+"""
 
 import random
 import time
@@ -23,11 +26,15 @@ def disturbances(release: Release, *, kill_seconds: float) -> list[Disturbance]:
         Disturbance("nothing happens", lambda: time.sleep(10)),
         Disturbance("rolling restart of every Deployment", _restart_all),
         Disturbance("order_service scaled 1, 3, 1, 2", _scale),
-        Disturbance("helm upgrade to a changed setting", lambda: release.upgrade("config.LOG_LEVEL=WARNING")),
+        Disturbance(
+            "helm upgrade to a changed setting", lambda: release.upgrade("config.LOG_LEVEL=WARNING")
+        ),
         Disturbance("helm rollback", release.rollback),
         Disturbance("database pod restarted", _restart_database),
         Disturbance(
-            f"a random pod killed every 3 s, {kill_seconds:.0f} s", lambda: _kill_pods(kill_seconds), may_break=True
+            f"a random pod killed every 3 s, {kill_seconds:.0f} s",
+            lambda: _kill_pods(kill_seconds),
+            may_break=True,
         ),
     ]
 
@@ -56,6 +63,14 @@ def _kill_pods(seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         victim = chance.choice(pods())["metadata"]["name"]
-        kubectl("delete", "pod", victim, "--force", "--grace-period=0", "--wait=false", "--ignore-not-found")
+        kubectl(
+            "delete",
+            "pod",
+            victim,
+            "--force",
+            "--grace-period=0",
+            "--wait=false",
+            "--ignore-not-found",
+        )
         time.sleep(3)
     wait_until_ready()

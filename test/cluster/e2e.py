@@ -1,7 +1,9 @@
-"""Tries the shop on whatever cluster kubectl points to: manifests, chart, the collection, and a bad week under load.
+"""Tries the shop on whatever cluster kubectl points to.
 
-The namespace hw10 is made and removed; if it is there already, nothing is done. Images must be there before: README tells how
-they get into minikube and kind.
+Manifests, chart, the collection, and a bad week under load.
+
+The namespace hw10 is made and removed; if it is there already, nothing is done. Images must be
+there before: README tells how they get into minikube and kind.
 """
 
 import argparse
@@ -30,7 +32,12 @@ NEWMAN = ROOT / "test" / "node_modules" / ".bin" / "newman"
 INTERNAL_PATHS = tuple(
     prefix + path
     for prefix in ("", "/orders", "/transactions", "/payment", "/stock", "/delivery")
-    for path in ("/metrics", "/two-phase/v1/round", "/two-phase/v1/outcomes", "/two-phase/v1/branches")
+    for path in (
+        "/metrics",
+        "/two-phase/v1/round",
+        "/two-phase/v1/outcomes",
+        "/two-phase/v1/branches",
+    )
 )
 
 
@@ -84,7 +91,8 @@ class Programme:
         self.steps.append(step)
         said = f" {step.tally.orders} orders, {dict(step.tally.first)}" if step.tally else ""
         self.console.print(
-            f"{'FAILED' if step.complaints else 'ok':6} {step.seconds:5.0f} s  {step.name}{said}", highlight=False
+            f"{'FAILED' if step.complaints else 'ok':6} {step.seconds:5.0f} s  {step.name}{said}",
+            highlight=False,
         )
         for reason, times in step.tally.reasons.most_common(8) if step.tally else ():
             self.console.print(f"{times:9} x {reason}", highlight=False, markup=False)
@@ -95,7 +103,10 @@ class Programme:
     # -- the steps
 
     def apply_manifests(self) -> None:
-        """Apply k8s/, config/ and secrets/ in one go; rendered anew where this cluster needs other values."""
+        """Apply k8s/, config/ and secrets/ in one go.
+
+        Rendered anew where this cluster needs other values.
+        """
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             changed = bool(self.release.values or self.release.settings)
@@ -106,36 +117,68 @@ class Programme:
             shutil.copy(ROOT / "secrets" / "shop.yaml.example", folder / "secrets")
             secrets_files.make(folder / "secrets")
             source = folder if changed else ROOT
-            files = [f"--filename={path}" for path in (source / "k8s", source / "config", folder / "secrets")]
+            files = [
+                f"--filename={path}"
+                for path in (source / "k8s", source / "config", folder / "secrets")
+            ]
             cluster.kubectl("apply", *files)
         cluster.wait_until_ready()
 
     def newman(self) -> None:
         """Run the unchanged collection."""
         address = self.base_url.removeprefix("http://")
-        cluster.run(str(NEWMAN), "run", str(COLLECTION), f"--env-var=baseUrl={address}", "--color=off")
+        cluster.run(
+            str(NEWMAN), "run", str(COLLECTION), f"--env-var=baseUrl={address}", "--color=off"
+        )
 
     def nothing_internal_is_reachable(self) -> None:
         """Look for the internal paths from outside."""
-        cluster.eventually(lambda: httpx.get(f"{self.base_url}/health/ready").is_success, "the ingress answers", 60)
+        cluster.eventually(
+            lambda: httpx.get(f"{self.base_url}/health/ready").is_success, "the ingress answers", 60
+        )
         for path in INTERNAL_PATHS:
             for method in ("GET", "POST"):
                 response = httpx.request(method, self.base_url + path)
-                # /orders/NAME is a path of the API: what is not an id is 422, never what the internal port would say.
+                # /orders/NAME is a path of the API: what is not an id is 422, never what the
+                # internal port would say.
                 if response.status_code not in (404, 405, 422) or "two_phase" in response.text:
-                    raise cluster.CommandFailed(f"{method} {path} from outside is answered {response.status_code}")
+                    raise cluster.CommandFailed(
+                        f"{method} {path} from outside is answered {response.status_code}"
+                    )
 
     def table(self) -> Table:
         """Return everything that was seen."""
         table = Table(title="what was done to the shop, and what customers were told")
-        for name in ("step", "s", "orders", "201", "409", "503", "202", "broken", "asked again", "slowest s", "wrong"):
+        for name in (
+            "step",
+            "s",
+            "orders",
+            "201",
+            "409",
+            "503",
+            "202",
+            "broken",
+            "asked again",
+            "slowest s",
+            "wrong",
+        ):
             table.add_column(name, justify="left" if name == "step" else "right")
         for step in self.steps:
             tally = step.tally
-            counts = [str(tally.first[status]) for status in ("201", "409", "503", "202")] if tally else [""] * 4
-            more = [str(tally.broken.total()), str(tally.repeats), f"{tally.slowest_seconds:.1f}"] if tally else [""] * 3
+            counts = (
+                [str(tally.first[status]) for status in ("201", "409", "503", "202")]
+                if tally
+                else [""] * 4
+            )
+            more = (
+                [str(tally.broken.total()), str(tally.repeats), f"{tally.slowest_seconds:.1f}"]
+                if tally
+                else [""] * 3
+            )
             orders = str(tally.orders) if tally else ""
-            table.add_row(step.name, f"{step.seconds:.0f}", orders, *counts, *more, str(len(step.complaints)))
+            table.add_row(
+                step.name, f"{step.seconds:.0f}", orders, *counts, *more, str(len(step.complaints))
+            )
         return table
 
 
@@ -144,7 +187,12 @@ def play(programme: Programme, *, kill_seconds: float, only: str) -> None:
     if not only:
         _play_manifests(programme)
     _play_chart(
-        programme, [each for each in disturbances(programme.release, kill_seconds=kill_seconds) if only in each.name]
+        programme,
+        [
+            each
+            for each in disturbances(programme.release, kill_seconds=kill_seconds)
+            if only in each.name
+        ],
     )
 
 
@@ -173,11 +221,18 @@ def _play_chart(programme: Programme, happening: list[Disturbance]) -> None:
             programme.under_load(disturbance)
         programme.step("newman, after all that", programme.newman)
         programme.step("dumped and restored", lambda: dumped_and_restored(programme.newman))
-        programme.step("removed and installed again, the data is there", lambda: _reinstalled(programme.release))
+        programme.step(
+            "removed and installed again, the data is there",
+            lambda: _reinstalled(programme.release),
+        )
 
 
 def _nothing_was_restarted() -> None:
-    if any(status["restartCount"] for pod in cluster.pods() for status in pod["status"]["containerStatuses"]):
+    if any(
+        status["restartCount"]
+        for pod in cluster.pods()
+        for status in pod["status"]["containerStatuses"]
+    ):
         raise cluster.CommandFailed("a service ended instead of waiting for its database")
 
 
@@ -194,16 +249,36 @@ def _reinstalled(release: cluster.Release) -> None:
 
 def _main() -> int:
     parser = argparse.ArgumentParser(prog="make e2e", description=__doc__)
-    parser.add_argument("--values", type=Path, action="append", default=[], metavar="FILE", help="values for this cluster")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one more value")
-    parser.add_argument("--base-url", default="http://arch.homework", help="how the ingress is reached")
-    parser.add_argument("--kill-seconds", type=float, default=120, help="for how long pods are killed")
-    parser.add_argument("--only", default="", metavar="TEXT", help="of the disturbances only those whose names contain TEXT")
+    parser.add_argument(
+        "--values",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="values for this cluster",
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="one more value"
+    )
+    parser.add_argument(
+        "--base-url", default="http://arch.homework", help="how the ingress is reached"
+    )
+    parser.add_argument(
+        "--kill-seconds", type=float, default=120, help="for how long pods are killed"
+    )
+    parser.add_argument(
+        "--only",
+        default="",
+        metavar="TEXT",
+        help="of the disturbances only those whose names contain TEXT",
+    )
     parser.add_argument("--keep", action="store_true", help="leave the shop there in the end")
     wishes = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 160)
     if cluster.namespace_exists():
-        console.print(f"the namespace {manifests.NAMESPACE} is there already; what is in it would be lost: remove it first")
+        console.print(
+            f"the namespace {manifests.NAMESPACE} is there already; what is in it would be lost: remove it first"
+        )
         return 2
     release = cluster.Release(wishes.values, wishes.set)
     programme = Programme(wishes.base_url, release, console)

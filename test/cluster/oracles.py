@@ -1,4 +1,7 @@
-"""Who says whether the shop kept its promise: `shop audit` over the internal API, and the laws over the four schemas."""
+"""Who says whether the shop kept its promise.
+
+`shop audit` over the internal API, and the laws over the four schemas.
+"""
 
 import contextlib
 import time
@@ -23,7 +26,9 @@ def complaints() -> list[str]:
 
 def address(port: int) -> URL:
     """Return how the superuser reaches the database that is forwarded to ``port``."""
-    return URL.create("postgresql+psycopg2", "postgres", secret()["postgres-password"], "127.0.0.1", port, "shop")
+    return URL.create(
+        "postgresql+psycopg2", "postgres", secret()["postgres-password"], "127.0.0.1", port, "shop"
+    )
 
 
 def _broken_laws() -> list[str]:
@@ -39,7 +44,9 @@ def _broken_laws() -> list[str]:
 def _audited(secrets: dict[str, str]) -> list[str]:
     names = ("order", "payment", "stock", "delivery")
     with contextlib.ExitStack() as ways:
-        ports = {name: ways.enter_context(forwarded(f"{name}-service-internal", 8001)) for name in names}
+        ports = {
+            name: ways.enter_context(forwarded(f"{name}-service-internal", 8001)) for name in names
+        }
         urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
         keys = {name: secrets[f"{name}-key"] for name in names[1:]}
         with Services(urls, keys) as services:

@@ -1,1 +1,4 @@
-"""Participants to try the conformance kit on: a correct one in memory, broken ones, and one in another language."""
+"""Participants to try the conformance kit on.
+
+A correct one in memory, broken ones, and one in another language.
+"""

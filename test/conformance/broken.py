@@ -1,4 +1,7 @@
-"""Participants with one fault each, of the kind that is made in practice. The table at the end says which rule each breaks."""
+"""Participants with one fault each, of the kind that is made in practice.
+
+The table at the end says which rule each breaks.
+"""
 
 import contextlib
 import itertools
@@ -26,7 +29,9 @@ class StaysSilent(MemoryParticipant):
 
     def written(self, ballot: Ballot) -> str:
         """Tell the good news alone."""
-        return ballot.model_copy(update={"votes": [vote for vote in ballot.votes if vote.prepared]}).model_dump_json()
+        return ballot.model_copy(
+            update={"votes": [vote for vote in ballot.votes if vote.prepared]}
+        ).model_dump_json()
 
 
 class StopsAtTheFirstNo(MemoryParticipant):
@@ -39,8 +44,12 @@ class StopsAtTheFirstNo(MemoryParticipant):
             super().prepare_all(message.model_copy(update={"prepares": [prepare]}), ballot)
             if ballot.votes and ballot.votes[-1].reason == "too_few":
                 for each in message.prepares[number + 1 :]:
-                    vote = Vote(transaction_id=each.transaction_id, prepared=False, reason="too_few")
-                    self.branches[each.transaction_id] = Branch(State.ABORTED, message.generation, each.payload, vote)
+                    vote = Vote(
+                        transaction_id=each.transaction_id, prepared=False, reason="too_few"
+                    )
+                    self.branches[each.transaction_id] = Branch(
+                        State.ABORTED, message.generation, each.payload, vote
+                    )
                     ballot.votes.append(vote)
                 return
 
@@ -111,7 +120,11 @@ class ChangesItsFacts(MemoryParticipant):
 
     def repeated(self, branch: Branch) -> Vote:
         """Tell how much is free now."""
-        return branch.vote.model_copy(update={"facts": {"free": self.free}}) if branch.vote.prepared else branch.vote
+        return (
+            branch.vote.model_copy(update={"facts": {"free": self.free}})
+            if branch.vote.prepared
+            else branch.vote
+        )
 
 
 class LosesRaces(MemoryParticipant):
@@ -127,7 +140,9 @@ class LosesRaces(MemoryParticipant):
         ticket = next(self.tickets)
         time.sleep(0.02)
         vote = super().prepare(prepare, generation)
-        self.branches[prepare.transaction_id].vote = vote.model_copy(update={"facts": {"ticket": ticket}})
+        self.branches[prepare.transaction_id].vote = vote.model_copy(
+            update={"facts": {"ticket": ticket}}
+        )
         return vote.model_copy(update={"facts": {"ticket": ticket}})
 
 
@@ -259,7 +274,9 @@ class IsPoisoned(MemoryParticipant):
 
     def prepare_all(self, message: Round, ballot: Ballot) -> None:
         """Refuse everything."""
-        if any(self.obstacle(prepare.payload) == "not_accepted" for prepare in message.prepares[1:]):
+        if any(
+            self.obstacle(prepare.payload) == "not_accepted" for prepare in message.prepares[1:]
+        ):
             raise Malformed
         super().prepare_all(message, ballot)
 
@@ -271,7 +288,11 @@ class DoesWhatItUnderstands(MemoryParticipant):
         """Abort at once, then complain."""
         with contextlib.suppress(ValueError, AttributeError, KeyError, TypeError):
             message = json.loads(body)
-            whole = message["version"] == 1 and "colour" not in str(message) and len(body) < ROUND_BYTES_MAX // 1000
+            whole = (
+                message["version"] == 1
+                and "colour" not in str(message)
+                and len(body) < ROUND_BYTES_MAX // 1000
+            )
             for each in message["aborts"] if whole else []:
                 self.abort(each, 1, Ballot())
         return super().parsed(body)
@@ -283,7 +304,12 @@ class SpeaksAnyVersion(MemoryParticipant):
     def parsed(self, body: bytes) -> Round:
         """Take every version for its own."""
         if len(body) <= ROUND_BYTES_MAX:
-            body = Round.model_validate_json(body).model_copy(update={"version": 1}).model_dump_json().encode()
+            body = (
+                Round.model_validate_json(body)
+                .model_copy(update={"version": 1})
+                .model_dump_json()
+                .encode()
+            )
         return super().parsed(body)
 
 
@@ -350,7 +376,10 @@ class AbortsOnRestart(MemoryParticipant):
 
 
 class Counts(MemoryParticipant):
-    """It counts its forced rounds, and remembers how far it has seen the log: nothing is wrong with it."""
+    """It counts its forced rounds, and remembers how far it has seen the log.
+
+    Nothing is wrong with it.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -364,7 +393,9 @@ class Counts(MemoryParticipant):
         self.counter += self.steps(message)
         self.log_seen = self.remembered(message.log_counter or 0)
         ballot = super().round(message)
-        asked = message.log_counter is not None or not (message.aborts or message.commits or message.prepares)
+        asked = message.log_counter is not None or not (
+            message.aborts or message.commits or message.prepares
+        )
         told = {"counter": self.counter, "log_seen": self.log_seen} if asked else {}
         return ballot.model_copy(update=told)
 

@@ -1,4 +1,6 @@
-"""A correct participant in memory, as small as the wire protocol allows; the broken ones change one method of it each.
+"""A correct participant in memory, as small as the wire protocol allows.
+
+The broken ones change one method of it each.
 
 It owns a number of units, and knows nothing of `two_phase` but the shape of the messages.
 """
@@ -12,7 +14,17 @@ from typing import Any
 
 import httpx
 
-from two_phase.messages import MAX_INTEGER, PROTOCOL_VERSION, ROUND_BYTES_MAX, Ballot, Prepare, Round, State, Violation, Vote
+from two_phase.messages import (
+    MAX_INTEGER,
+    PROTOCOL_VERSION,
+    ROUND_BYTES_MAX,
+    Ballot,
+    Prepare,
+    Round,
+    State,
+    Violation,
+    Vote,
+)
 
 KEY = "a key of this test, shared by both sides"
 UNITS = 20
@@ -48,7 +60,9 @@ class MemoryParticipant:
             if request.method == "GET":
                 return httpx.Response(200, json={"items": self.listed(request.url.params)})
             try:
-                return httpx.Response(200, text=self.written(self.round(self.parsed(request.content))))
+                return httpx.Response(
+                    200, text=self.written(self.round(self.parsed(request.content)))
+                )
             except (Malformed, ValueError):
                 return httpx.Response(400)
 
@@ -72,7 +86,12 @@ class MemoryParticipant:
     def listed(self, query: httpx.QueryParams) -> list[dict[str, Any]]:
         """Return the branches asked for."""
         return [
-            {"transaction_id": each, "state": branch.state, "generation": branch.generation, "payload": branch.payload}
+            {
+                "transaction_id": each,
+                "state": branch.state,
+                "generation": branch.generation,
+                "payload": branch.payload,
+            }
             for each, branch in sorted(self.branches.items())
             if each > query["after"] and branch.state == query["state"]
         ]
@@ -125,7 +144,9 @@ class MemoryParticipant:
         assert branch.payload
         self.free += branch.payload["units"]
         branch.state = State.ABORTED
-        branch.vote = Vote(transaction_id=branch.vote.transaction_id, prepared=False, reason="aborted")
+        branch.vote = Vote(
+            transaction_id=branch.vote.transaction_id, prepared=False, reason="aborted"
+        )
 
     def commit(self, transaction_id: str, ballot: Ballot) -> None:
         """Keep what was taken."""
@@ -140,7 +161,9 @@ class MemoryParticipant:
 
     def contradict_commit(self, transaction_id: str, ballot: Ballot) -> None:
         """Refuse to commit what was never prepared."""
-        ballot.violations.append(Violation(transaction_id=transaction_id, detail="it is not prepared"))
+        ballot.violations.append(
+            Violation(transaction_id=transaction_id, detail="it is not prepared")
+        )
 
     def contradict_commit_of_aborted(self, transaction_id: str, ballot: Ballot) -> None:
         """Refuse to commit what was given back."""
@@ -152,7 +175,9 @@ class MemoryParticipant:
             branch = self.branches.get(prepare.transaction_id)
             if branch is None:
                 ballot.votes.append(self.prepare(prepare, message.generation))
-            elif branch.payload is not None and json.dumps(branch.payload) != json.dumps(prepare.payload):
+            elif branch.payload is not None and json.dumps(branch.payload) != json.dumps(
+                prepare.payload
+            ):
                 self.contradict_prepare(prepare, branch, ballot)
             else:
                 ballot.votes.append(self.repeated(branch))
@@ -180,4 +205,6 @@ class MemoryParticipant:
     def contradict_prepare(self, prepare: Prepare, branch: Branch, ballot: Ballot) -> None:
         """Refuse another payload."""
         assert branch
-        ballot.violations.append(Violation(transaction_id=prepare.transaction_id, detail="it had another payload"))
+        ballot.violations.append(
+            Violation(transaction_id=prepare.transaction_id, detail="it had another payload")
+        )

@@ -38,7 +38,9 @@ def served(answer: Callable[[httpx.Request], httpx.Response]) -> Iterator[str]:
         def respond(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             url = f"http://{self.headers['Host']}{self.path}"
-            response = answer(httpx.Request(self.command, url, headers=dict(self.headers), content=body))
+            response = answer(
+                httpx.Request(self.command, url, headers=dict(self.headers), content=body)
+            )
             self.send_response(response.status_code)
             self.send_header("Content-Length", str(len(response.content)))
             self.end_headers()
@@ -59,10 +61,17 @@ def served(answer: Callable[[httpx.Request], httpx.Response]) -> Iterator[str]:
 
 
 class Restartable:
-    """A process on the loopback interface that can be killed and started again; it is ready when ``url`` answers anything."""
+    """A process on the loopback interface that can be killed and started again.
 
-    def __init__(self, command: tuple[str, ...], environment: dict[str, str], url: str, log: Path) -> None:
-        self._program = Program(name=command[-1], command=command, environment={**os.environ, **environment})
+    It is ready when ``url`` answers anything.
+    """
+
+    def __init__(
+        self, command: tuple[str, ...], environment: dict[str, str], url: str, log: Path
+    ) -> None:
+        self._program = Program(
+            name=command[-1], command=command, environment={**os.environ, **environment}
+        )
         self._url = url
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -102,12 +111,24 @@ def theatre(port: int, folder: Path, **environment: str) -> Restartable:
     """Return the participant that is written in JavaScript."""
     node = shutil.which("node")
     assert node, "Node.js is needed: apt-get install nodejs"
-    settings = {"PARTICIPANT_KEY": KEY, "DATA": str(folder / "seats.log"), "PORT": str(port), "SEATS": str(UNITS)}
+    settings = {
+        "PARTICIPANT_KEY": KEY,
+        "DATA": str(folder / "seats.log"),
+        "PORT": str(port),
+        "SEATS": str(UNITS),
+    }
     script = Path(__file__).with_name("theatre.js")
-    return Restartable((node, str(script)), {**settings, **environment}, f"http://127.0.0.1:{port}/", folder / "theatre.log")
+    return Restartable(
+        (node, str(script)),
+        {**settings, **environment},
+        f"http://127.0.0.1:{port}/",
+        folder / "theatre.log",
+    )
 
 
-def service(name: str, internal_port: int, public_port: int, folder: Path, **environment: str) -> Restartable:
+def service(
+    name: str, internal_port: int, public_port: int, folder: Path, **environment: str
+) -> Restartable:
     """Return one of our own participants; ``name`` is its package."""
     settings = {
         "PYTHONPATH": str(Path(__file__).parents[2]),
@@ -117,4 +138,6 @@ def service(name: str, internal_port: int, public_port: int, folder: Path, **env
         "ORDER_KEY": KEY,
     }
     ready = f"http://127.0.0.1:{public_port}/{name.removesuffix('_service')}/health/ready"
-    return Restartable((sys.executable, "-m", name), {**settings, **environment}, ready, folder / f"{name}.log")
+    return Restartable(
+        (sys.executable, "-m", name), {**settings, **environment}, ready, folder / f"{name}.log"
+    )

@@ -73,7 +73,10 @@ BAD_TIMES = {
 
 @dataclass(frozen=True)
 class Call:
-    """One call of the contract that takes a body: its valid ``body``, and a watch over what it would write."""
+    """One call of the contract that takes a body.
+
+    Its valid ``body``, and a watch over what it would write.
+    """
 
     method: str
     path: str
@@ -103,7 +106,11 @@ FIELDS: list[tuple[str, str, dict[str, str]]] = [
     ("orders", "items.0.product_id", BAD),
     ("orders", "items.0.quantity", BAD),
 ]
-REQUIRED = [(call, field) for call, field, _ in FIELDS if (call, field) != ("users", "balance") and not field.endswith("0")]
+REQUIRED = [
+    (call, field)
+    for call, field, _ in FIELDS
+    if (call, field) != ("users", "balance") and not field.endswith("0")
+]
 CASES = [
     pytest.param(call, field, bad, id=f"{call}-{field}-{name}")
     for call, field, values in FIELDS
@@ -114,7 +121,10 @@ CASES = [
 @pytest.fixture(scope="module")
 def calls(client: httpx.Client, given: Given) -> dict[str, Call]:
     """Return all calls that take a body, by name."""
-    user, product = f"/payment/users/{given.user()['user_id']}", f"/stock/products/{given.product()['product_id']}"
+    user, product = (
+        f"/payment/users/{given.user()['user_id']}",
+        f"/stock/products/{given.product()['product_id']}",
+    )
     order = given.order_body()
 
     @contextmanager
@@ -130,7 +140,9 @@ def calls(client: httpx.Client, given: Given) -> dict[str, Call]:
         first = make()[name]
         yield
         between = range(first + 1, make()[name])
-        assert [number for number in between if client.get(f"{path}/{number}").status_code != 404] == []
+        assert [
+            number for number in between if client.get(f"{path}/{number}").status_code != 404
+        ] == []
 
     @contextmanager
     def nothing_ordered() -> Iterator[None]:
@@ -148,10 +160,14 @@ def calls(client: httpx.Client, given: Given) -> dict[str, Call]:
     no_slot = partial(nobody_new, given.slot, "/delivery/slots", "slot_id")
     return {
         "users": Call("POST", "/payment/users", new_user, no_user),
-        "deposits": Call("POST", f"{user}/deposits", {"amount": 1}, partial(unchanged, user, f"{user}/statement")),
+        "deposits": Call(
+            "POST", f"{user}/deposits", {"amount": 1}, partial(unchanged, user, f"{user}/statement")
+        ),
         "products": Call("POST", "/stock/products", new_product, no_product),
         "price": Call("PATCH", product, {"price": 1}, partial(unchanged, product)),
-        "restocks": Call("POST", f"{product}/restocks", {"quantity": 1}, partial(unchanged, product)),
+        "restocks": Call(
+            "POST", f"{product}/restocks", {"quantity": 1}, partial(unchanged, product)
+        ),
         "slots": Call("POST", "/delivery/slots", new_slot, no_slot),
         "orders": Call("POST", "/orders", order, nothing_ordered),
     }
@@ -166,7 +182,9 @@ def call(calls: dict[str, Call], name: str) -> Iterator[Call]:
 
 def send(client: httpx.Client, call: Call, body: str | bytes, **headers: str) -> httpx.Response:
     """Send ``body`` as it stands, as JSON unless ``headers`` say otherwise."""
-    sent = {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
+    sent = {"Content-Type": "application/json"} | {
+        name.replace("_", "-"): value for name, value in headers.items()
+    }
     return client.request(call.method, call.path, content=body, headers=sent)
 
 
@@ -174,7 +192,9 @@ def assert_invalid(response: httpx.Response, field: str) -> None:
     """Check that the answer is a 422 that names ``field`` and a rule."""
     problem = assert_problem(response, 422, "invalid")
     assert field in [error["field"] for error in problem["errors"]]
-    assert all(error["message"] and set(error) == {"field", "message"} for error in problem["errors"])
+    assert all(
+        error["message"] and set(error) == {"field", "message"} for error in problem["errors"]
+    )
 
 
 def with_value(body: dict[str, Any], field: str, value: str) -> str:
@@ -189,8 +209,13 @@ def with_value(body: dict[str, Any], field: str, value: str) -> str:
 
 
 @pytest.mark.parametrize(("name", "field", "value"), CASES)
-def test_bad_value_is_refused_by_the_name_of_its_field(client: httpx.Client, call: Call, field: str, value: str) -> None:
-    """Negative, zero, huge, fractional, non-numeric, too long, unprintable, past: each is a 422 that says which field."""
+def test_bad_value_is_refused_by_the_name_of_its_field(
+    client: httpx.Client, call: Call, field: str, value: str
+) -> None:
+    """Negative, zero, huge, fractional, non-numeric, too long, unprintable, past.
+
+    Each is a 422 that says which field.
+    """
     assert_invalid(send(client, call, with_value(call.body, field, value)), field)
 
 
@@ -218,7 +243,9 @@ def test_field_that_stands_twice_is_refused_by_name(client: httpx.Client, call: 
     field, value = next(iter(call.body.items()))
     body = json.dumps(call.body)
 
-    assert_invalid(send(client, call, f"{body[:-1]}, {json.dumps(field)}: {json.dumps(value)}}}"), field)
+    assert_invalid(
+        send(client, call, f"{body[:-1]}, {json.dumps(field)}: {json.dumps(value)}}}"), field
+    )
 
 
 @pytest.mark.parametrize("body", ["[]", '"text"', "1", "null", "true"])
@@ -248,9 +275,13 @@ def test_malformed_json_is_a_bad_request(client: httpx.Client, call: Call, body:
     assert_problem(send(client, call, body), 400, "malformed")
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", ""])
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", ""]
+)
 @pytest.mark.parametrize("name", CALLS)
-def test_body_that_is_not_called_json_is_not_read(client: httpx.Client, call: Call, content_type: str) -> None:
+def test_body_that_is_not_called_json_is_not_read(
+    client: httpx.Client, call: Call, content_type: str
+) -> None:
     """A wrong content type, or none, is a 415 even where the body would do."""
     response = send(client, call, json.dumps(call.body), Content_Type=content_type)
 
@@ -268,7 +299,9 @@ def test_body_over_the_limit_is_too_large(
     body = json.dumps(call.body).encode().ljust(limit + size)
     content = iter([body[:1000], body[1000:]]) if in_chunks else body
 
-    response = client.request(call.method, call.path, content=content, headers={"Content-Type": "application/json"})
+    response = client.request(
+        call.method, call.path, content=content, headers={"Content-Type": "application/json"}
+    )
 
     assert_problem(response, 413, "too_large")
 
@@ -277,14 +310,18 @@ def test_body_of_the_very_limit_is_read(client: httpx.Client) -> None:
     """1 MiB is allowed for a creation, in any name for JSON."""
     body = json.dumps({"name": "Ivan"}).encode().ljust(LIST_BYTES_MAX)
 
-    response = client.post("/payment/users", content=body, headers={"Content-Type": "Application/JSON; charset=utf-8"})
+    response = client.post(
+        "/payment/users", content=body, headers={"Content-Type": "Application/JSON; charset=utf-8"}
+    )
 
     assert_json(response, 201)
 
 
 def test_longest_names_and_largest_numbers_are_accepted(client: httpx.Client) -> None:
     """The limits themselves are allowed: 200 characters of any script, 2^53 - 1, 1,000 couriers."""
-    user = assert_json(client.post("/payment/users", json={"name": "Ж" * 199 + "🍎", "balance": MAX_INTEGER}), 201)
+    user = assert_json(
+        client.post("/payment/users", json={"name": "Ж" * 199 + "🍎", "balance": MAX_INTEGER}), 201
+    )
     product = {"name": "x" * 200, "price": MAX_INTEGER, "quantity": MAX_INTEGER}
     slot = {"starts_at": TOMORROW, "couriers": ["Ольга"] * 1000}
 
@@ -296,11 +333,15 @@ def test_longest_names_and_largest_numbers_are_accepted(client: httpx.Client) ->
 @pytest.mark.parametrize("name", ["orders"])
 def test_order_of_more_than_a_hundred_items_is_refused(client: httpx.Client, call: Call) -> None:
     """101 lines are one too many, even for one and the same product."""
-    assert_invalid(send(client, call, json.dumps(call.body | {"items": call.body["items"] * 101})), "items")
+    assert_invalid(
+        send(client, call, json.dumps(call.body | {"items": call.body["items"] * 101})), "items"
+    )
 
 
 @pytest.mark.parametrize("name", ["orders"])
-def test_lines_of_one_product_must_not_sum_past_the_largest_number(client: httpx.Client, call: Call) -> None:
+def test_lines_of_one_product_must_not_sum_past_the_largest_number(
+    client: httpx.Client, call: Call
+) -> None:
     """Each line may be allowed, and their sum not."""
     (item,) = call.body["items"]
     items = [item | {"quantity": MAX_INTEGER}, item]
@@ -310,6 +351,10 @@ def test_lines_of_one_product_must_not_sum_past_the_largest_number(client: httpx
 
 @pytest.mark.parametrize("key", ["k" * 256, "k" * 4000, ""])
 @pytest.mark.parametrize("name", ["users", "deposits", "products", "restocks", "slots", "orders"])
-def test_idempotency_key_of_a_wrong_length_is_refused(client: httpx.Client, call: Call, key: str) -> None:
+def test_idempotency_key_of_a_wrong_length_is_refused(
+    client: httpx.Client, call: Call, key: str
+) -> None:
     """A key has 1 to 255 characters."""
-    assert_invalid(send(client, call, json.dumps(call.body), Idempotency_Key=key), "Idempotency-Key")
+    assert_invalid(
+        send(client, call, json.dumps(call.body), Idempotency_Key=key), "Idempotency-Key"
+    )

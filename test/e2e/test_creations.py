@@ -1,4 +1,7 @@
-"""Users, products and slots: created once per Idempotency-Key, one at a time or a thousand, all or none; and listed."""
+"""Users, products and slots.
+
+Created once per Idempotency-Key, one at a time or a thousand, all or none; and listed.
+"""
 
 import os
 import signal
@@ -36,12 +39,21 @@ class Kind:
 
     def numbered(self, number: int) -> dict[str, Any]:
         """Return what makes one of many different."""
-        return {"couriers": ["Olga"] * (number % 3)} if self.id == "slot_id" else {"name": f"number {number}"}
+        return (
+            {"couriers": ["Olga"] * (number % 3)}
+            if self.id == "slot_id"
+            else {"name": f"number {number}"}
+        )
 
 
 KINDS = [
     Kind(
-        "payment", "/payment/users", "user_id", {"name": "Ivan", "balance": 5}, {"name": "Ivan", "balance": 6}, ("name", "")
+        "payment",
+        "/payment/users",
+        "user_id",
+        {"name": "Ivan", "balance": 5},
+        {"name": "Ivan", "balance": 6},
+        ("name", ""),
     ),
     Kind(
         "stock",
@@ -75,12 +87,16 @@ def next_id(client: httpx.Client, kind: Kind) -> int:
 
 def existing(client: httpx.Client, kind: Kind, first: int, last: int) -> list[int]:
     """Return which ids there are between two of them."""
-    page = client.get(kind.path, params={"cursor": f"{kind.path.rpartition('/')[2][:-1]}-{first}", "limit": 1000}).json()
+    page = client.get(
+        kind.path, params={"cursor": f"{kind.path.rpartition('/')[2][:-1]}-{first}", "limit": 1000}
+    ).json()
     return [item[kind.id] for item in page["items"] if item[kind.id] < last]
 
 
 @each_kind
-def test_the_same_key_creates_once_and_gets_the_first_answer(client: httpx.Client, kind: Kind) -> None:
+def test_the_same_key_creates_once_and_gets_the_first_answer(
+    client: httpx.Client, kind: Kind
+) -> None:
     """Two accounts, products or slots came of a request that was repeated."""
     key, before = str(uuid.uuid4()), next_id(client, kind)
 
@@ -88,7 +104,9 @@ def test_the_same_key_creates_once_and_gets_the_first_answer(client: httpx.Clien
 
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.content for answer in answers}) == 1
-    assert {answer.headers["location"] for answer in answers} == {f"{kind.path}/{answers[0].json()[kind.id]}"}
+    assert {answer.headers["location"] for answer in answers} == {
+        f"{kind.path}/{answers[0].json()[kind.id]}"
+    }
     assert existing(client, kind, before, next_id(client, kind)) == [answers[0].json()[kind.id]]
 
 
@@ -114,7 +132,9 @@ def test_what_a_body_leaves_out_is_what_it_would_say(client: httpx.Client) -> No
 
 @each_kind
 @pytest.mark.parametrize("many", [False, True])
-def test_racing_requests_with_one_key_create_once(client: httpx.Client, kind: Kind, *, many: bool) -> None:
+def test_racing_requests_with_one_key_create_once(
+    client: httpx.Client, kind: Kind, *, many: bool
+) -> None:
     """Whoever comes second waits for the first one's answer."""
     key, before = str(uuid.uuid4()), next_id(client, kind)
     body = {"items": [kind.body] * 20} if many else kind.body
@@ -136,7 +156,9 @@ def test_racing_bodies_with_one_key_leave_one(client: httpx.Client, kind: Kind) 
         bodies = [kind.body, kind.other] * (RACERS // 2)
         answers = list(pool.map(lambda body: created(client, kind, body, key), bodies))
 
-    assert sorted(answer.status_code for answer in answers) == [201] * (RACERS // 2) + [422] * (RACERS // 2)
+    assert sorted(answer.status_code for answer in answers) == [201] * (RACERS // 2) + [422] * (
+        RACERS // 2
+    )
     assert len(existing(client, kind, before, next_id(client, kind))) == 1
 
 
@@ -152,8 +174,13 @@ def insist(client: httpx.Client, kind: Kind, key: str) -> httpx.Response:
     pytest.fail("there was no answer")
 
 
-def test_killed_under_creations_leaves_each_key_with_one_and_its_answer(client: httpx.Client, shop: Shop) -> None:
-    """The answer is as durable as what it tells of: a client that hears nothing repeats itself, and nothing is twice."""
+def test_killed_under_creations_leaves_each_key_with_one_and_its_answer(
+    client: httpx.Client, shop: Shop
+) -> None:
+    """The answer is as durable as what it tells of.
+
+    A client that hears nothing repeats itself, and nothing is twice.
+    """
     requests = [(kind, str(uuid.uuid4())) for _ in range(60) for kind in KINDS]
     before = [next_id(client, kind) for kind in KINDS]
     early = {kind.id: created(client, kind, kind.body, key) for kind, key in requests[:3]}
@@ -184,7 +211,9 @@ def test_a_thousand_are_created_at_once_in_their_order(client: httpx.Client, kin
     for item, asked in zip(items, body["items"], strict=True):
         expected = asked if kind.id != "slot_id" else {"couriers": len(asked["couriers"])}
         assert item.items() >= expected.items()
-    assert existing(client, kind, before, items[-1][kind.id] + 1) == [item[kind.id] for item in items]
+    assert existing(client, kind, before, items[-1][kind.id] + 1) == [
+        item[kind.id] for item in items
+    ]
 
 
 @each_kind
@@ -192,7 +221,9 @@ def test_one_bad_item_of_many_creates_none(client: httpx.Client, kind: Kind) -> 
     """All or none; the item is named."""
     before, (field, value) = next_id(client, kind), kind.bad
 
-    response = client.post(kind.path, json={"items": [kind.body, kind.body, kind.body | {field: value}]})
+    response = client.post(
+        kind.path, json={"items": [kind.body, kind.body, kind.body | {field: value}]}
+    )
 
     problem = assert_problem(response, 422, "invalid")
     assert [error["field"] for error in problem["errors"]] == [f"items.2.{field}"]
@@ -202,10 +233,17 @@ def test_one_bad_item_of_many_creates_none(client: httpx.Client, kind: Kind) -> 
 @each_kind
 def test_a_list_of_none_or_too_many_is_refused(client: httpx.Client, kind: Kind) -> None:
     """1 to 1,000, and nothing beside them."""
-    for body in ({"items": []}, {"items": [kind.body] * 1001}, {"items": None}, {"items": kind.body}):
+    for body in (
+        {"items": []},
+        {"items": [kind.body] * 1001},
+        {"items": None},
+        {"items": kind.body},
+    ):
         problem = assert_problem(client.post(kind.path, json=body), 422, "invalid")
         assert [error["field"] for error in problem["errors"]] == ["items"]
-    problem = assert_problem(client.post(kind.path, json={"items": [kind.body], "colour": "red"}), 422, "invalid")
+    problem = assert_problem(
+        client.post(kind.path, json={"items": [kind.body], "colour": "red"}), 422, "invalid"
+    )
     assert [error["field"] for error in problem["errors"]] == ["colour"]
 
 
@@ -213,7 +251,10 @@ def test_users_are_listed_by_the_beginning_of_their_names(client: httpx.Client) 
     """The prefix is taken literally, and pages go on where they ended."""
     mark = f"a%_\\/{uuid.uuid4()}"
     names = [f"{mark} {number}" for number in range(5)] + [mark]
-    made = client.post("/payment/users", json={"items": [{"name": name, "balance": 1} for name in [*names, mark[1:]]]})
+    made = client.post(
+        "/payment/users",
+        json={"items": [{"name": name, "balance": 1} for name in [*names, mark[1:]]]},
+    )
     made_ = made.json()["items"][:-1]
 
     pages: list[list[dict[str, Any]]] = []

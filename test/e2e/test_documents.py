@@ -25,7 +25,11 @@ HEADERS = {"202": "Location", "401": "WWW-Authenticate", "405": "Allow", "503": 
 
 def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
     """Return method, path and operation of everything in a document."""
-    return [(method, path, found) for path, item in document["paths"].items() for method, found in item.items()]
+    return [
+        (method, path, found)
+        for path, item in document["paths"].items()
+        for method, found in item.items()
+    ]
 
 
 def test_a_linter_finds_no_error_and_no_warning(tmp_path: Path) -> None:
@@ -37,7 +41,11 @@ def test_a_linter_finds_no_error_and_no_warning(tmp_path: Path) -> None:
     done = subprocess.run(
         [str(REDOCLY), "lint", "--format=json", *(f"{name}.json" for name in NAMES)],
         cwd=tmp_path,
-        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true", "HOME": str(tmp_path)},
+        env={
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true",
+            "HOME": str(tmp_path),
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -59,9 +67,16 @@ def test_every_answer_has_a_schema_of_its_own(name: str) -> None:
         for status, answer in operation["responses"].items():
             (content,) = answer["content"].items()
             media, described = content
-            assert media == ("application/json" if status < "3" else "application/problem+json") or path == "/metrics"
+            assert (
+                media == ("application/json" if status < "3" else "application/problem+json")
+                or path == "/metrics"
+            )
             choices = described["schema"].get("anyOf", [described["schema"]])
-            assert all("$ref" in choice for choice in choices) or path == "/metrics", (method, path, status)
+            assert all("$ref" in choice for choice in choices) or path == "/metrics", (
+                method,
+                path,
+                status,
+            )
             assert HEADERS.get(status) in {None, *answer.get("headers", {})}, (method, path, status)
 
 
@@ -76,7 +91,10 @@ def test_an_operation_names_only_the_statuses_that_it_can_give(name: str) -> Non
         assert ("400" in statuses) is ("requestBody" in operation), (method, path)
         assert ("422" in statuses) >= bool(operation.get("parameters")), (method, path)
         assert ("404" in statuses) is ("{" in path), (method, path)
-        assert ("401" in statuses) is (name.endswith("internal") and path != "/metrics"), (method, path)
+        assert ("401" in statuses) is (name.endswith("internal") and path != "/metrics"), (
+            method,
+            path,
+        )
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -112,7 +130,9 @@ def test_the_schemas_are_schemas(name: str) -> None:
         jsonschema_rs.meta.validate(schema)
         for field in schema.get("properties", {}).values():
             validator = jsonschema_rs.validator_for({**field, "components": document["components"]})
-            assert [example for example in field.get("examples", []) if not validator.is_valid(example)] == []
+            assert [
+                example for example in field.get("examples", []) if not validator.is_valid(example)
+            ] == []
 
 
 def test_the_documents_are_served_as_they_are_made(shop: Shop) -> None:
@@ -121,4 +141,6 @@ def test_the_documents_are_served_as_they_are_made(shop: Shop) -> None:
         at = shop.services()[service]
         prefix = "" if service == "order" else f"/{service}"
         assert httpx.get(f"{at['public']}{prefix}/openapi.json").json() == documents()[service]
-        assert httpx.get(f"{at['internal']}/openapi.json").json() == documents()[f"{service}-internal"]
+        assert (
+            httpx.get(f"{at['internal']}/openapi.json").json() == documents()[f"{service}-internal"]
+        )

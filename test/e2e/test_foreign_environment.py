@@ -1,4 +1,7 @@
-"""A shop in an environment that is full of other programs' settings: libpq's, Python's and proxies'."""
+"""A shop in an environment that is full of other programs' settings.
+
+Libpq's, Python's and proxies'.
+"""
 
 import os
 import subprocess
@@ -10,8 +13,11 @@ import pytest
 
 from running_shop import ROOT, Shop, launch
 
-PROXIES = dict.fromkeys(("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
-#: Each of these alone once kept services, the command or PostgreSQL's tools from the server, or led them to another one.
+PROXIES = dict.fromkeys(
+    ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9"
+)
+#: Each of these alone once kept services, the command or PostgreSQL's tools from the server, or led
+#: them to another one.
 LIBPQ = {
     "PGHOST": "127.0.0.2",
     "PGHOSTADDR": "127.0.0.2",
@@ -56,7 +62,10 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_settings_of_other_programs_do_not_reach_the_shop(tmp_path: Path, home: Path) -> None:
-    """It starts, takes a customer, and is backed up; no service has any of it in its environment."""
+    """It starts, takes a customer, and is backed up.
+
+    No service has any of it in its environment.
+    """
     settings = {
         **LIBPQ,
         **PROXIES,
@@ -69,7 +78,11 @@ def test_settings_of_other_programs_do_not_reach_the_shop(tmp_path: Path, home: 
     shop = launch(tmp_path, **settings)
     try:
         shop.wait_until_ready()
-        created = httpx.post(f"http://{shop.address}/payment/users", json={"name": "Ivan", "balance": 7}, trust_env=False)
+        created = httpx.post(
+            f"http://{shop.address}/payment/users",
+            json={"name": "Ivan", "balance": 7},
+            trust_env=False,
+        )
         assert created.status_code == 201
         for name in ("payment", "order", "postgres", "gateway"):
             assert not _environment(shop, name) & {

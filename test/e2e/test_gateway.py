@@ -1,4 +1,7 @@
-"""What the gateway lets through and what not: pages and health of every service, nothing internal, problems for all else."""
+"""What the gateway lets through and what not.
+
+Pages and health of every service, nothing internal, problems for all else.
+"""
 
 import os
 import signal
@@ -56,7 +59,9 @@ def test_body_and_key_are_documented(client: httpx.Client, prefix: str) -> None:
             for choice in schema.get("oneOf", [schema]):
                 assert resolved(document, choice)["properties"], path
             if method == "post":
-                assert "Idempotency-Key" in [each["name"] for each in operations[method]["parameters"]], path
+                assert "Idempotency-Key" in [
+                    each["name"] for each in operations[method]["parameters"]
+                ], path
     for reference in references(document):
         resolved(document, {"$ref": reference})
 
@@ -108,7 +113,9 @@ HIDDEN = [
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("path", HIDDEN)
 @pytest.mark.parametrize("prefix", SERVICES)
-def test_nothing_internal_is_reachable(client: httpx.Client, prefix: str, path: str, method: str) -> None:
+def test_nothing_internal_is_reachable(
+    client: httpx.Client, prefix: str, path: str, method: str
+) -> None:
     """The protocol and the metrics are on the internal port alone."""
     assert_problem(client.request(method, f"{prefix}{path}"), 404, "not_found")
 
@@ -156,7 +163,9 @@ WRONG_METHODS = [
 
 
 @pytest.mark.parametrize(("method", "path", "allowed"), WRONG_METHODS)
-def test_unknown_method_is_not_allowed(client: httpx.Client, method: str, path: str, allowed: set[str]) -> None:
+def test_unknown_method_is_not_allowed(
+    client: httpx.Client, method: str, path: str, allowed: set[str]
+) -> None:
     """A path that exists says which methods it has."""
     response = client.request(method, path)
 
@@ -177,7 +186,10 @@ def test_any_host_is_served(client: httpx.Client) -> None:
 def test_order_is_answered_503_while_a_participant_is_silent_and_takes_nothing(
     client: httpx.Client, shop: Shop, given: Given
 ) -> None:
-    """Silence is a no: 503 with Retry-After and the order, which is cancelled; what was taken is given back."""
+    """Silence is a no: 503 with Retry-After and the order, which is cancelled.
+
+    What was taken is given back.
+    """
     order = given.order_body()
     before = given.state_of(order)
     delivery = shop.pid("delivery")
@@ -194,8 +206,13 @@ def test_order_is_answered_503_while_a_participant_is_silent_and_takes_nothing(
     assert client.get(f"/orders/{problem['order_id']}").json()["status"] == "cancelled"
 
 
-def test_service_that_is_down_is_503_until_it_is_back(client: httpx.Client, shop: Shop, given: Given) -> None:
-    """The gateway answers for a dead service with a problem and Retry-After; the local run starts it again by itself."""
+def test_service_that_is_down_is_503_until_it_is_back(
+    client: httpx.Client, shop: Shop, given: Given
+) -> None:
+    """The gateway answers for a dead service with a problem and Retry-After.
+
+    The local run starts it again by itself.
+    """
     path = f"/delivery/slots/{given.slot()['slot_id']}"
     os.kill(shop.pid("delivery"), signal.SIGKILL)
     answers = [client.get(path)]

@@ -1,4 +1,7 @@
-"""Clients that two well-kept generators make of the documents: type-checked strictly, and each buys a lamp."""
+"""Clients that two well-kept generators make of the documents.
+
+Type-checked strictly, and each buys a lamp.
+"""
 
 import json
 import os
@@ -44,20 +47,33 @@ def run(folder: Path, *command: str | Path) -> str:
 def test_a_python_client_is_generated_in_full_and_buys_a_lamp(folder: Path, shop: Shop) -> None:
     """Nothing is left out, mypy finds nothing, and problems are a handful of classes."""
     packages = {name: f"shop_{name.replace('-', '_')}" for name in NAMES}
-    generate = (sys.executable, "-m", "openapi_python_client", "generate", "--meta", "none", "--fail-on-warning")
+    generate = (
+        sys.executable,
+        "-m",
+        "openapi_python_client",
+        "generate",
+        "--meta",
+        "none",
+        "--fail-on-warning",
+    )
     for name, package in packages.items():
         run(folder, *generate, "--path", f"{name}.json", "--output-path", package)
     for file in ("buy_lamp.py", "mypy.ini"):
         shutil.copy(CLIENTS / file, folder)
 
-    checked = run(folder, sys.executable, "-m", "mypy", "buy_lamp.py", *(f"shop_{each}" for each in SERVICES))
+    checked = run(
+        folder, sys.executable, "-m", "mypy", "buy_lamp.py", *(f"shop_{each}" for each in SERVICES)
+    )
 
     assert checked.startswith("Success: no issues found")
     for service in SERVICES:
         models = sorted(path.stem for path in (folder / f"shop_{service}" / "models").glob("*.py"))
         assert not [name for name in models if "response" in name]
         assert len(models) < 30
-    assert run(folder, sys.executable, "buy_lamp.py", f"http://{shop.address}") == "a lamp was bought\n"
+    assert (
+        run(folder, sys.executable, "buy_lamp.py", f"http://{shop.address}")
+        == "a lamp was bought\n"
+    )
 
 
 def test_a_typescript_client_is_generated_and_buys_a_lamp(folder: Path, shop: Shop) -> None:
@@ -71,4 +87,6 @@ def test_a_typescript_client_is_generated_and_buys_a_lamp(folder: Path, shop: Sh
 
     run(folder, MODULES / ".bin" / "tsc", "--project", ".")
 
-    assert run(folder, "node", "built/buy_lamp.js", f"http://{shop.address}") == "a lamp was bought\n"
+    assert (
+        run(folder, "node", "built/buy_lamp.js", f"http://{shop.address}") == "a lamp was bought\n"
+    )

@@ -26,7 +26,9 @@ def assert_same(first: httpx.Response, second: httpx.Response) -> None:
         assert second.headers.get(header) == first.headers.get(header)
 
 
-def test_confirmed_order_is_answered_again_and_paid_once(client: httpx.Client, given: Given) -> None:
+def test_confirmed_order_is_answered_again_and_paid_once(
+    client: httpx.Client, given: Given
+) -> None:
     """A client that lost the answer may ask again: 201, the same order, one payment."""
     order, key = given.order_body(balance=100, price=10), str(uuid.uuid4())
 
@@ -38,11 +40,16 @@ def test_confirmed_order_is_answered_again_and_paid_once(client: httpx.Client, g
     assert (user["balance"], slot["booked"], product["quantity"]) == (90, 1, 99)
 
 
-def test_refused_order_is_answered_again_even_when_it_would_be_taken_by_now(client: httpx.Client, given: Given) -> None:
+def test_refused_order_is_answered_again_even_when_it_would_be_taken_by_now(
+    client: httpx.Client, given: Given
+) -> None:
     """A refusal is final: it holds the key, whatever has changed since."""
     order, key = given.order_body(balance=5, price=10), str(uuid.uuid4())
     first = placed(client, order, key)
-    assert client.post(f"/payment/users/{order['user_id']}/deposits", json={"amount": 100}).status_code == 201
+    assert (
+        client.post(f"/payment/users/{order['user_id']}/deposits", json={"amount": 100}).status_code
+        == 201
+    )
 
     second = placed(client, order, key)
 
@@ -51,7 +58,9 @@ def test_refused_order_is_answered_again_even_when_it_would_be_taken_by_now(clie
     assert given.state_of(order)[0]["balance"] == 105
 
 
-def test_order_is_another_one_without_a_key_or_with_another(client: httpx.Client, given: Given) -> None:
+def test_order_is_another_one_without_a_key_or_with_another(
+    client: httpx.Client, given: Given
+) -> None:
     """Only the key makes two requests one."""
     order = given.order_body(balance=100, couriers=3)
 
@@ -104,7 +113,10 @@ def test_racing_orders_with_one_key_are_one_order(shop: Shop, given: Given) -> N
     """Two that race do not both buy: all get the answer of the first."""
     order, key = given.order_body(balance=1000, couriers=100), str(uuid.uuid4())
 
-    with httpx.Client(base_url=f"http://{shop.address}", timeout=10) as client, ThreadPoolExecutor(RACERS) as pool:
+    with (
+        httpx.Client(base_url=f"http://{shop.address}", timeout=10) as client,
+        ThreadPoolExecutor(RACERS) as pool,
+    ):
         answers = list(pool.map(lambda _: placed(client, order, key), range(RACERS)))
 
     assert_json(answers[0], 201)
@@ -126,8 +138,13 @@ def addition(given: Given, kind: str) -> tuple[str, str, str]:
 
 
 @pytest.mark.parametrize("kind", ADDITIONS)
-def test_addition_is_answered_again_and_added_once(client: httpx.Client, kind: str, addition: tuple[str, str, str]) -> None:
-    """A deposit or a restock that is sent again gets the first answer, as it was then; others come on top."""
+def test_addition_is_answered_again_and_added_once(
+    client: httpx.Client, kind: str, addition: tuple[str, str, str]
+) -> None:
+    """A deposit or a restock that is sent again gets the first answer, as it was then.
+
+    Others come on top.
+    """
     path, name, total = addition
     headers = {"Idempotency-Key": str(uuid.uuid4())}
 
@@ -142,26 +159,40 @@ def test_addition_is_answered_again_and_added_once(client: httpx.Client, kind: s
 
 
 @pytest.mark.parametrize("kind", ADDITIONS)
-def test_key_used_for_another_addition_is_refused(client: httpx.Client, kind: str, addition: tuple[str, str, str]) -> None:
+def test_key_used_for_another_addition_is_refused(
+    client: httpx.Client, kind: str, addition: tuple[str, str, str]
+) -> None:
     """The same key with another amount is a mistake: 422, and nothing is added."""
     path, name, total = addition
     headers = {"Idempotency-Key": str(uuid.uuid4())}
     client.post(f"{path}/{kind}", json={name: 5}, headers=headers)
 
-    problem = assert_problem(client.post(f"{path}/{kind}", json={name: 6}, headers=headers), 422, "invalid")
+    problem = assert_problem(
+        client.post(f"{path}/{kind}", json={name: 6}, headers=headers), 422, "invalid"
+    )
 
     assert [error["field"] for error in problem["errors"]] == ["Idempotency-Key"]
     assert client.get(path).json()[total] == 5
 
 
 @pytest.mark.parametrize("kind", ADDITIONS)
-def test_racing_additions_with_one_key_are_one(shop: Shop, kind: str, addition: tuple[str, str, str]) -> None:
+def test_racing_additions_with_one_key_are_one(
+    shop: Shop, kind: str, addition: tuple[str, str, str]
+) -> None:
     """Two that race do not both add."""
     path, name, total = addition
     headers = {"Idempotency-Key": str(uuid.uuid4())}
 
-    with httpx.Client(base_url=f"http://{shop.address}", timeout=10) as client, ThreadPoolExecutor(RACERS) as pool:
-        answers = list(pool.map(lambda _: client.post(f"{path}/{kind}", json={name: 5}, headers=headers), range(RACERS)))
+    with (
+        httpx.Client(base_url=f"http://{shop.address}", timeout=10) as client,
+        ThreadPoolExecutor(RACERS) as pool,
+    ):
+        answers = list(
+            pool.map(
+                lambda _: client.post(f"{path}/{kind}", json={name: 5}, headers=headers),
+                range(RACERS),
+            )
+        )
 
         assert_json(answers[0], 201)
         for answer in answers:

@@ -33,11 +33,16 @@ def test_orders_come_in_pages_without_gap_or_repetition(client: httpx.Client, gi
     assert [item["order_id"] for page in found for item in page] == placed[::-1]
 
 
-def test_statement_comes_in_pages_without_gap_or_repetition(client: httpx.Client, given: Given) -> None:
+def test_statement_comes_in_pages_without_gap_or_repetition(
+    client: httpx.Client, given: Given
+) -> None:
     """Payments and deposits share the pages, the newest first."""
     order = given.order_body(balance=30, price=10)
     path = f"/payment/users/{order['user_id']}"
-    deposits = [client.post(f"{path}/deposits", json={"amount": amount}).json()["deposit_id"] for amount in (1, 2)]
+    deposits = [
+        client.post(f"{path}/deposits", json={"amount": amount}).json()["deposit_id"]
+        for amount in (1, 2)
+    ]
     placed = [client.post("/orders", json=order).json()["order_id"] for _ in range(2)]
 
     found = pages(client, f"{path}/statement", 1)
@@ -48,7 +53,8 @@ def test_statement_comes_in_pages_without_gap_or_repetition(client: httpx.Client
 
 
 @pytest.mark.parametrize(
-    ("path", "make", "name"), [("/stock/products", "product", "product_id"), ("/delivery/slots", "slot", "slot_id")]
+    ("path", "make", "name"),
+    [("/stock/products", "product", "product_id"), ("/delivery/slots", "slot", "slot_id")],
 )
 def test_products_and_slots_come_in_pages_without_gap_or_repetition(
     client: httpx.Client, given: Given, path: str, make: str, name: str
@@ -106,7 +112,10 @@ BAD_QUERIES = [
 def test_bad_query_is_refused_by_the_name_of_its_parameter(
     client: httpx.Client, given: Given, path: str, parameter: str, value: str
 ) -> None:
-    """A limit outside 1 to 1,000, a cursor that no list gave out, a parameter that nobody knows: each is a 422."""
+    """A limit outside 1 to 1,000, a cursor that no list gave out, a parameter that nobody knows.
+
+    Each is a 422.
+    """
     if path == "statement":
         path = f"/payment/users/{given.user()['user_id']}/statement"
 
@@ -117,9 +126,18 @@ def test_bad_query_is_refused_by_the_name_of_its_parameter(
 
 @pytest.mark.parametrize(
     ("parameter", "value"),
-    [("user_id", "0"), ("user_id", "-1"), ("user_id", "x"), ("user_id", str(2**53)), ("status", "pending"), ("status", "")],
+    [
+        ("user_id", "0"),
+        ("user_id", "-1"),
+        ("user_id", "x"),
+        ("user_id", str(2**53)),
+        ("status", "pending"),
+        ("status", ""),
+    ],
 )
-def test_bad_filter_of_orders_is_refused_by_name(client: httpx.Client, parameter: str, value: str) -> None:
+def test_bad_filter_of_orders_is_refused_by_name(
+    client: httpx.Client, parameter: str, value: str
+) -> None:
     """What can match nothing is a mistake, not an empty list."""
     problem = assert_problem(client.get("/orders", params={parameter: value}), 422, "invalid")
 
@@ -136,11 +154,18 @@ def test_bad_filter_of_orders_is_refused_by_name(client: httpx.Client, parameter
         "2026-01-01T00:00:00+00:00",
     ],
 )
-def test_statement_cursor_that_was_made_up_is_refused(client: httpx.Client, given: Given, position: str) -> None:
-    """A cursor is opaque but not secret: one made by hand must not reach the database as it stands."""
+def test_statement_cursor_that_was_made_up_is_refused(
+    client: httpx.Client, given: Given, position: str
+) -> None:
+    """A cursor is opaque but not secret.
+
+    One made by hand must not reach the database as it stands.
+    """
     made_up = base64.urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
 
-    response = client.get(f"/payment/users/{given.user()['user_id']}/statement", params={"cursor": made_up})
+    response = client.get(
+        f"/payment/users/{given.user()['user_id']}/statement", params={"cursor": made_up}
+    )
 
     assert_problem(response, 422, "invalid")
 
@@ -175,7 +200,12 @@ BAD_IDS = [
 
 @pytest.mark.parametrize("bad", BAD_IDS, ids=[bad[:20] for bad in BAD_IDS])
 @pytest.mark.parametrize(
-    ("path", "field"), [("/payment/users", "user_id"), ("/stock/products", "product_id"), ("/delivery/slots", "slot_id")]
+    ("path", "field"),
+    [
+        ("/payment/users", "user_id"),
+        ("/stock/products", "product_id"),
+        ("/delivery/slots", "slot_id"),
+    ],
 )
 def test_id_that_is_no_id_is_refused(client: httpx.Client, path: str, field: str, bad: str) -> None:
     """Ids are 1 to 2^53 - 1, in plain digits."""

@@ -1,4 +1,7 @@
-"""`shop up` and `shop demo` as a person meets them: restarts, replicas, refusals to start, ends, and data that stays."""
+"""`shop up` and `shop demo` as a person meets them.
+
+Restarts, replicas, refusals to start, ends, and data that stays.
+"""
 
 import contextlib
 import json
@@ -19,7 +22,16 @@ from given import Given
 from running_shop import ROOT, Shop, launch
 
 PROCESSES = ("postgres", "payment", "stock", "delivery", "order", "gateway")
-TWO_OF_EACH = ("payment", "payment-2", "stock", "stock-2", "delivery", "delivery-2", "order", "order-2")
+TWO_OF_EACH = (
+    "payment",
+    "payment-2",
+    "stock",
+    "stock-2",
+    "delivery",
+    "delivery-2",
+    "order",
+    "order-2",
+)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +94,10 @@ def test_process_that_is_killed_comes_back(pair: Shop, order: dict[str, Any], na
 
 
 def _takes(shop: Shop, order: dict[str, Any]) -> bool:
-    """Return whether the order is confirmed; a clean 503 means not yet, as does a gateway that is just dying."""
+    """Return whether the order is confirmed.
+
+    A clean 503 means not yet, as does a gateway that is just dying.
+    """
     try:
         response = httpx.post(f"http://{shop.address}/orders", json=order, timeout=10)
     except httpx.TransportError:
@@ -100,7 +115,9 @@ def test_two_replicas_of_each_service_share_the_work(pair: Shop) -> None:
     answers = [_get(pair, "/stock/health/ready").status_code for _ in range(20)]
 
     assert set(answers) == {200}
-    _wait_until(lambda: _pids(pair).get("stock-2", 0) not in (0, pids["stock-2"]), "stock-2 is back")
+    _wait_until(
+        lambda: _pids(pair).get("stock-2", 0) not in (0, pids["stock-2"]), "stock-2 is back"
+    )
 
 
 def test_second_run_on_the_same_data_is_refused(shop: Shop) -> None:
@@ -145,10 +162,15 @@ def test_two_runs_side_by_side_do_not_meet(shop: Shop, pair: Shop) -> None:
 
 
 def test_data_survive_a_kill_of_everything_and_nothing_is_left_running(tmp_path: Path) -> None:
-    """A kill -9 of the run takes all processes with it; the next run on the folder has the data, and ends by Ctrl-C."""
+    """A kill -9 of the run takes all processes with it.
+
+    The next run on the folder has the data, and ends by Ctrl-C.
+    """
     first = launch(tmp_path)
     first.wait_until_ready()
-    created = httpx.post(f"http://{first.address}/payment/users", json={"name": "Ivan", "balance": 7}, timeout=10).json()
+    created = httpx.post(
+        f"http://{first.address}/payment/users", json={"name": "Ivan", "balance": 7}, timeout=10
+    ).json()
     pids = _pids(first)
     first.process.kill()
     first.process.wait()
@@ -181,7 +203,9 @@ def test_stop_in_the_middle_of_the_start_is_obeyed(tmp_path: Path, line: str) ->
 
 def _picture() -> list[str]:
     """Return the lines of the console that the README shows."""
-    blocks = re.findall(r"^```text\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(
+        r"^```text\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
     return next(block for block in blocks if "scenario" in block).splitlines()
 
 

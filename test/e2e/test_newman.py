@@ -50,8 +50,13 @@ def test_collection_is_of_version_2_1_and_points_at_the_ingress() -> None:
     collection = json.loads(COLLECTION.read_text())
 
     assert collection["info"]["schema"].endswith("/collection/v2.1.0/collection.json")
-    assert [(each["key"], each["value"]) for each in collection["variable"]] == [("baseUrl", "arch.homework")]
-    assert all(step["request"]["url"]["raw"].startswith("http://{{baseUrl}}/") for step in _steps(collection["item"]))
+    assert [(each["key"], each["value"]) for each in collection["variable"]] == [
+        ("baseUrl", "arch.homework")
+    ]
+    assert all(
+        step["request"]["url"]["raw"].startswith("http://{{baseUrl}}/")
+        for step in _steps(collection["item"])
+    )
 
 
 def test_every_step_asserts_and_every_refusal_is_followed_by_a_look_at_all_three() -> None:
@@ -62,5 +67,9 @@ def test_every_step_asserts_and_every_refusal_is_followed_by_a_look_at_all_three
     assert all("pm.test(" in json.dumps(step["event"]) for step in _steps(folders))
     assert len(refusals) == 3
     for folder in refusals:
-        looked_at = {step["request"]["url"]["path"][0] for step in folder["item"] if step["request"]["method"] == "GET"}
+        looked_at = {
+            step["request"]["url"]["path"][0]
+            for step in folder["item"]
+            if step["request"]["method"] == "GET"
+        }
         assert looked_at == {"payment", "stock", "delivery"}

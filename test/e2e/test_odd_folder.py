@@ -10,7 +10,10 @@ from running_shop import ROOT
 
 
 def test_shop_runs_in_a_folder_of_any_name(tmp_path: Path) -> None:
-    """Migrations, services and gateway find their files, and the demo holds; data are kept in such a folder as well."""
+    """Migrations, services and gateway find their files, and the demo holds.
+
+    Data are kept in such a folder as well.
+    """
     tree = tmp_path / "50%(done)s of 'it' 100%shop {x} $HOME #1"
     tree.mkdir()
     for package in (
@@ -23,7 +26,9 @@ def test_shop_runs_in_a_folder_of_any_name(tmp_path: Path) -> None:
         "config",
         "k8s",
     ):
-        shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
     (tree / "temporary").mkdir()
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 

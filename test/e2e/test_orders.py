@@ -1,4 +1,7 @@
-"""The HTTP contract of orders, row by row, through the gateway: what is taken, what is refused, what is recorded."""
+"""The HTTP contract of orders, row by row, through the gateway.
+
+What is taken, what is refused, what is recorded.
+"""
 
 import time
 import uuid
@@ -23,7 +26,12 @@ def test_order_takes_money_goods_and_a_courier(client: httpx.Client, given: Give
 
     confirmed = assert_json(response, 201)
     expected = {"status": "confirmed", "total": 30, "items": [order["items"][0] | {"price": 10}]}
-    assert confirmed == {"order_id": confirmed["order_id"], "courier": confirmed["courier"], **order, **expected}
+    assert confirmed == {
+        "order_id": confirmed["order_id"],
+        "courier": confirmed["courier"],
+        **order,
+        **expected,
+    }
     assert uuid.UUID(confirmed["order_id"]).version == 7
     assert confirmed["courier"] in {"Courier 0", "Courier 1"}
     assert response.headers["location"] == f"/orders/{confirmed['order_id']}"
@@ -38,7 +46,10 @@ def test_order_of_the_same_product_twice_is_summed(client: httpx.Client, given: 
     """Two lines of one product are one line, so that they cannot outwit the stock."""
     order = given.order_body(balance=100, price=10, stock=4)
     product_id = order["items"][0]["product_id"]
-    order["items"] = [{"product_id": product_id, "quantity": 1}, {"product_id": product_id, "quantity": 2}]
+    order["items"] = [
+        {"product_id": product_id, "quantity": 1},
+        {"product_id": product_id, "quantity": 2},
+    ]
 
     confirmed = assert_json(client.post("/orders", json=order), 201)
     refused = assert_problem(client.post("/orders", json=order), 409, "out_of_stock")
@@ -75,11 +86,20 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("make", "participant", "reason"), REFUSED, ids=[reason for _, _, reason in REFUSED])
+@pytest.mark.parametrize(
+    ("make", "participant", "reason"), REFUSED, ids=[reason for _, _, reason in REFUSED]
+)
 def test_refusal_tells_who_and_why_and_leaves_no_trace(
-    client: httpx.Client, given: Given, make: Callable[[Given], dict[str, Any]], participant: str, reason: str
+    client: httpx.Client,
+    given: Given,
+    make: Callable[[Given], dict[str, Any]],
+    participant: str,
+    reason: str,
 ) -> None:
-    """A 409 carries the order and its refusals; balance, stock and slot are as before, and the order is recorded."""
+    """A 409 carries the order and its refusals.
+
+    Balance, stock and slot are as before, and the order is recorded.
+    """
     order = make(given)
     before = given.state_of(order)
 
@@ -91,7 +111,14 @@ def test_refusal_tells_who_and_why_and_leaves_no_trace(
     assert refusal["detail"]
     assert problem["order_status"] == "cancelled"
     recorded = assert_json(client.get(f"/orders/{problem['order_id']}"), 200)
-    assert recorded.items() >= {"order_id": problem["order_id"], "status": "cancelled", "user_id": order["user_id"]}.items()
+    assert (
+        recorded.items()
+        >= {
+            "order_id": problem["order_id"],
+            "status": "cancelled",
+            "user_id": order["user_id"],
+        }.items()
+    )
     assert recorded["refusals"] == problem["refusals"]
 
 
@@ -102,18 +129,25 @@ UNKNOWN = [
 ]
 
 
-@pytest.mark.parametrize(("change", "participant", "reason"), UNKNOWN, ids=[reason for _, _, reason in UNKNOWN])
+@pytest.mark.parametrize(
+    ("change", "participant", "reason"), UNKNOWN, ids=[reason for _, _, reason in UNKNOWN]
+)
 def test_unknown_user_product_or_slot_is_a_refusal_like_any_other(
     client: httpx.Client, given: Given, change: dict[str, Any], participant: str, reason: str
 ) -> None:
-    """Only the service that owns an id knows whether it exists: it refuses, and the order is recorded and listed."""
+    """Only the service that owns an id knows whether it exists.
+
+    It refuses, and the order is recorded and listed.
+    """
     order = given.order_body()
     before = given.state_of(order)
 
     problem = assert_problem(client.post("/orders", json=order | change), 409, reason)
 
     assert given.state_of(order) == before
-    assert [(each["participant"], each["reason"]) for each in problem["refusals"]] == [(participant, reason)]
+    assert [(each["participant"], each["reason"]) for each in problem["refusals"]] == [
+        (participant, reason)
+    ]
     user_id = change.get("user_id", order["user_id"])
     newest = client.get("/orders", params={"user_id": user_id, "limit": 1}).json()["items"][0]
     assert (newest["order_id"], newest["status"]) == (problem["order_id"], "cancelled")
@@ -126,7 +160,11 @@ def test_every_refusal_is_told_at_once(client: httpx.Client, given: Given) -> No
     problem = client.post("/orders", json=order).json()
 
     reasons = {(each["participant"], each["reason"]) for each in problem["refusals"]}
-    assert reasons == {("payment", "insufficient_funds"), ("stock", "out_of_stock"), ("delivery", "no_courier")}
+    assert reasons == {
+        ("payment", "insufficient_funds"),
+        ("stock", "out_of_stock"),
+        ("delivery", "no_courier"),
+    }
     assert problem["type"].removeprefix("urn:shop:problem:") in {reason for _, reason in reasons}
 
 
@@ -136,12 +174,16 @@ def test_slot_that_has_started_takes_no_orders(client: httpx.Client, given: Give
     slot = given.slot(after_seconds=0.4)
     time.sleep(0.5)
 
-    problem = assert_problem(client.post("/orders", json=order | {"slot_id": slot["slot_id"]}), 409, "slot_started")
+    problem = assert_problem(
+        client.post("/orders", json=order | {"slot_id": slot["slot_id"]}), 409, "slot_started"
+    )
 
     assert [each["participant"] for each in problem["refusals"]] == ["delivery"]
 
 
-def test_order_that_costs_more_than_any_number_is_refused_and_spoils_nothing(client: httpx.Client, given: Given) -> None:
+def test_order_that_costs_more_than_any_number_is_refused_and_spoils_nothing(
+    client: httpx.Client, given: Given
+) -> None:
     """A total past every integer is a refusal, and all lists and statements go on working with it recorded."""
     order = given.order_body(balance=100, price=MAX_INTEGER, stock=MAX_INTEGER)
     order["items"][0]["quantity"] = MAX_INTEGER
@@ -149,7 +191,10 @@ def test_order_that_costs_more_than_any_number_is_refused_and_spoils_nothing(cli
     response = client.post("/orders", json=order)
 
     assert response.status_code in {409, 422}, response.text
-    for path in (f"/payment/users/{order['user_id']}/statement", f"/orders?user_id={order['user_id']}"):
+    for path in (
+        f"/payment/users/{order['user_id']}/statement",
+        f"/orders?user_id={order['user_id']}",
+    ):
         assert_json(client.get(path), 200)
 
 
@@ -158,7 +203,9 @@ def test_order_that_nobody_knows_is_not_found(client: httpx.Client) -> None:
     assert_problem(client.get(f"/orders/{uuid.uuid4()}"), 404, "not_found")
 
 
-def test_orders_are_listed_newest_first_and_filtered_by_status(client: httpx.Client, given: Given) -> None:
+def test_orders_are_listed_newest_first_and_filtered_by_status(
+    client: httpx.Client, given: Given
+) -> None:
     """GET /orders lists the same as GET /orders/{order_id}."""
     order = given.order_body(balance=100, price=60)
     first = client.post("/orders", json=order).json()
@@ -167,7 +214,10 @@ def test_orders_are_listed_newest_first_and_filtered_by_status(client: httpx.Cli
 
     listed = assert_json(client.get("/orders", params={"user_id": user_id}), 200)
 
-    each = [client.get(f"/orders/{order_id}").json() for order_id in (refused["order_id"], first["order_id"])]
+    each = [
+        client.get(f"/orders/{order_id}").json()
+        for order_id in (refused["order_id"], first["order_id"])
+    ]
     assert listed == {"items": each, "next_cursor": None}
     for status, order_id in (("confirmed", first["order_id"]), ("cancelled", refused["order_id"])):
         found = client.get("/orders", params={"user_id": user_id, "status": status}).json()["items"]

@@ -52,27 +52,46 @@ def exchanges(page: Path) -> list[Exchange]:
 
 
 def normalised(text: str) -> str:
-    """Return what must be equal of an answer: ids of orders by their first place, times by being there."""
+    """Return what must be equal of an answer.
+
+    Ids of orders by their first place, times by being there.
+    """
     known: dict[str, str] = {}
-    text = _UUID.sub(lambda found: known.setdefault(found[0], f"order {len(known) + 1}"), text.strip())
-    text = _SIZE.sub("some kB", _MOMENT.sub(lambda found: found[0] if found[0].startswith("2030") else "then", text))
+    text = _UUID.sub(
+        lambda found: known.setdefault(found[0], f"order {len(known) + 1}"), text.strip()
+    )
+    text = _SIZE.sub(
+        "some kB",
+        _MOMENT.sub(lambda found: found[0] if found[0].startswith("2030") else "then", text),
+    )
     # A problem may be written with spaces; every other answer is compared to the letter.
     is_problem = text.startswith('{"type":')
     return json.dumps(json.loads(text), separators=(",", ":")) if is_problem else text
 
 
 @pytest.fixture(scope="module")
-def run(start_shop: Callable[..., Shop], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
+def run(
+    start_shop: Callable[..., Shop], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], str]]:
     """Return a function that types a command beside a new shop, and returns what is printed."""
     shop = start_shop()
     folder = tmp_path_factory.mktemp("clone")
     (folder / ".data").symlink_to(shop.data)
     (folder / ".venv").symlink_to(sys.prefix)
-    own = {"SHOP_DATA": str(shop.data), "SHOP_PORT": str(shop.port), "PYTHONPATH": str(ROOT), "COLUMNS": WIDTH}
+    own = {
+        "SHOP_DATA": str(shop.data),
+        "SHOP_PORT": str(shop.port),
+        "PYTHONPATH": str(ROOT),
+        "COLUMNS": WIDTH,
+    }
 
     def typed(command: str) -> str:
         done = subprocess.run(
-            ["bash", "-c", command.replace("127.0.0.1:8080", shop.address).replace("curl ", "curl -s ")],
+            [
+                "bash",
+                "-c",
+                command.replace("127.0.0.1:8080", shop.address).replace("curl ", "curl -s "),
+            ],
             cwd=folder,
             env={**os.environ, **own},
             capture_output=True,
@@ -89,7 +108,9 @@ def run(start_shop: Callable[..., Shop], tmp_path_factory: pytest.TempPathFactor
     typed("kill -CONT $(cat .data/run/*.pid)")
 
 
-def test_every_command_of_the_tutorial_gets_the_answer_that_it_shows(run: Callable[[str], str]) -> None:
+def test_every_command_of_the_tutorial_gets_the_answer_that_it_shows(
+    run: Callable[[str], str],
+) -> None:
     """A reader who types what stands there sees what stands there."""
     needed(["curl", "--version"], "the pages use curl")
     told: list[tuple[str, str]] = []
@@ -102,7 +123,10 @@ def test_every_command_of_the_tutorial_gets_the_answer_that_it_shows(run: Callab
 
 
 def test_the_same_request_with_the_same_key_is_shown_with_the_same_order() -> None:
-    """Ids are compared within an answer only; what is promised across two answers is looked at here."""
+    """Ids are compared within an answer only.
+
+    What is promised across two answers is looked at here.
+    """
     first, second = [each.answer for each in exchanges(TUTORIAL) if "lamp-for-anna" in each.command]
 
     assert first == second

@@ -1,4 +1,7 @@
-"""Many customers at once for the same scarce thing: all that there is gets sold, and nothing twice."""
+"""Many customers at once for the same scarce thing.
+
+All that there is gets sold, and nothing twice.
+"""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +24,9 @@ def _until_final(client: httpx.Client, body: dict[str, Any]) -> int:
     return answer.status_code
 
 
-def test_two_hundred_orders_race_for_a_hundred_units_and_a_hundred_win(shop: Shop, given: Given) -> None:
+def test_two_hundred_orders_race_for_a_hundred_units_and_a_hundred_win(
+    shop: Shop, given: Given
+) -> None:
     """L5 and L7: exactly as many orders are confirmed as there are units, and the last refusal is out_of_stock."""
     body = given.order_body(balance=10_000, price=10, stock=100, couriers=200)
     limits = httpx.Limits(max_connections=50)
@@ -39,11 +44,16 @@ def test_two_hundred_orders_race_for_a_hundred_units_and_a_hundred_win(shop: Sho
     assert (product["quantity"], product["reserved"]) == (0, 0)
 
 
-def test_orders_race_for_the_last_cent_and_none_is_paid_by_money_that_is_not_there(shop: Shop, given: Given) -> None:
+def test_orders_race_for_the_last_cent_and_none_is_paid_by_money_that_is_not_there(
+    shop: Shop, given: Given
+) -> None:
     """L5: an account pays for as many orders as it can, and is never overdrawn."""
     body = given.order_body(balance=95, price=10, stock=100, couriers=50)
 
-    with httpx.Client(base_url=f"http://{shop.address}", timeout=30) as client, ThreadPoolExecutor(20) as pool:
+    with (
+        httpx.Client(base_url=f"http://{shop.address}", timeout=30) as client,
+        ThreadPoolExecutor(20) as pool,
+    ):
         answers = Counter(pool.map(lambda _: _until_final(client, body), range(20)))
 
     assert answers == {201: 9, 409: 11}

@@ -16,13 +16,17 @@ def test_a_whole_number_may_be_written_with_a_point(client: httpx.Client, writte
     value = 0 if written == "-0.0" else 2
     json_ = {"Content-Type": "application/json"}
 
-    user = client.post("/payment/users", content=f'{{"name":"Ivan","balance":{written}}}', headers=json_)
+    user = client.post(
+        "/payment/users", content=f'{{"name":"Ivan","balance":{written}}}', headers=json_
+    )
 
     assert assert_json(user, 201)["balance"] == value
     assert f'"balance":{value},' in user.text
 
 
-def test_an_order_with_floats_is_the_order_with_integers(client: httpx.Client, given: Given) -> None:
+def test_an_order_with_floats_is_the_order_with_integers(
+    client: httpx.Client, given: Given
+) -> None:
     """The same key means the same order, however its numbers are written."""
     order, key = given.order_body(), str(uuid.uuid4())
     (item,) = order["items"]
@@ -34,7 +38,9 @@ def test_an_order_with_floats_is_the_order_with_integers(client: httpx.Client, g
     first = client.post("/orders", content=text, headers=headers)
 
     assert assert_json(first, 201)["items"] == [{**item, "price": 10}]
-    assert client.post("/orders", json=order, headers={"Idempotency-Key": key}).json() == first.json()
+    assert (
+        client.post("/orders", json=order, headers={"Idempotency-Key": key}).json() == first.json()
+    )
 
 
 def test_order_id_is_taken_in_its_canonical_form_alone(client: httpx.Client, given: Given) -> None:
@@ -64,7 +70,9 @@ def test_order_id_is_taken_in_its_canonical_form_alone(client: httpx.Client, giv
         ("/payment/users/1/statement?limit=1&limit=2", "limit"),
     ],
 )
-def test_parameter_that_stands_twice_is_refused_by_name(client: httpx.Client, path: str, field: str) -> None:
+def test_parameter_that_stands_twice_is_refused_by_name(
+    client: httpx.Client, path: str, field: str
+) -> None:
     """Neither the first nor the last is meant."""
     problem = assert_problem(client.get(path), 422, "invalid")
 
@@ -73,17 +81,32 @@ def test_parameter_that_stands_twice_is_refused_by_name(client: httpx.Client, pa
 
 def test_internal_parameter_that_stands_twice_is_refused(shop: Shop) -> None:
     """One rule on both ports."""
-    answer = httpx.get(f"{shop.services()['payment']['internal']}/two-phase/v1/branches?limit=1&limit=2")
+    answer = httpx.get(
+        f"{shop.services()['payment']['internal']}/two-phase/v1/branches?limit=1&limit=2"
+    )
 
     assert_problem(answer, 422, "invalid")
 
 
 @pytest.mark.parametrize(
-    "path", ["/orders", "/payment/users", "/stock/products", "/delivery/slots", "/nothing", "/health/ready"]
+    "path",
+    [
+        "/orders",
+        "/payment/users",
+        "/stock/products",
+        "/delivery/slots",
+        "/nothing",
+        "/health/ready",
+    ],
 )
 def test_json_is_written_alike_everywhere(client: httpx.Client, path: str) -> None:
     """No spaces between values: in answers, in problems, on the fast path and beside it."""
-    for answer in (client.get(path), client.post(path, json={}), client.post(path, content=b"{"), client.delete(path)):
+    for answer in (
+        client.get(path),
+        client.post(path, json={}),
+        client.post(path, content=b"{"),
+        client.delete(path),
+    ):
         text = answer.text.replace(": must", ":must")
         assert '": ' not in text
         assert ', "' not in text

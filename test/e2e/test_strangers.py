@@ -1,7 +1,7 @@
 """No client ever hears the answer to another client's request, whatever the others send.
 
-The gateway keeps its connections to the services, so that an answer too many on one of them would go to whichever client comes
-next.
+The gateway keeps its connections to the services, so that an answer too many on one of them would
+go to whichever client comes next.
 """
 
 import contextlib
@@ -40,7 +40,13 @@ class Wire:
 
     def send(self, start: str, headers: str, *pieces: bytes) -> None:
         """Send a request whose body is ``pieces``, each in a packet of its own behind the head."""
-        lines = [start, "Host: x", "Content-Type: application/json", f"Content-Length: {len(b''.join(pieces))}", headers]
+        lines = [
+            start,
+            "Host: x",
+            "Content-Type: application/json",
+            f"Content-Length: {len(b''.join(pieces))}",
+            headers,
+        ]
         self.socket.sendall("\r\n".join([line for line in lines if line] + ["", ""]).encode())
         for piece in pieces:
             self.socket.sendall(piece)
@@ -57,7 +63,12 @@ class Wire:
 
 def listeners(shop: Shop) -> Iterator[tuple[str, str, str, str]]:
     """Yield address, path that takes POST, header, and path that takes GET of each listener of each service."""
-    posts = {"order": "/orders", "payment": "/payment/users", "stock": "/stock/products", "delivery": "/delivery/slots"}
+    posts = {
+        "order": "/orders",
+        "payment": "/payment/users",
+        "stock": "/stock/products",
+        "delivery": "/delivery/slots",
+    }
     secrets = json.loads((shop.data / "secrets.json").read_text())
     for name, urls in shop.services().items():
         prefix = "" if name == "order" else f"/{name}"
@@ -77,7 +88,9 @@ def either_shop(request: pytest.FixtureRequest) -> Shop:
     return start(FAST_PATH="off")
 
 
-@pytest.mark.parametrize("upgrade", [UPGRADE, "connection: upgrade\r\nupgrade: websocket"], ids=["h2c", "websocket"])
+@pytest.mark.parametrize(
+    "upgrade", [UPGRADE, "connection: upgrade\r\nupgrade: websocket"], ids=["h2c", "websocket"]
+)
 def test_a_listener_reads_the_body_behind_an_upgrade(either_shop: Shop, upgrade: str) -> None:
     """All eight answer the request as if it asked for nothing else, and then the next one on the same connection."""
     tried = list(listeners(either_shop))
@@ -85,7 +98,9 @@ def test_a_listener_reads_the_body_behind_an_upgrade(either_shop: Shop, upgrade:
         for pieces in ([b'{"unknown": 1}'], [b'{"unknown":', b" 1}"]):
             with Wire(address) as plain, Wire(address) as wire:
                 plain.send(f"POST {post} HTTP/1.1", key, *pieces)
-                wire.send(f"POST {post} HTTP/1.1", "\r\n".join(filter(None, (upgrade, key))), *pieces)
+                wire.send(
+                    f"POST {post} HTTP/1.1", "\r\n".join(filter(None, (upgrade, key))), *pieces
+                )
                 status, body = wire.answer()
                 assert (status, body) == plain.answer()
                 assert "unknown" in body
@@ -146,9 +161,15 @@ def test_no_client_is_answered_with_a_strangers_account(either_shop: Shop) -> No
                 seen = client.get(path)
                 if seen.json().get("user_id") != account["user_id"]:
                     errors.append(f"account {account['user_id']}: {seen.text}")
-                added = client.post(f"{path}/deposits", json={"amount": 1}, headers={"Idempotency-Key": f"{number}-{turn}"})
+                added = client.post(
+                    f"{path}/deposits",
+                    json={"amount": 1},
+                    headers={"Idempotency-Key": f"{number}-{turn}"},
+                )
                 if (added.status_code, added.json().get("balance")) != (201, 1001 + number + turn):
-                    errors.append(f"deposit {turn} of {account['user_id']}: {added.status_code} {added.text}")
+                    errors.append(
+                        f"deposit {turn} of {account['user_id']}: {added.status_code} {added.text}"
+                    )
 
     with ThreadPoolExecutor(VICTIMS + 4) as pool:
         attackers = [pool.submit(attack) for _ in range(4)]

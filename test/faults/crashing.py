@@ -36,7 +36,10 @@ class Crashing:
 
         def wait() -> None:
             until(lambda: not armed.exists(), f"{process} never reached {point}")
-            until(lambda: pid_of(self.shop, process) not in (None, pid), f"{process} was not started again")
+            until(
+                lambda: pid_of(self.shop, process) not in (None, pid),
+                f"{process} was not started again",
+            )
 
         return wait
 
@@ -44,12 +47,18 @@ class Crashing:
         """Return when every process, each replica for itself, runs and says that it is ready."""
         for process in self.shop.services():
             prefix = PREFIXES[process.removesuffix("-2")]
-            until(lambda process=process: pid_of(self.shop, process) is not None, f"{process} does not run")
+            until(
+                lambda process=process: pid_of(self.shop, process) is not None,
+                f"{process} does not run",
+            )
             address = f"{self.shop.listener(process)}{prefix}/health/ready"
             until(lambda address=address: _is_ready(address), f"{process} is not ready", 40)
 
     def final_answer(self, body: dict[str, Any], key: str) -> httpx.Response:
-        """Repeat the order until it is answered for good; only clean answers may come before that."""
+        """Repeat the order until it is answered for good.
+
+        Only clean answers may come before that.
+        """
         deadline = time.monotonic() + 30
         while True:
             try:
@@ -64,10 +73,13 @@ class Crashing:
 
 
 @contextlib.contextmanager
-def crashing_shop(shop: Shop, points: Path | None = None, admin: Engine | None = None) -> Iterator[Crashing]:
+def crashing_shop(
+    shop: Shop, points: Path | None = None, admin: Engine | None = None
+) -> Iterator[Crashing]:
     """Make a running shop one that tests can break.
 
-    ``points`` is its CRASH_POINTS_DIR, if it has one, and ``admin`` the superuser's connections, if its server is not its own.
+    ``points`` is its CRASH_POINTS_DIR, if it has one, and ``admin`` the superuser's connections, if
+    its server is not its own.
     """
     admin = admin or admin_of(shop)
     with httpx.Client(base_url=f"http://{shop.address}", timeout=20) as client:
@@ -80,7 +92,10 @@ def admin_of(shop: Shop) -> Engine:
     server = json.loads((shop.data / "run" / "addresses.json").read_text())["postgres"]
     password = json.loads((shop.data / "secrets.json").read_text())["postgres"]
     return create_engine(
-        URL.create("postgresql+psycopg2", "postgres", password, server["host"], server["port"], "shop"), pool_pre_ping=True
+        URL.create(
+            "postgresql+psycopg2", "postgres", password, server["host"], server["port"], "shop"
+        ),
+        pool_pre_ping=True,
     )
 
 
@@ -102,7 +117,10 @@ def pid_of(shop: Shop, process: str) -> int | None:
 
 
 def until(condition: Callable[[], bool], complaint: str, seconds: float = 20) -> None:
-    """Return when the condition holds; fails the test with the complaint when it does not in time."""
+    """Return when the condition holds.
+
+    Fails the test with the complaint when it does not in time.
+    """
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, complaint

@@ -1,8 +1,11 @@
-"""`shop up` in surroundings that a test has doctored: services that are told other addresses, another time, another network.
+"""`shop up` in surroundings that a test has doctored.
 
-``SURROUNDINGS`` is a JSON object. Its ``environment`` is what each process of a service finds in its environment beside, or instead
-of, what the run has decided: ``{"order": {"PAYMENT_URLS": ...}}``; "postgres" is one of them. Its ``namespaces`` are the names of
-their network namespaces, if they have any; their addresses are those of namespaces.py. Its ``plan`` is a file for the internal
+Services that are told other addresses, another time, another network.
+
+``SURROUNDINGS`` is a JSON object. Its ``environment`` is what each process of a service finds in
+its environment beside, or instead of, what the run has decided: ``{"order": {"PAYMENT_URLS":
+...}}``; "postgres" is one of them. Its ``namespaces`` are the names of their network namespaces, if
+they have any; their addresses are those of namespaces.py. Its ``plan`` is a file for the internal
 base URL of each service, written before any of them starts.
 """
 
@@ -28,17 +31,26 @@ _created = Postgres.create
 _server = Postgres.program
 
 
-def _program(replica: Replica, plan: Sequence[Replica], database_url: str, secrets: Mapping[str, str]) -> Program:
+def _program(
+    replica: Replica, plan: Sequence[Replica], database_url: str, secrets: Mapping[str, str]
+) -> Program:
     if "plan" in _surroundings:
-        Path(_surroundings["plan"]).write_text(json.dumps({each.service: each.internal_url for each in plan}))
+        Path(_surroundings["plan"]).write_text(
+            json.dumps({each.service: each.internal_url for each in plan})
+        )
     program = _as_decided(replica, plan, database_url, secrets)
-    program = replace(program, environment={**program.environment, **_environment.get(replica.service, {})})
+    program = replace(
+        program, environment={**program.environment, **_environment.get(replica.service, {})}
+    )
     return _elsewhere(program, replica, database_url) if _namespaces else program
 
 
 def _elsewhere(program: Program, replica: Replica, database_url: str) -> Program:
     """Return the program in the namespace of its service, where PostgreSQL has the hub's address."""
-    addresses = {"HOST": ADDRESSES[replica.service], "DATABASE_URL": database_url.replace(LOOPBACK, HUB)}
+    addresses = {
+        "HOST": ADDRESSES[replica.service],
+        "DATABASE_URL": database_url.replace(LOOPBACK, HUB),
+    }
     command = ("nsenter", f"--net=/run/netns/{_namespaces[replica.service]}", *program.command)
     return replace(program, command=command, environment={**program.environment, **addresses})
 
@@ -60,7 +72,9 @@ def _doctor() -> None:
     Postgres.program = _postgres
     if _namespaces:
         Replica.public = property(lambda each: f"{ADDRESSES[each.service]}:{each.public_port}")
-        Replica.internal_url = property(lambda each: f"http://{ADDRESSES[each.service]}:{each.internal_port}")
+        Replica.internal_url = property(
+            lambda each: f"http://{ADDRESSES[each.service]}:{each.internal_port}"
+        )
         Postgres.create = _create
         postgres._SETTINGS["listen_addresses"] = f"{LOOPBACK},{HUB}"
 

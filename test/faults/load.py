@@ -1,4 +1,7 @@
-"""Customers who order all the time, whatever fails: each order has a key and is repeated until it has its final answer."""
+"""Customers who order all the time, whatever fails.
+
+Each order has a key and is repeated until it has its final answer.
+"""
 
 import itertools
 import threading
@@ -28,10 +31,18 @@ class Told:
 
 
 class Load:
-    """A few customers in threads; they stop when the block is left, after their last order is answered for good."""
+    """A few customers in threads.
+
+    They stop when the block is left, after their last order is answered for good.
+    """
 
     def __init__(
-        self, address: str, bodies: list[dict[str, Any]], *, customers: int = 4, patience_seconds: float = 40
+        self,
+        address: str,
+        bodies: list[dict[str, Any]],
+        *,
+        customers: int = 4,
+        patience_seconds: float = 40,
     ) -> None:
         self.told = Told()
         self._address = address
@@ -39,14 +50,21 @@ class Load:
         self._patience_seconds = patience_seconds
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._order_again_and_again) for _ in range(customers)]
+        self._threads = [
+            threading.Thread(target=self._order_again_and_again) for _ in range(customers)
+        ]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._stop.set()
         for thread in self._threads:
             thread.join()
@@ -73,7 +91,9 @@ class Load:
         with self._lock:
             self.told.unclean.append(f"{key}: no final answer within {self._patience_seconds} s")
 
-    def _answer(self, client: httpx.Client, body: dict[str, Any], key: str) -> httpx.Response | None:
+    def _answer(
+        self, client: httpx.Client, body: dict[str, Any], key: str
+    ) -> httpx.Response | None:
         try:
             answer = client.post("/orders", json=body, headers={"Idempotency-Key": key})
         except httpx.TransportError as error:
@@ -82,6 +102,8 @@ class Load:
             return None
         with self._lock:
             self.told.answers[answer.status_code] += 1
-            if answer.status_code not in CLEAN or (answer.status_code == 503 and "retry-after" not in answer.headers):
+            if answer.status_code not in CLEAN or (
+                answer.status_code == 503 and "retry-after" not in answer.headers
+            ):
                 self.told.unclean.append(f"{key}: {answer.status_code} {answer.text[:200]}")
         return answer

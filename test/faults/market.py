@@ -32,10 +32,15 @@ class Market:
     def opened(cls, given: Given, *, slots: int = 4, after_seconds: float = 86_400) -> "Market":
         """Open a new one."""
         products = {given.product(quantity=QUANTITY)["product_id"]: QUANTITY}
-        opened = {given.slot(COURIERS, after_seconds=after_seconds)["slot_id"]: COURIERS for _ in range(slots)}
+        opened = {
+            given.slot(COURIERS, after_seconds=after_seconds)["slot_id"]: COURIERS
+            for _ in range(slots)
+        }
         users = {given.user(balance)["user_id"]: balance for balance in (RICH, RICH, POOR)}
         items = [{"product_id": product, "quantity": 1} for product in products]
-        bodies = [{"user_id": user, "items": items, "slot_id": slot} for user in users for slot in opened]
+        bodies = [
+            {"user_id": user, "items": items, "slot_id": slot} for user in users for slot in opened
+        ]
         return cls(Opening(users, products, opened), bodies)
 
 
@@ -48,12 +53,18 @@ def assert_sound(
     seconds: float = RESOLVED_SECONDS,
     back: float | None = None,
 ) -> Row:
-    """Hold all laws at rest, in the schemas and in public, and what customers were told; return the line of the table.
+    """Hold all laws at rest, in the schemas and in public, and what customers were told.
+
+    Return the line of the table.
 
     ``back`` is when everything worked again, if that was not just now.
     """
     back = back or time.monotonic()
-    until(lambda: not broken_laws(crashing.admin, at_rest=True), "something is still in doubt", seconds)
+    until(
+        lambda: not broken_laws(crashing.admin, at_rest=True),
+        "something is still in doubt",
+        seconds,
+    )
     resolved_seconds = time.monotonic() - back
     told = load.told
     violations = [
@@ -66,7 +77,15 @@ def assert_sound(
 
     assert violations == []
     assert told.confirmed
-    return Row(fault, offered, len(told.confirmed), len(told.refused), unknown, resolved_seconds, len(violations))
+    return Row(
+        fault,
+        offered,
+        len(told.confirmed),
+        len(told.refused),
+        unknown,
+        resolved_seconds,
+        len(violations),
+    )
 
 
 def wrongly_told(admin: Engine, load: Load) -> list[str]:
@@ -74,5 +93,9 @@ def wrongly_told(admin: Engine, load: Load) -> list[str]:
     with admin.connect() as connection:
         answers = {row[0]: (row[1], row[2]) for row in connection.execute(text(_ANSWERS))}
     told = load.told
-    wrong = [key for key, order_id in told.confirmed.items() if answers.get(key) != (order_id, "confirmed")]
+    wrong = [
+        key
+        for key, order_id in told.confirmed.items()
+        if answers.get(key) != (order_id, "confirmed")
+    ]
     return wrong + [key for key in told.refused if answers.get(key, ("", ""))[1] != "cancelled"]

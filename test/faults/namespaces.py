@@ -2,7 +2,8 @@
 
     hub (10.77.0.1: PostgreSQL, gateway, customers) -- bridge -- order (.11), payment (.12), stock (.13), delivery (.14)
 
-Whoever stands inside the block is in the hub with all that he starts. Nothing of it touches the machine's own network.
+Whoever stands inside the block is in the hub with all that he starts. Nothing of it touches the
+machine's own network.
 """
 
 import contextlib
@@ -17,7 +18,12 @@ from typing import Self
 from faults.needs import lacking, needed
 
 HUB = "10.77.0.1"
-ADDRESSES = {"order": "10.77.0.11", "payment": "10.77.0.12", "stock": "10.77.0.13", "delivery": "10.77.0.14"}
+ADDRESSES = {
+    "order": "10.77.0.11",
+    "payment": "10.77.0.12",
+    "stock": "10.77.0.13",
+    "delivery": "10.77.0.14",
+}
 _CLONE_NEWNET = 0x40000000
 _WHY = "network namespaces must be made"
 
@@ -40,7 +46,12 @@ class Namespaces:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         _set_namespace(self._outside)
         self._remove()
         os.close(self._outside)
@@ -83,9 +94,30 @@ class Namespaces:
         for service, address in ADDRESSES.items():
             name = self.names[service]
             needed(["ip", "netns", "add", name], _WHY)
-            needed(["ip", "-n", hub, "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name], _WHY)
+            needed(
+                [
+                    "ip",
+                    "-n",
+                    hub,
+                    "link",
+                    "add",
+                    name,
+                    "type",
+                    "veth",
+                    "peer",
+                    "name",
+                    "eth0",
+                    "netns",
+                    name,
+                ],
+                _WHY,
+            )
             needed(["ip", "-n", hub, "link", "set", name, "master", "bridge", "up"], _WHY)
-            for command in ("link set lo up", f"addr add {address}/24 dev eth0", "link set eth0 up"):
+            for command in (
+                "link set lo up",
+                f"addr add {address}/24 dev eth0",
+                "link set eth0 up",
+            ):
                 needed(["ip", "-n", name, *command.split()], _WHY)
         self.mend()
 

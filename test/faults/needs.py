@@ -1,4 +1,7 @@
-"""What some faults need of the machine. Without it a test is skipped and says why; in CI it fails, because nobody reads skips there."""
+"""What some faults need of the machine. Without it a test is skipped and says why.
+
+In CI it fails, because nobody reads skips there.
+"""
 
 import os
 import subprocess

@@ -33,7 +33,10 @@ IMPATIENT = {
 
 @dataclass(frozen=True)
 class Proxied(Crashing):
-    """A shop whose services hear each other through ``links``: "order to payment", "payment to order"."""
+    """A shop whose services hear each other through ``links``.
+
+    "order to payment", "payment to order".
+    """
 
     proxy: Proxy
     links: dict[str, Link]
@@ -70,7 +73,10 @@ def proxied_shop(start_shop: Callable[..., Shop]) -> Iterator[Proxied]:
 
 
 def state_hash(admin: Engine) -> str:
-    """Return a hash of every row of every table of the four schemas, but for the counters: they count repetitions too."""
+    """Return a hash of every row of every table of the four schemas, but for the counters.
+
+    They count repetitions too.
+    """
     digest = hashlib.sha256()
     with admin.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
         for schema in SCHEMAS:
@@ -82,6 +88,8 @@ def state_hash(admin: Engine) -> str:
                 {"schema": schema},
             )
             for table in tables.scalars().all():
-                rows = connection.execute(text(f"SELECT row::text FROM {schema}.{table} AS row ORDER BY 1")).scalars()
+                rows = connection.execute(
+                    text(f"SELECT row::text FROM {schema}.{table} AS row ORDER BY 1")
+                ).scalars()
                 digest.update("\n".join((f"{schema}.{table}", *rows)).encode())
     return digest.hexdigest()

@@ -4,8 +4,9 @@
     link.suffer(fault)                                      from now on; link.met counts the messages that met it
     link.heal()
 
-A message is a whole HTTP request; a fault is a coroutine that is handed the exchange and passes it on, late, twice, in part, or not
-at all. Every message is recorded, so that a whole run can be sent again.
+A message is a whole HTTP request; a fault is a coroutine that is handed the exchange and passes it
+on, late, twice, in part, or not at all. Every message is recorded, so that a whole run can be sent
+again.
 """
 
 import asyncio
@@ -24,7 +25,10 @@ _START_SECONDS = 10
 
 
 async def whole_message(reader: asyncio.StreamReader) -> bytes:
-    """Return one HTTP message, head and body; raises IncompleteReadError when the connection ends first."""
+    """Return one HTTP message, head and body.
+
+    Raises IncompleteReadError when the connection ends first.
+    """
     head = await reader.readuntil(b"\r\n\r\n")
     length = _LENGTH.search(head)
     return head + (await reader.readexactly(int(length[1])) if length else b"")
@@ -117,7 +121,8 @@ class Link:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take the requests of one connection, until one of them is left without an answer."""
-        # A service that is away, or a caller who has gone, is not the proxy's trouble: it hangs up as the network would.
+        # A service that is away, or a caller who has gone, is not the proxy's trouble: it hangs up
+        # as the network would.
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, LookupError):
             answered = True
             while answered:
@@ -142,7 +147,12 @@ class Proxy:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.run(self._stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

@@ -2,7 +2,15 @@
 
 from dataclasses import dataclass
 
-COLUMNS = ("fault", "offered", "confirmed", "refused", "unknown", "seconds to resolve", "violations")
+COLUMNS = (
+    "fault",
+    "offered",
+    "confirmed",
+    "refused",
+    "unknown",
+    "seconds to resolve",
+    "violations",
+)
 
 
 @dataclass(frozen=True)
@@ -20,4 +28,9 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         """Return the line's cells, in the order of COLUMNS."""
         numbers = (self.offered, self.confirmed, self.refused, self.unknown)
-        return (self.fault, *map(str, numbers), f"{self.resolved_seconds:.1f}", str(self.violations))
+        return (
+            self.fault,
+            *map(str, numbers),
+            f"{self.resolved_seconds:.1f}",
+            str(self.violations),
+        )

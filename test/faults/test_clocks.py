@@ -1,7 +1,7 @@
 """F15: the clock of one service, or PostgreSQL's, jumps by a month and back, under load, and while branches are in doubt.
 
-Clocks decide how long to wait, never what is true. libfaketime moves them; FAKETIME_LIBRARY says where it is, if it is not where
-Debian has it.
+Clocks decide how long to wait, never what is true. libfaketime moves them; FAKETIME_LIBRARY says
+where it is, if it is not where Debian has it.
 """
 
 import json
@@ -45,13 +45,17 @@ class Clocks:
         making.replace(self.folder / process)
 
     def environment(self, library: Path, process: str) -> dict[str, str]:
-        """Return what makes a process look at its own clock; how long something takes it measures by the machine's."""
+        """Return what makes a process look at its own clock.
+
+        How long something takes it measures by the machine's.
+        """
         return {
             "LD_PRELOAD": str(library),
             "FAKETIME_TIMESTAMP_FILE": str(self.folder / process),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            # Else the library takes waits for a lock, which go by that clock, for waits by the other one.
+            # Else the library takes waits for a lock, which go by that clock, for waits by the
+            # other one.
             "FAKETIME_FORCE_MONOTONIC_FIX": "0",
         }
 
@@ -60,7 +64,9 @@ def _library() -> Path:
     named = os.environ.get("FAKETIME_LIBRARY")
     found = [Path(named)] if named else sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
     if not found or not found[0].exists():
-        lacking("libfaketime must move the clocks: apt-get install libfaketime, or name it in FAKETIME_LIBRARY")
+        lacking(
+            "libfaketime must move the clocks: apt-get install libfaketime, or name it in FAKETIME_LIBRARY"
+        )
     return found[0]
 
 
@@ -74,7 +80,9 @@ def moving(start_shop: Callable[..., Shop]) -> Iterator[tuple[Crashing, Clocks]]
     clocks = Clocks(folder)
     for process in PROCESSES:
         clocks.set(process, "+0")
-    surroundings = json.dumps({"environment": {process: clocks.environment(library, process) for process in PROCESSES}})
+    surroundings = json.dumps(
+        {"environment": {process: clocks.environment(library, process) for process in PROCESSES}}
+    )
     shop = start_shop(module="faults.doctored", SURROUNDINGS=surroundings, **IMPATIENT)
     with crashing_shop(shop) as crashing:
         yield crashing, clocks
@@ -95,7 +103,10 @@ def _order_is_wrong(_crashing: Crashing, load: Load) -> bool:
 
 
 #: Where a clock can be seen from outside.
-_wrong: dict[str, Callable[[Crashing, Load], bool]] = {"postgres": _postgres_is_wrong, "order": _order_is_wrong}
+_wrong: dict[str, Callable[[Crashing, Load], bool]] = {
+    "postgres": _postgres_is_wrong,
+    "order": _order_is_wrong,
+}
 
 
 @pytest.mark.slow
@@ -104,7 +115,10 @@ _wrong: dict[str, Callable[[Crashing, Load], bool]] = {"postgres": _postgres_is_
 def test_a_clock_may_jump_by_a_month_and_back(
     moving: tuple[Crashing, Clocks], tell: Callable[[Row], None], process: str, offset: str
 ) -> None:
-    """Orders go on while the clock is wrong; what a dead coordinator leaves in doubt is resolved when it is right again."""
+    """Orders go on while the clock is wrong.
+
+    What a dead coordinator leaves in doubt is resolved when it is right again.
+    """
     crashing, clocks = moving
     crashing.rest()
     market = Market.opened(crashing.given, after_seconds=3 * MONTH_SECONDS)
@@ -114,14 +128,26 @@ def test_a_clock_may_jump_by_a_month_and_back(
         until(lambda: len(load.told.confirmed) >= CONFIRMED, "no order was confirmed before")
         clocks.set(process, offset)
         try:
-            until(lambda: len(load.told.confirmed) >= 2 * CONFIRMED, "no order is confirmed with a wrong clock")
-            assert process not in _wrong or _wrong[process](crashing, load), f"{process}'s clock did not move"
+            until(
+                lambda: len(load.told.confirmed) >= 2 * CONFIRMED,
+                "no order is confirmed with a wrong clock",
+            )
+            assert process not in _wrong or _wrong[process](crashing, load), (
+                f"{process}'s clock did not move"
+            )
             os.kill(coordinator, signal.SIGKILL)
         finally:
             clocks.set(process, "+0")
-        until(lambda: pid_of(crashing.shop, "order") not in (None, coordinator), "order was not started again")
+        until(
+            lambda: pid_of(crashing.shop, "order") not in (None, coordinator),
+            "order was not started again",
+        )
         confirmed = len(load.told.confirmed)
-        until(lambda: len(load.told.confirmed) >= confirmed + CONFIRMED, "no order is confirmed afterwards", 40)
+        until(
+            lambda: len(load.told.confirmed) >= confirmed + CONFIRMED,
+            "no order is confirmed afterwards",
+            40,
+        )
 
     assert load.told.unclean == []
     tell(assert_sound(crashing, load, market, f"{process}'s clock jumps by {offset} and back"))

@@ -1,7 +1,8 @@
 """F10: the reply to a COMMIT is lost, so that nobody knows whether the row is there, and it is.
 
-PostgreSQL waits for a standby that does not exist: a COMMIT is flushed and never answered. Then its backend is terminated, or the
-process that waits for it is killed. Where it lands must be found out by asking the log, and nobody is told anything before.
+PostgreSQL waits for a standby that does not exist: a COMMIT is flushed and never answered. Then its
+backend is terminated, or the process that waits for it is killed. Where it lands must be found out
+by asking the log, and nobody is told anything before.
 """
 
 import contextlib
@@ -54,7 +55,10 @@ def _administer(admin: Engine, statement: str) -> None:
 
 
 def _commit_waits(admin: Engine) -> bool:
-    """Return whether a COMMIT of our own is not answered: the server takes its time to read its configuration."""
+    """Return whether a COMMIT of our own is not answered.
+
+    The server takes its time to read its configuration.
+    """
     with ThreadPoolExecutor(1) as pool:
         probe = pool.submit(_commit_nothing, admin)
         while not probe.done():
@@ -82,7 +86,10 @@ def _lose_the_reply(crashing: Crashing, service: str, how: str) -> None:
     if how == "client killed":
         pid = crashing.shop.pid(service)
         os.kill(pid, signal.SIGKILL)
-        until(lambda: pid_of(crashing.shop, service) not in (None, pid), f"{service} was not started again")
+        until(
+            lambda: pid_of(crashing.shop, service) not in (None, pid),
+            f"{service} was not started again",
+        )
         return
     for pid in _waiting(crashing.admin, service):
         _read(crashing.admin, "SELECT pg_terminate_backend(:pid)", pid=pid)
@@ -90,7 +97,10 @@ def _lose_the_reply(crashing: Crashing, service: str, how: str) -> None:
 
 @contextlib.contextmanager
 def _asleep_at(crashing: Crashing, service: str, point: str) -> Iterator[Callable[[], None]]:
-    """Let a service fall asleep at a point; yields a function that returns when it sleeps, and wakes it up on leaving."""
+    """Let a service fall asleep at a point.
+
+    Yields a function that returns when it sleeps, and wakes it up on leaving.
+    """
     pid = crashing.shop.pid(service)
     armed = crashing.points / f"{point}.{pid}"
     armed.write_text(str(int(signal.SIGSTOP)))
@@ -105,12 +115,16 @@ def _asleep_at(crashing: Crashing, service: str, point: str) -> Iterator[Callabl
 def _body_of_known_price(crashing: Crashing) -> dict[str, Any]:
     """Return an order that needs one attempt, because another one has taught its price."""
     body = crashing.given.order_body()
-    taught = crashing.client.post("/orders", json={**body, "user_id": crashing.given.user(0)["user_id"]})
+    taught = crashing.client.post(
+        "/orders", json={**body, "user_id": crashing.given.user(0)["user_id"]}
+    )
     assert taught.status_code == httpx.codes.CONFLICT, taught.text
     return body
 
 
-def _ordered(crashing: Crashing, pool: ThreadPoolExecutor, body: dict[str, Any], key: str) -> "Future[httpx.Response]":
+def _ordered(
+    crashing: Crashing, pool: ThreadPoolExecutor, body: dict[str, Any], key: str
+) -> "Future[httpx.Response]":
     address = f"http://{crashing.shop.address}/orders"
     return pool.submit(httpx.post, address, json=body, headers={"Idempotency-Key": key}, timeout=20)
 
@@ -126,9 +140,15 @@ def _states(crashing: Crashing, transaction_id: str) -> dict[str, str]:
 def _assert_sold_once(crashing: Crashing, body: dict[str, Any], fault: str) -> Row:
     """Hold the laws, in the schemas and in public: one order, whatever was lost on the way."""
     back = time.monotonic()
-    until(lambda: not broken_laws(crashing.admin, at_rest=True), "something is still in doubt", RESOLVED_SECONDS)
+    until(
+        lambda: not broken_laws(crashing.admin, at_rest=True),
+        "something is still in doubt",
+        RESOLVED_SECONDS,
+    )
     resolved_seconds = time.monotonic() - back
-    opening = Opening({body["user_id"]: 100}, {body["items"][0]["product_id"]: 100}, {body["slot_id"]: 2})
+    opening = Opening(
+        {body["user_id"]: 100}, {body["items"][0]["product_id"]: 100}, {body["slot_id"]: 2}
+    )
 
     assert broken_public_laws(crashing.client, opening) == []
     assert crashing.given.state_of(body)[0]["balance"] == 90
@@ -153,8 +173,12 @@ def test_a_decision_whose_reply_is_lost_is_told_by_the_log_alone(
             deciding = set(_waiting(crashing.admin, "order"))
             _lose_the_reply(crashing, "order", how)
             heard = answering.result(timeout=20)
-            # Whoever asks the log meanwhile, by a repeated insert or for a recovery pass, is not answered either.
-            until(lambda: {row.pid for row in _read(crashing.admin, _ASKING)} - deciding != set(), "nobody asked the log")
+            # Whoever asks the log meanwhile, by a repeated insert or for a recovery pass, is not
+            # answered either.
+            until(
+                lambda: {row.pid for row in _read(crashing.admin, _ASKING)} - deciding != set(),
+                "nobody asked the log",
+            )
 
             assert heard.status_code in (202, 503), heard.text
             assert "order_status" not in heard.json(), heard.text
@@ -166,7 +190,9 @@ def test_a_decision_whose_reply_is_lost_is_told_by_the_log_alone(
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_a_prepare_whose_reply_is_lost_is_no_vote(crashing: Crashing, tell: Callable[[Row], None], how: str) -> None:
+def test_a_prepare_whose_reply_is_lost_is_no_vote(
+    crashing: Crashing, tell: Callable[[Row], None], how: str
+) -> None:
     """R6: nobody knows what was held, so the order is cancelled, and what was held is given back when it shows."""
     crashing.rest()
     body, key = _body_of_known_price(crashing), str(uuid4())
@@ -183,10 +209,17 @@ def test_a_prepare_whose_reply_is_lost_is_no_vote(crashing: Crashing, tell: Call
             assert "payment" not in _states(crashing, attempt)
             _lose_the_reply(crashing, "payment", how)
             heard = answering.result(timeout=20)
-            until(lambda: _read(crashing.admin, _STATUS, id=attempt) == [("cancelled",)], "nothing was decided")
+            until(
+                lambda: _read(crashing.admin, _STATUS, id=attempt) == [("cancelled",)],
+                "nothing was decided",
+            )
         assert heard.status_code == 503, heard.text
         assert heard.headers["retry-after"]
-        until(lambda: set(_states(crashing, attempt).values()) == {"aborted"}, "something is still held", RESOLVED_SECONDS)
+        until(
+            lambda: set(_states(crashing, attempt).values()) == {"aborted"},
+            "something is still held",
+            RESOLVED_SECONDS,
+        )
         final = crashing.final_answer(body, key)
 
     assert final.status_code == 201

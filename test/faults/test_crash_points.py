@@ -1,7 +1,8 @@
 """kill -9 of a real process at a named point of an order, on the way to a commit and on the way to an abort.
 
-Each case sends one order with an Idempotency-Key while one point is armed, sees the point reached and the process started
-again, repeats the order until it has its final answer, and then holds all laws over the four schemas, with nothing in doubt.
+Each case sends one order with an Idempotency-Key while one point is armed, sees the point reached
+and the process started again, repeats the order until it has its final answer, and then holds all
+laws over the four schemas, with nothing in doubt.
 """
 
 import time
@@ -34,7 +35,10 @@ QUICK = {
 _SWEEPING = {"recovery_not_asked", "recovery_answered", "outcomes_durable"}
 CASES = [
     (process, point, path)
-    for process, points in (("order", COORDINATOR_POINTS), *((name, PARTICIPANT_POINTS) for name in PARTICIPANTS))
+    for process, points in (
+        ("order", COORDINATOR_POINTS),
+        *((name, PARTICIPANT_POINTS) for name in PARTICIPANTS),
+    )
     for point in points
     for path in PATHS
 ]
@@ -69,7 +73,11 @@ def test_laws_hold_after_a_crash_at(
     answer = crashing.final_answer(body, key)
     again = crashing.final_answer(body, key)
     back = time.monotonic()
-    until(lambda: not broken_laws(crashing.admin, at_rest=True), "something is still in doubt", RESOLVED_SECONDS)
+    until(
+        lambda: not broken_laws(crashing.admin, at_rest=True),
+        "something is still in doubt",
+        RESOLVED_SECONDS,
+    )
     confirmed = int(answer.status_code == httpx.codes.CREATED)
     fault = f"kill -9 of {process} at {point}, {path} path"
     tell(Row(fault, 1, confirmed, 1 - confirmed, 0, time.monotonic() - back, 0))
@@ -88,8 +96,11 @@ def _order(crashing: Crashing, process: str, path: str) -> dict[str, Any]:
     """Return an order that everybody takes, or that one other participant than ``process`` refuses."""
     empty = {} if path == "commit" else {"stock": 0} if process == "payment" else {"balance": 0}
     body = crashing.given.order_body(**{"balance": 100, "stock": 1, "couriers": 1, **empty})
-    # An order that is refused for its user teaches order_service the price, so that the next one needs no second attempt.
-    taught = crashing.client.post("/orders", json={**body, "user_id": crashing.given.user(0)["user_id"]})
+    # An order that is refused for its user teaches order_service the price, so that the next one
+    # needs no second attempt.
+    taught = crashing.client.post(
+        "/orders", json={**body, "user_id": crashing.given.user(0)["user_id"]}
+    )
     assert taught.status_code == httpx.codes.CONFLICT, taught.text
     return body
 

@@ -29,7 +29,9 @@ RACES, RACERS, BRANCHES_PER_ROUND = 150, 6, 6
 _DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
 
 
-def test_past_the_limit_of_the_queue_the_answer_is_503_at_once(proxied: Proxied, tell: Callable[[Row], None]) -> None:
+def test_past_the_limit_of_the_queue_the_answer_is_503_at_once(
+    proxied: Proxied, tell: Callable[[Row], None]
+) -> None:
     """F17, R13: nobody waits in vain, each 503 says when to come again, and those who are let in are served."""
     market = Market.opened(proxied.given)
     proxied.links["order to payment"].suffer(delayed(0.3))
@@ -52,10 +54,16 @@ def test_past_the_limit_of_the_queue_the_answer_is_503_at_once(proxied: Proxied,
     metrics = httpx.get(f"{proxied.shop.services()['order']['internal']}/metrics").text
     assert re.search(r"^http_requests_rejected_total [1-9]", metrics, re.MULTILINE)
     assert min(answer.elapsed.total_seconds() for answer in early) < DEADLINE_SECONDS / 2
-    tell(assert_sound(proxied, load, market, f"{4 * QUEUE_LIMIT} customers at a queue for {QUEUE_LIMIT}"))
+    tell(
+        assert_sound(
+            proxied, load, market, f"{4 * QUEUE_LIMIT} customers at a queue for {QUEUE_LIMIT}"
+        )
+    )
 
 
-def test_fifty_equal_requests_at_two_replicas_are_one_order(doubled: Crashing, tell: Callable[[Row], None]) -> None:
+def test_fifty_equal_requests_at_two_replicas_are_one_order(
+    doubled: Crashing, tell: Callable[[Row], None]
+) -> None:
     """F19, R11: one order, and the same answer fifty times."""
     doubled.rest()
     market = Market.opened(doubled.given)
@@ -67,7 +75,9 @@ def test_fifty_equal_requests_at_two_replicas_are_one_order(doubled: Crashing, t
 
         def final() -> bool:
             headers = {"Idempotency-Key": key}
-            answers.append(httpx.post(addresses[number % 2], json=body, headers=headers, timeout=20))
+            answers.append(
+                httpx.post(addresses[number % 2], json=body, headers=headers, timeout=20)
+            )
             return answers[-1].status_code in (201, 409)
 
         until(final, "no final answer")
@@ -81,7 +91,9 @@ def test_fifty_equal_requests_at_two_replicas_are_one_order(doubled: Crashing, t
     assert len({answer.text for answer in answers}) == 1
     until(lambda: not broken_laws(doubled.admin, at_rest=True), "something is still in doubt")
     assert broken_public_laws(doubled.client, market.opening) == []
-    orders = doubled.client.get("/orders", params={"user_id": body["user_id"], "status": "confirmed"}).json()["items"]
+    orders = doubled.client.get(
+        "/orders", params={"user_id": body["user_id"], "status": "confirmed"}
+    ).json()["items"]
     assert len(orders) == 1
     tell(Row(f"{EQUAL} equal requests at two replicas", 1, 1, 0, 0, 0, 0))
 
@@ -91,7 +103,11 @@ def _poisonous(crashing: Crashing, user_id: int) -> Iterator[None]:
     """Make payment's database refuse any branch of a user, as no check of ours had foreseen."""
     table = "ALTER TABLE payment_service.branches"
     with crashing.admin.begin() as connection:
-        connection.execute(text(f"{table} ADD CONSTRAINT poison CHECK (payload->>'user_id' <> '{user_id}') NOT VALID"))
+        connection.execute(
+            text(
+                f"{table} ADD CONSTRAINT poison CHECK (payload->>'user_id' <> '{user_id}') NOT VALID"
+            )
+        )
     try:
         yield
     finally:
@@ -102,7 +118,10 @@ def _poisonous(crashing: Crashing, user_id: int) -> Iterator[None]:
 def test_a_poisonous_order_is_refused_and_its_neighbours_are_confirmed(
     proxied: Proxied, tell: Callable[[Row], None]
 ) -> None:
-    """F14, R8: a branch that breaks its round is retried alone, and refused; who was in the same round goes ahead."""
+    """F14, R8: a branch that breaks its round is retried alone, and refused.
+
+    Who was in the same round goes ahead.
+    """
     market = Market.opened(proxied.given)
     victim = {**market.bodies[0], "user_id": proxied.given.user()["user_id"]}
     neighbours = market.bodies[:4] * (NEIGHBOURS // 4)
@@ -111,14 +130,20 @@ def test_a_poisonous_order_is_refused_and_its_neighbours_are_confirmed(
     proxied.links["order to stock"].suffer(delayed(0.1))
 
     with _poisonous(proxied, victim["user_id"]), ThreadPoolExecutor(NEIGHBOURS + 1) as pool:
-        # Whoever comes first may leave alone, and so may those who come with him; the one in the middle has company.
+        # Whoever comes first may leave alone, and so may those who come with him; the one in the
+        # middle has company.
         bodies = [*neighbours[: NEIGHBOURS // 2], victim, *neighbours[NEIGHBOURS // 2 :]]
         answers = list(pool.map(lambda body: proxied.client.post("/orders", json=body), bodies))
     victims, others = answers.pop(NEIGHBOURS // 2), answers
 
-    assert (victims.status_code, victims.json()["refusals"][0]["reason"]) == (409, "not_accepted"), victims.text
+    assert (victims.status_code, victims.json()["refusals"][0]["reason"]) == (
+        409,
+        "not_accepted",
+    ), victims.text
     assert {answer.status_code for answer in others} == {201}
-    broken = re.findall(r"piece by piece.*prepares=(\d+)", (proxied.shop.data / "logs" / "payment.log").read_text())
+    broken = re.findall(
+        r"piece by piece.*prepares=(\d+)", (proxied.shop.data / "logs" / "payment.log").read_text()
+    )
     assert max(map(int, broken)) > 1
     proxied.heal()
     until(lambda: not broken_laws(proxied.admin, at_rest=True), "something is still in doubt")
@@ -133,7 +158,9 @@ def _payloads(crashing: Crashing, name: str) -> list[dict[str, Any]]:
         return [{"user_id": given.user(1_000_000)["user_id"], "amount": 1} for _ in range(3)]
     if name == "delivery":
         return [{"slot_id": given.slot(500)["slot_id"]} for _ in range(3)]
-    items = [{"product_id": given.product()["product_id"], "quantity": 1, "price": 10} for _ in range(3)]
+    items = [
+        {"product_id": given.product()["product_id"], "quantity": 1, "price": 10} for _ in range(3)
+    ]
     return [{"items": random.sample(items, 3)} for _ in range(6)]
 
 
@@ -155,16 +182,26 @@ def _deadlocks(crashing: Crashing) -> int:
 def test_rounds_that_race_at_two_replicas_end_without_a_deadlock(
     doubled: Crashing, tell: Callable[[Row], None], name: str
 ) -> None:
-    """F24, R9: prepares and aborts of the same branches, at once and in any order; each round gets its ballot."""
+    """F24, R9: prepares and aborts of the same branches, at once and in any order.
+
+    Each round gets its ballot.
+    """
     doubled.rest()
     payloads, before = _payloads(doubled, name), _deadlocks(doubled)
 
     def race(number: int) -> None:
         ids = [new_transaction_id() for _ in range(BRANCHES_PER_ROUND)]
         prepares = [Prepare(transaction_id=each, payload=random.choice(payloads)) for each in ids]
-        rounds = [Round(generation=1, prepares=prepares), Round(generation=1, aborts=random.sample(ids, len(ids)))]
+        rounds = [
+            Round(generation=1, prepares=prepares),
+            Round(generation=1, aborts=random.sample(ids, len(ids))),
+        ]
         with ThreadPoolExecutor(2) as pair:
-            ballots = list(pair.map(lambda which: replicas[(number + which) % 2].round(name, rounds[which]), (0, 1)))
+            ballots = list(
+                pair.map(
+                    lambda which: replicas[(number + which) % 2].round(name, rounds[which]), (0, 1)
+                )
+            )
         assert len(ballots[0].votes) == len(ballots[1].acknowledged) == BRANCHES_PER_ROUND
         assert ballots[0].violations == ballots[1].violations == []
 
@@ -174,4 +211,14 @@ def test_rounds_that_race_at_two_replicas_end_without_a_deadlock(
 
     assert broken_laws(doubled.admin, at_rest=True) == []
     offered, deadlocks = RACES * BRANCHES_PER_ROUND, _deadlocks(doubled) - before
-    tell(Row(f"{2 * RACES} rounds race at {name}, {deadlocks} deadlocks retried", offered, 0, offered, 0, 0, 0))
+    tell(
+        Row(
+            f"{2 * RACES} rounds race at {name}, {deadlocks} deadlocks retried",
+            offered,
+            0,
+            offered,
+            0,
+            0,
+            0,
+        )
+    )

@@ -22,11 +22,18 @@ def _readiness(address: str) -> int:
         return 0
 
 
-def test_an_order_under_way_is_confirmed_and_told_by_a_service_that_stops(crashing: Crashing) -> None:
-    """Readiness off, wait, finish the batch, tell the decision, close: its client hears 201, and no branch waits for recovery."""
+def test_an_order_under_way_is_confirmed_and_told_by_a_service_that_stops(
+    crashing: Crashing,
+) -> None:
+    """Readiness off, wait, finish the batch, tell the decision, close.
+
+    Its client hears 201, and no branch waits for recovery.
+    """
     crashing.rest()
     body, address = crashing.given.order_body(), crashing.shop.listener("order")
-    assert crashing.client.post("/orders", json=body).status_code == 201, "the first order of a product teaches its price"
+    assert crashing.client.post("/orders", json=body).status_code == 201, (
+        "the first order of a product teaches its price"
+    )
     until(lambda: not broken_laws(crashing.admin, at_rest=True), "the first order is not at rest")
     payment, order = crashing.shop.pid("payment"), crashing.shop.pid("order")
 
@@ -44,7 +51,11 @@ def test_an_order_under_way_is_confirmed_and_told_by_a_service_that_stops(crashi
     until(lambda: pid_of(crashing.shop, "order") not in (None, order), "order did not end")
 
     assert answer.status_code == 201, answer.text
-    until(lambda: not broken_laws(crashing.admin, at_rest=True), "the decision was not told", TOLD_SECONDS)
+    until(
+        lambda: not broken_laws(crashing.admin, at_rest=True),
+        "the decision was not told",
+        TOLD_SECONDS,
+    )
 
 
 def _is_held(crashing: Crashing) -> bool:

@@ -1,4 +1,7 @@
-"""F16: PostgreSQL's disk is full. Orders are answered 503 while it is, and all of it resolves when there is space again."""
+"""F16: PostgreSQL's disk is full.
+
+Orders are answered 503 while it is, and all of it resolves when there is space again.
+"""
 
 import contextlib
 import subprocess
@@ -32,7 +35,9 @@ def small_disk(start_shop: Callable[..., Shop]) -> Iterator[tuple[Crashing, Path
     elsewhere = data.rename(data.with_name("postgres.before"))
     data.mkdir()
     options = f"size={DISK},mode=0700,uid={owner.st_uid},gid={owner.st_gid}"
-    needed(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(data)], "a small disk must be mounted")
+    needed(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(data)], "a small disk must be mounted"
+    )
     with contextlib.ExitStack() as stack:
         stack.callback(subprocess.run, ["umount", str(data)], check=True)
         subprocess.run(["cp", "-a", f"{elsewhere}/.", str(data)], check=True)
@@ -44,7 +49,10 @@ def small_disk(start_shop: Callable[..., Shop]) -> Iterator[tuple[Crashing, Path
 
 @contextlib.contextmanager
 def _filled(folder: Path) -> Iterator[Callable[[], None]]:
-    """Fill the disk that ``folder`` is on, and empty it again; yields a function that takes what has become free."""
+    """Fill the disk that ``folder`` is on, and empty it again.
+
+    Yields a function that takes what has become free.
+    """
     filler = folder / "filler"
     with filler.open("wb", buffering=0) as file:
 
@@ -61,7 +69,10 @@ def _filled(folder: Path) -> Iterator[Callable[[], None]]:
 
 
 def _begin_new_wal(crashing: Crashing) -> None:
-    """Make PostgreSQL need a new file for its log, as it does after some thousand orders; without one it falls over."""
+    """Make PostgreSQL need a new file for its log, as it does after some thousand orders.
+
+    Without one it falls over.
+    """
     with contextlib.suppress(DBAPIError), crashing.admin.connect() as connection:
         connection.execute(text("SELECT pg_switch_wal()"))
 
@@ -72,7 +83,10 @@ def _begin_new_wal(crashing: Crashing) -> None:
 def test_a_full_disk_costs_503s_and_no_order(
     small_disk: tuple[Crashing, Path], tell: Callable[[Row], None], what: str
 ) -> None:
-    """Nothing is lost and nothing is told twice: PostgreSQL refuses, or falls over and fails to start, until there is space."""
+    """Nothing is lost and nothing is told twice.
+
+    PostgreSQL refuses, or falls over and fails to start, until there is space.
+    """
     crashing, disk = small_disk
     market = Market.opened(crashing.given)
 
@@ -92,4 +106,8 @@ def test_a_full_disk_costs_503s_and_no_order(
     said = (crashing.shop.data / "logs" / "postgres.log").read_text()
     assert any(what in line and "No space left on device" in line for line in said.splitlines())
     assert load.told.unclean == []
-    tell(assert_sound(crashing, load, market, f"PostgreSQL's disk full: {what}", seconds=RESOLVED_SECONDS))
+    tell(
+        assert_sound(
+            crashing, load, market, f"PostgreSQL's disk full: {what}", seconds=RESOLVED_SECONDS
+        )
+    )

@@ -1,4 +1,7 @@
-"""A shop on a database whose settings are against it: what customers are told and what is written stays what it was."""
+"""A shop on a database whose settings are against it.
+
+What customers are told and what is written stays what it was.
+"""
 
 import os
 import signal
@@ -35,7 +38,8 @@ def _known(connection: Connection) -> dict[str, str]:
     return {
         name: value
         for name, value in AGAINST_US.items()
-        if connection.scalar(text("SELECT current_setting(:name, true)"), {"name": name}) is not None
+        if connection.scalar(text("SELECT current_setting(:name, true)"), {"name": name})
+        is not None
     }
 
 
@@ -55,7 +59,10 @@ def test_orders_are_confirmed_and_refused_as_ever(hostile: Crashing) -> None:
     body, confirmed = _order(hostile)
     poor, refused = _order(hostile, balance=0)
 
-    assert (confirmed.status_code, refused.status_code) == (201, 409), (confirmed.text, refused.text)
+    assert (confirmed.status_code, refused.status_code) == (201, 409), (
+        confirmed.text,
+        refused.text,
+    )
     user, slot, product = hostile.given.state_of(body)
     assert (user["balance"], slot["booked"], product["quantity"]) == (90, 1, 99)
     user, slot, product = hostile.given.state_of(poor)
@@ -67,14 +74,19 @@ def test_orders_are_confirmed_and_refused_as_ever(hostile: Crashing) -> None:
 
 @pytest.mark.parametrize("key", [None, "the same each time"])
 @pytest.mark.parametrize("what", ["deposits", "restocks"])
-def test_what_is_added_is_added_once_for_each_key(hostile: Crashing, what: str, key: str | None) -> None:
+def test_what_is_added_is_added_once_for_each_key(
+    hostile: Crashing, what: str, key: str | None
+) -> None:
     """Without a key each request adds; with one, the first."""
     headers = {"Idempotency-Key": key} if key else {}
     if what == "deposits":
         path, field = f"/payment/users/{hostile.given.user(0)['user_id']}", "amount"
     else:
         path, field = f"/stock/products/{hostile.given.product(10, 0)['product_id']}", "quantity"
-    answers = [hostile.client.post(f"{path}/{what}", json={field: 7}, headers=headers).status_code for _ in range(3)]
+    answers = [
+        hostile.client.post(f"{path}/{what}", json={field: 7}, headers=headers).status_code
+        for _ in range(3)
+    ]
 
     assert answers == [201, 201, 201]
     assert hostile.client.get(path).json()["available"] == (7 if key else 21)
@@ -86,7 +98,9 @@ def test_a_hundred_deposits_at_once_all_succeed(hostile: Crashing) -> None:
 
     def deposit(number: int) -> int:
         headers = {"Idempotency-Key": str(number)}
-        return hostile.client.post(f"{path}/deposits", json={"amount": 1}, headers=headers).status_code
+        return hostile.client.post(
+            f"{path}/deposits", json={"amount": 1}, headers=headers
+        ).status_code
 
     with ThreadPoolExecutor(20) as customers:
         answers = list(customers.map(deposit, range(100)))
@@ -96,20 +110,30 @@ def test_a_hundred_deposits_at_once_all_succeed(hostile: Crashing) -> None:
 
 
 def test_statements_show_times_and_pages_as_ever(hostile: Crashing) -> None:
-    """Times are in UTC, whatever zone and style the server has; a page continues where the last one ended."""
+    """Times are in UTC, whatever zone and style the server has.
+
+    A page continues where the last one ended.
+    """
     path = f"/payment/users/{hostile.given.user(0)['user_id']}"
     for number in range(3):
         hostile.client.post(f"{path}/deposits", json={"amount": number + 1})
 
     first = hostile.client.get(f"{path}/statement", params={"limit": 2}).json()
-    second = hostile.client.get(f"{path}/statement", params={"limit": 2, "cursor": first["next_cursor"]}).json()
+    second = hostile.client.get(
+        f"{path}/statement", params={"limit": 2, "cursor": first["next_cursor"]}
+    ).json()
 
     assert [each["amount"] for each in [*first["items"], *second["items"]]] == [3, 2, 1]
     assert all(each["at"].endswith("Z") for each in first["items"])
 
 
-def test_a_fenced_database_makes_the_shop_not_ready_until_the_fence_is_gone(hostile: Crashing) -> None:
-    """Connections that only read are dropped: nothing is written, nobody is told that it was, and all comes back by itself."""
+def test_a_fenced_database_makes_the_shop_not_ready_until_the_fence_is_gone(
+    hostile: Crashing,
+) -> None:
+    """Connections that only read are dropped.
+
+    Nothing is written, nobody is told that it was, and all comes back by itself.
+    """
     _fence(hostile, "on")
     try:
         for process, address in _ready_addresses(hostile).items():
@@ -132,7 +156,10 @@ def _fence(shop: Crashing, value: str) -> None:
 
 def _ready_addresses(shop: Crashing) -> dict[str, str]:
     prefixes = {"order": "", "payment": "/payment", "stock": "/stock", "delivery": "/delivery"}
-    return {name: f"{shop.shop.listener(name)}{prefix}/health/ready" for name, prefix in prefixes.items()}
+    return {
+        name: f"{shop.shop.listener(name)}{prefix}/health/ready"
+        for name, prefix in prefixes.items()
+    }
 
 
 def _status(address: str) -> int:

@@ -18,7 +18,11 @@ LOCKED_SECONDS = 5.0
 READ_SECONDS, ORDER_SECONDS = 2.5, 5.0
 ROWS: dict[str, tuple[str, str, Callable[[dict[str, Any]], int]]] = {
     "accounts": ("payment_service.accounts", "user_id", lambda body: int(body["user_id"])),
-    "products": ("stock_service.products", "product_id", lambda body: int(body["items"][0]["product_id"])),
+    "products": (
+        "stock_service.products",
+        "product_id",
+        lambda body: int(body["items"][0]["product_id"]),
+    ),
     "slots": ("delivery_service.slots", "slot_id", lambda body: int(body["slot_id"])),
 }
 PATHS = {"accounts": "/payment/users", "products": "/stock/products", "slots": "/delivery/slots"}
@@ -49,11 +53,18 @@ class _Crowd:
 
 
 @pytest.mark.parametrize("table", ROWS)
-def test_a_locked_row_holds_up_what_touches_it_and_nothing_else(crashing: Crashing, table: str) -> None:
-    """Orders of others are confirmed and their reads answered in time; when the row is free again, it is as it was."""
+def test_a_locked_row_holds_up_what_touches_it_and_nothing_else(
+    crashing: Crashing, table: str
+) -> None:
+    """Orders of others are confirmed and their reads answered in time.
+
+    When the row is free again, it is as it was.
+    """
     crashing.rest()
     name, column, identity = ROWS[table]
-    victim, *others = [crashing.given.order_body(balance=10**6, stock=10**4, couriers=400) for _ in range(3)]
+    victim, *others = [
+        crashing.given.order_body(balance=10**6, stock=10**4, couriers=400) for _ in range(3)
+    ]
     assert [_order(crashing, each) for each in (victim, *others)] == [201] * 3
     path = f"{PATHS[table]}/{identity(victim)}"
 
@@ -61,10 +72,15 @@ def test_a_locked_row_holds_up_what_touches_it_and_nothing_else(crashing: Crashi
         operator.execute(text(f"SELECT FROM {name} WHERE {column} = {identity(victim)} FOR UPDATE"))
         crowd = _Crowd(crashing.shop.address)
         ordered = [threads.submit(crowd.ask, "POST", "/orders", each) for each in others * 2]
-        read = [threads.submit(crowd.ask, "GET", f"{PATHS[table]}/{identity(each)}") for each in others]
+        read = [
+            threads.submit(crowd.ask, "GET", f"{PATHS[table]}/{identity(each)}") for each in others
+        ]
         stuck = [threads.submit(crowd.ask, "POST", "/orders", victim) for _ in range(2)]
         if table in ADDED:
-            stuck += [threads.submit(crowd.ask, "POST", f"{path}/{ADDED[table][0]}", ADDED[table][1]) for _ in range(8)]
+            stuck += [
+                threads.submit(crowd.ask, "POST", f"{path}/{ADDED[table][0]}", ADDED[table][1])
+                for _ in range(8)
+            ]
         confirmed = [each for future in ordered for each in future.result()]
         shown = [each for future in read for each in future.result()]
         refused = {status for future in stuck for status, _ in future.result()}

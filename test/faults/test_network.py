@@ -21,16 +21,25 @@ RESOLVED_SECONDS = 2 * IN_DOUBT_SECONDS + 10
 QUICK = {
     ("order to payment", "cut after the request and before the answer"),
 }
-LINKS = [f"order to {name}" for name in PARTICIPANTS] + [f"{name} to order" for name in PARTICIPANTS]
+LINKS = [f"order to {name}" for name in PARTICIPANTS] + [
+    f"{name} to order" for name in PARTICIPANTS
+]
 CASES = [
-    pytest.param(link, fault, marks=[] if (link, fault) in QUICK else [pytest.mark.slow], id=f"{link}-{fault}")
+    pytest.param(
+        link,
+        fault,
+        marks=[] if (link, fault) in QUICK else [pytest.mark.slow],
+        id=f"{link}-{fault}",
+    )
     for link in LINKS
     for fault in NETWORK
 ]
 
 
 @pytest.mark.parametrize(("link", "fault"), CASES)
-def test_no_order_is_split_when_messages_from(proxied: Proxied, tell: Callable[[Row], None], link: str, fault: str) -> None:
+def test_no_order_is_split_when_messages_from(
+    proxied: Proxied, tell: Callable[[Row], None], link: str, fault: str
+) -> None:
     """Clean answers meanwhile; once the link is healed everything is resolved in twice the time after which it is asked about."""
     market = Market.opened(proxied.given)
     if link.endswith(" to order"):
@@ -47,16 +56,25 @@ def test_no_order_is_split_when_messages_from(proxied: Proxied, tell: Callable[[
     tell(assert_sound(proxied, load, market, f"{link}: {fault}", seconds=RESOLVED_SECONDS))
 
 
-def test_a_recorded_run_that_is_sent_again_changes_nothing(proxied: Proxied, tell: Callable[[Row], None]) -> None:
-    """Every message, rounds and questions alike, may come a second time, however late: not a row differs afterwards."""
+def test_a_recorded_run_that_is_sent_again_changes_nothing(
+    proxied: Proxied, tell: Callable[[Row], None]
+) -> None:
+    """Every message, rounds and questions alike, may come a second time, however late.
+
+    Not a row differs afterwards.
+    """
     market = Market.opened(proxied.given)
     for link in proxied.links.values():
         link.recorded.clear()
     proxied.links["order to payment"].suffer(decisions_lost)
     with Load(proxied.shop.address, market.bodies) as load:
-        until(lambda: proxied.links["payment to order"].met >= MET, "payment never asked", MET_SECONDS)
+        until(
+            lambda: proxied.links["payment to order"].met >= MET, "payment never asked", MET_SECONDS
+        )
         proxied.heal()
-    row = assert_sound(proxied, load, market, "a recorded run, sent again", seconds=RESOLVED_SECONDS)
+    row = assert_sound(
+        proxied, load, market, "a recorded run, sent again", seconds=RESOLVED_SECONDS
+    )
     before = state_hash(proxied.admin)
 
     answers = [answer for link in proxied.links.values() for answer in proxied.proxy.replay(link)]

@@ -22,7 +22,8 @@ from two_phase.messages import Prepare, Round, TransactionId, new_transaction_id
 REPLICAS = [f"{name}{suffix}" for name in ("order", *PARTICIPANTS) for suffix in ("", "-2")]
 PROCESSES = [*REPLICAS, "postgres", "gateway"]
 ORDERS, CUSTOMERS, KILL_SECONDS = 10_000, 32, 0.9
-#: By default; nothing may be in doubt for longer than twice that, and what a loaded machine needs on top.
+#: By default; nothing may be in doubt for longer than twice that, and what a loaded machine needs
+#: on top.
 IN_DOUBT_SECONDS, SLACK_SECONDS = 5, 10
 BRANCHES, ROUND_BRANCHES, LEFT_SECONDS = 9_999, 500, 60
 
@@ -45,7 +46,9 @@ def test_ten_thousand_orders_survive_continuous_kills_of_every_process(
     kills = 0
     began = time.monotonic()
 
-    with Load(doubled.shop.address, market.bodies, customers=CUSTOMERS, patience_seconds=600) as load:
+    with Load(
+        doubled.shop.address, market.bodies, customers=CUSTOMERS, patience_seconds=600
+    ) as load:
         told = load.told
         while len(told.confirmed) + len(told.refused) < ORDERS:
             pid = pid_of(doubled.shop, random.choice(PROCESSES))
@@ -60,11 +63,18 @@ def test_ten_thousand_orders_survive_continuous_kills_of_every_process(
     assert not [line for line in told.unclean if "no final answer" in line]
     assert kills / seconds > 0.8
     fault = f"{kills} kills -9 of random processes in {seconds:.0f} s"
-    tell(assert_sound(doubled, load, market, fault, seconds=2 * IN_DOUBT_SECONDS + SLACK_SECONDS, back=back))
+    tell(
+        assert_sound(
+            doubled, load, market, fault, seconds=2 * IN_DOUBT_SECONDS + SLACK_SECONDS, back=back
+        )
+    )
 
 
 def _left_in_doubt(crashing: Crashing, services: Services, market: Market) -> list[TransactionId]:
-    """Do what a coordinator does that dies: let everybody prepare, decide the half of it, and tell nobody."""
+    """Do what a coordinator does that dies.
+
+    Let everybody prepare, decide the half of it, and tell nobody.
+    """
     body, product = market.bodies[0], next(iter(market.opening.products))
     items = [{"product_id": product, "quantity": 1, "price": 10}]
     ids = sorted(new_transaction_id() for _ in range(BRANCHES // len(PARTICIPANTS)))
@@ -72,21 +82,29 @@ def _left_in_doubt(crashing: Crashing, services: Services, market: Market) -> li
     for name in PARTICIPANTS:
         for start in range(0, len(ids), ROUND_BRANCHES):
             prepares = [
-                Prepare(transaction_id=each, payload=_payload(name, body["user_id"], items, slots[each]))
+                Prepare(
+                    transaction_id=each, payload=_payload(name, body["user_id"], items, slots[each])
+                )
                 for each in ids[start : start + ROUND_BRANCHES]
             ]
-            assert all(vote.prepared for vote in services.round(name, Round(generation=1, prepares=prepares)).votes)
+            assert all(
+                vote.prepared
+                for vote in services.round(name, Round(generation=1, prepares=prepares)).votes
+            )
     decided = [{"id": each, "slot_id": slots[each]} for each in ids[::2]]
     with crashing.admin.begin() as connection:
         couriers = dict(map(tuple, connection.execute(text(_COURIERS))))
         rows = [{**each, "courier": couriers[each["id"]]} for each in decided]
         connection.execute(
-            text(_DECIDED), {"user_id": body["user_id"], "items": json.dumps(items), "rows": json.dumps(rows)}
+            text(_DECIDED),
+            {"user_id": body["user_id"], "items": json.dumps(items), "rows": json.dumps(rows)},
         )
     return ids
 
 
-def _payload(name: str, user_id: int, items: list[dict[str, int]], slot_id: int) -> dict[str, object]:
+def _payload(
+    name: str, user_id: int, items: list[dict[str, int]], slot_id: int
+) -> dict[str, object]:
     if name == "payment":
         return {"user_id": user_id, "amount": 10}
     return {"items": items} if name == "stock" else {"slot_id": slot_id}
@@ -107,7 +125,10 @@ def test_ten_thousand_branches_in_doubt_are_resolved_while_the_shop_serves(
     def held() -> int:
         query = "SELECT count(*) FROM {}_service.branches WHERE state = 'prepared' AND transaction_id = ANY (CAST(:ids AS uuid[]))"
         with crashing.admin.connect() as connection:
-            return sum(connection.execute(text(query.format(name)), {"ids": ids}).scalar_one() for name in PARTICIPANTS)
+            return sum(
+                connection.execute(text(query.format(name)), {"ids": ids}).scalar_one()
+                for name in PARTICIPANTS
+            )
 
     assert held() > BRANCHES * 0.9
     with Load(crashing.shop.address, market.bodies) as load:
@@ -117,5 +138,11 @@ def test_ten_thousand_branches_in_doubt_are_resolved_while_the_shop_serves(
 
     assert served > 0
     assert load.told.unclean == []
-    row = assert_sound(crashing, load, market, f"{BRANCHES} branches left in doubt, {served} orders meanwhile")
-    tell(Row(row.fault, row.offered, row.confirmed, row.refused, row.unknown, seconds, row.violations))
+    row = assert_sound(
+        crashing, load, market, f"{BRANCHES} branches left in doubt, {served} orders meanwhile"
+    )
+    tell(
+        Row(
+            row.fault, row.offered, row.confirmed, row.refused, row.unknown, seconds, row.violations
+        )
+    )

@@ -1,4 +1,7 @@
-"""What is worse than a crash: a process that sleeps and wakes, a database that falls over, a restart of everything under load."""
+"""What is worse than a crash.
+
+A process that sleeps and wakes, a database that falls over, a restart of everything under load.
+"""
 
 import os
 import signal
@@ -16,7 +19,9 @@ from faults.market import RESOLVED_SECONDS, Market, assert_sound
 from faults.report import Row
 from laws import broken_laws
 
-PROCESSES = [f"{name}{suffix}" for name in ("order", "payment", "stock", "delivery") for suffix in ("", "-2")]
+PROCESSES = [
+    f"{name}{suffix}" for name in ("order", "payment", "stock", "delivery") for suffix in ("", "-2")
+]
 
 
 def test_a_coordinator_that_sleeps_past_the_sweep_cannot_overrule_it(doubled: Crashing) -> None:
@@ -33,7 +38,11 @@ def test_a_coordinator_that_sleeps_past_the_sweep_cannot_overrule_it(doubled: Cr
         answering = pool.submit(httpx.post, f"{address}/orders", json=body, timeout=40)
         try:
             until(lambda: not armed.exists(), "order never reached all_votes_in")
-            until(lambda: not broken_laws(doubled.admin, at_rest=True), "recovery resolved nothing", RESOLVED_SECONDS)
+            until(
+                lambda: not broken_laws(doubled.admin, at_rest=True),
+                "recovery resolved nothing",
+                RESOLVED_SECONDS,
+            )
         finally:
             os.kill(asleep, signal.SIGCONT)
         answer = answering.result(timeout=40)
@@ -44,7 +53,9 @@ def test_a_coordinator_that_sleeps_past_the_sweep_cannot_overrule_it(doubled: Cr
 
 
 @pytest.mark.slow
-def test_postgresql_may_fall_over_again_and_again_under_load(doubled: Crashing, tell: Callable[[Row], None]) -> None:
+def test_postgresql_may_fall_over_again_and_again_under_load(
+    doubled: Crashing, tell: Callable[[Row], None]
+) -> None:
     """F11: clean 503s, recovery, and every customer was told the truth."""
     doubled.rest()
     market = Market.opened(doubled.given)
@@ -54,7 +65,9 @@ def test_postgresql_may_fall_over_again_and_again_under_load(doubled: Crashing, 
             pid = doubled.shop.pid("postgres")
             os.kill(pid, signal.SIGQUIT)
             until(
-                lambda pid=pid: pid_of(doubled.shop, "postgres") not in (None, pid), "PostgreSQL was not started again", 30
+                lambda pid=pid: pid_of(doubled.shop, "postgres") not in (None, pid),
+                "PostgreSQL was not started again",
+                30,
             )
             doubled.rest()
 
@@ -63,7 +76,9 @@ def test_postgresql_may_fall_over_again_and_again_under_load(doubled: Crashing, 
 
 
 @pytest.mark.slow
-def test_a_rolling_restart_under_load_fails_no_request(doubled: Crashing, tell: Callable[[Row], None]) -> None:
+def test_a_rolling_restart_under_load_fails_no_request(
+    doubled: Crashing, tell: Callable[[Row], None]
+) -> None:
     """F20: each replica in turn is asked to stop, and customers hear clean answers only."""
     doubled.rest()
     market = Market.opened(doubled.given)
@@ -71,7 +86,11 @@ def test_a_rolling_restart_under_load_fails_no_request(doubled: Crashing, tell: 
         for process in PROCESSES:
             pid = doubled.shop.pid(process)
             os.kill(pid, signal.SIGTERM)
-            until(lambda p=process, old=pid: pid_of(doubled.shop, p) not in (None, old), f"{process} did not restart", 30)
+            until(
+                lambda p=process, old=pid: pid_of(doubled.shop, p) not in (None, old),
+                f"{process} did not restart",
+                30,
+            )
             doubled.rest()
 
     assert load.told.unclean == []
@@ -79,8 +98,13 @@ def test_a_rolling_restart_under_load_fails_no_request(doubled: Crashing, tell: 
 
 
 @pytest.mark.slow
-def test_killing_random_processes_all_the_time_splits_no_order(doubled: Crashing, tell: Callable[[Row], None]) -> None:
-    """Numbers to reach: continuous kill -9 of every process, and 0 violations; each order has one answer in the end."""
+def test_killing_random_processes_all_the_time_splits_no_order(
+    doubled: Crashing, tell: Callable[[Row], None]
+) -> None:
+    """Numbers to reach: continuous kill -9 of every process, and 0 violations.
+
+    Each order has one answer in the end.
+    """
     doubled.rest()
     ends = time.monotonic() + 40
     market = Market.opened(doubled.given)
@@ -115,4 +139,8 @@ def test_a_client_that_goes_away_has_its_order_finished_all_the_same(doubled: Cr
     answer = doubled.final_answer(body, key)
 
     assert answer.status_code == 201
-    until(lambda: not broken_laws(doubled.admin, at_rest=True), "something is still in doubt", RESOLVED_SECONDS)
+    until(
+        lambda: not broken_laws(doubled.admin, at_rest=True),
+        "something is still in doubt",
+        RESOLVED_SECONDS,
+    )

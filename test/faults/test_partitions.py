@@ -1,6 +1,7 @@
 """F13: any link between order_service and a participant is cut, one way or both, at each moment of an order: 27 cases.
 
-Real processes in network namespaces of their own, whose packets are lost. What is cut heals by itself once packets pass again.
+Real processes in network namespaces of their own, whose packets are lost. What is cut heals by
+itself once packets pass again.
 """
 
 import contextlib
@@ -24,10 +25,12 @@ from laws import broken_laws
 from public_laws import Opening, broken_public_laws
 from running_shop import Shop
 
-#: Twice what a branch waits before it is asked about, and what TCP takes to find out that packets pass again.
+#: Twice what a branch waits before it is asked about, and what TCP takes to find out that packets
+#: pass again.
 RESOLVED_SECONDS = 2 * IN_DOUBT_SECONDS + 10
 DIRECTIONS = ("there", "back", "both")
-#: Who sleeps where while the link is cut: the participant itself if nobody is named; nobody needs to before the vote.
+#: Who sleeps where while the link is cut: the participant itself if nobody is named; nobody needs
+#: to before the vote.
 MOMENTS: dict[str, tuple[str | None, str | None]] = {
     "before the vote": (None, None),
     "after the vote": (None, "prepare_durable"),
@@ -43,22 +46,35 @@ def apart(
     points = tmp_path_factory.mktemp("points")
     with Namespaces() as namespaces:
         surroundings = json.dumps({"namespaces": namespaces.names})
-        shop = start_shop(module="faults.doctored", SURROUNDINGS=surroundings, CRASH_POINTS_DIR=str(points), **IMPATIENT)
+        shop = start_shop(
+            module="faults.doctored",
+            SURROUNDINGS=surroundings,
+            CRASH_POINTS_DIR=str(points),
+            **IMPATIENT,
+        )
         with crashing_shop(shop, points) as crashing:
             yield crashing, namespaces
         shop.stop()
 
 
 def _expected(moment: str, direction: str) -> int:
-    """Return what the customer hears: a vote that got through counts, also where its acknowledgement by TCP did not."""
+    """Return what the customer hears.
+
+    A vote that got through counts, also where its acknowledgement by TCP did not.
+    """
     if moment == "before the vote" or (moment == "after the vote" and direction != "there"):
         return 503
     return 201
 
 
 @contextlib.contextmanager
-def _cut_at(crashing: Crashing, cut: Callable[[], None], process: str, point: str | None) -> Iterator[Callable[[], None]]:
-    """Cut the link at a point of a process, at once if there is none; yields a function to call when the order is on its way."""
+def _cut_at(
+    crashing: Crashing, cut: Callable[[], None], process: str, point: str | None
+) -> Iterator[Callable[[], None]]:
+    """Cut the link at a point of a process, at once if there is none.
+
+    Yields a function to call when the order is on its way.
+    """
     if point is None:
         cut()
         yield lambda: None
@@ -77,7 +93,9 @@ def _cut_at(crashing: Crashing, cut: Callable[[], None], process: str, point: st
 
 def _held_at(crashing: Crashing, name: str) -> int:
     with crashing.admin.connect() as connection:
-        held = connection.execute(text(f"SELECT count(*) FROM {name}_service.branches WHERE state = 'prepared'"))
+        held = connection.execute(
+            text(f"SELECT count(*) FROM {name}_service.branches WHERE state = 'prepared'")
+        )
         return int(held.scalar_one())
 
 
@@ -90,9 +108,16 @@ def _asked_in_vain(crashing: Crashing, name: str) -> int:
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("name", PARTICIPANTS)
 def test_a_partition_heals_by_itself(
-    apart: tuple[Crashing, Namespaces], tell: Callable[[Row], None], name: str, direction: str, moment: str
+    apart: tuple[Crashing, Namespaces],
+    tell: Callable[[Row], None],
+    name: str,
+    direction: str,
+    moment: str,
 ) -> None:
-    """The customer hears a clean answer in time; when packets pass again the order is everywhere or nowhere."""
+    """The customer hears a clean answer in time.
+
+    When packets pass again the order is everywhere or nowhere.
+    """
     crashing, namespaces = apart
     crashing.rest()
     body, key = crashing.given.order_body(), str(uuid4())
@@ -102,16 +127,23 @@ def test_a_partition_heals_by_itself(
     asleep, point = MOMENTS[moment]
 
     with ThreadPoolExecutor(1) as pool, namespaces.mended():
-        with _cut_at(crashing, lambda: namespaces.cut(name, direction), asleep or name, point) as on_its_way:
+        with _cut_at(
+            crashing, lambda: namespaces.cut(name, direction), asleep or name, point
+        ) as on_its_way:
             answering = pool.submit(crashing.client.post, "/orders", json=body, headers=headers)
             on_its_way()
         first = answering.result()
         if point and direction != "back":
-            # What it holds it goes on holding, and asks: neither the decision nor an answer comes through.
+            # What it holds it goes on holding, and asks: neither the decision nor an answer comes
+            # through.
             until(lambda: _asked_in_vain(crashing, name) > asked, f"{name} never asked")
             assert _held_at(crashing, name) == 1
     back = time.monotonic()
-    until(lambda: not broken_laws(crashing.admin, at_rest=True), "something is still in doubt", RESOLVED_SECONDS)
+    until(
+        lambda: not broken_laws(crashing.admin, at_rest=True),
+        "something is still in doubt",
+        RESOLVED_SECONDS,
+    )
     resolved_seconds = time.monotonic() - back
     last = crashing.final_answer(body, key)
 
@@ -119,7 +151,11 @@ def test_a_partition_heals_by_itself(
     assert last.status_code == 201
     assert first.status_code == 503 or last.json()["order_id"] == first.json()["order_id"]
     until(lambda: not broken_laws(crashing.admin, at_rest=True), "something is in doubt afterwards")
-    opening = Opening({body["user_id"]: 100}, {body["items"][0]["product_id"]: 100}, {body["slot_id"]: 2})
+    opening = Opening(
+        {body["user_id"]: 100}, {body["items"][0]["product_id"]: 100}, {body["slot_id"]: 2}
+    )
     assert broken_public_laws(crashing.client, opening) == []
     told = int(first.status_code == httpx.codes.CREATED)
-    tell(Row(f"{moment}: order and {name} cut, {direction}", 2 - told, 1, 0, 0, resolved_seconds, 0))
+    tell(
+        Row(f"{moment}: order and {name} cut, {direction}", 2 - told, 1, 0, 0, resolved_seconds, 0)
+    )

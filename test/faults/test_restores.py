@@ -1,4 +1,7 @@
-"""One database comes back from an older backup under a running shop: it is noticed, named, and mended by `shop reconcile`."""
+"""One database comes back from an older backup under a running shop.
+
+It is noticed, named, and mended by `shop reconcile`.
+"""
 
 import re
 import subprocess
@@ -36,7 +39,9 @@ def restoring(start_shop: Callable[..., Shop], tmp_path: Path) -> Iterator[Crash
     shop.stop()
 
 
-def _order(restoring: Crashing, body: dict[str, Any], status: int = 201, *, key: str | None = None) -> str:
+def _order(
+    restoring: Crashing, body: dict[str, Any], status: int = 201, *, key: str | None = None
+) -> str:
     """Order, and return the id of the order, which has this answer."""
     headers = {} if key is None else {"Idempotency-Key": key}
     answer = restoring.client.post("/orders", json=body, headers=headers)
@@ -45,7 +50,11 @@ def _order(restoring: Crashing, body: dict[str, Any], status: int = 201, *, key:
 
 
 def _at_rest(restoring: Crashing) -> None:
-    until(lambda: not broken_laws(restoring.admin, at_rest=True), "something is still in doubt", RESOLVED_SECONDS)
+    until(
+        lambda: not broken_laws(restoring.admin, at_rest=True),
+        "something is still in doubt",
+        RESOLVED_SECONDS,
+    )
 
 
 def _reconcile(restoring: Crashing, *options: str) -> tuple[int, str]:
@@ -70,7 +79,10 @@ def _until_refused(restoring: Crashing, body: dict[str, Any], why: str) -> None:
     """Order until both replicas refuse it for this reason; nothing else than 503 may be heard."""
     for listener in ("order", "order-2"):
         address = f"{restoring.shop.listener(listener)}/orders"
-        until(lambda address=address: _refused(address, body, why), f"{listener} takes orders, or says another reason")
+        until(
+            lambda address=address: _refused(address, body, why),
+            f"{listener} takes orders, or says another reason",
+        )
 
 
 def _refused(address: str, body: dict[str, Any], why: str) -> bool:
@@ -93,7 +105,9 @@ def _until_taken(restoring: Crashing) -> None:
 
 def _metric(restoring: Crashing, database: str) -> float:
     metrics = httpx.get(f"{restoring.shop.services()['order']['internal']}/metrics").text
-    found = re.search(rf'^two_phase_restored{{database="{database}"}} (\S+)$', metrics, re.MULTILINE)
+    found = re.search(
+        rf'^two_phase_restored{{database="{database}"}} (\S+)$', metrics, re.MULTILINE
+    )
     assert found, metrics
     return float(found[1])
 
@@ -109,7 +123,10 @@ def _metric(restoring: Crashing, database: str) -> float:
 def test_a_restored_participant_is_noticed_and_gets_back_what_it_has_lost(
     restoring: Crashing, tell: Callable[[Row], None], name: str, schema: str
 ) -> None:
-    """F21: its counter went back; the auditor names the orders; reconcile replays what the log knows."""
+    """F21: its counter went back; the auditor names the orders.
+
+    Reconcile replays what the log knows.
+    """
     body = restoring.given.order_body(couriers=9)
     before = _order(restoring, body)
     _at_rest(restoring)
@@ -130,11 +147,16 @@ def test_a_restored_participant_is_noticed_and_gets_back_what_it_has_lost(
     _until_taken(restoring)
     _order(restoring, body)
 
-    assert all(f"order {order_id}: is confirmed, and {name}'s branch is missing" in complaints for order_id in lost)
+    assert all(
+        f"order {order_id}: is confirmed, and {name}'s branch is missing" in complaints
+        for order_id in lost
+    )
     assert before not in complaints
     assert f"would be brought back to {name} │ 2" in re.sub(" +", " ", planned[1])
     now = restoring.given.state_of(body)
-    assert now[0]["balance"] == told[0]["balance"] - 10, "what was sold before the restore is sold once"
+    assert now[0]["balance"] == told[0]["balance"] - 10, (
+        "what was sold before the restore is sold once"
+    )
     assert now[1]["booked"] == told[1]["booked"] + 1
     assert now[2]["quantity"] == told[2]["quantity"] - 1
     tell(Row(f"{schema} restored from an older backup", 4, 4, 0, 0, resolved_seconds, 0))
@@ -153,7 +175,10 @@ def test_what_a_participant_refuses_to_take_back_is_left_to_a_human(restoring: C
     again = _reconcile(restoring)
 
     assert code == 1
-    assert f"order {order_id} is confirmed, and payment refuses it now: there is no user {body['user_id']}" in output
+    assert (
+        f"order {order_id} is confirmed, and payment refuses it now: there is no user {body['user_id']}"
+        in output
+    )
     assert again[0] == 0, again[1]
     _until_taken(restoring)
     _order(restoring, restoring.given.order_body())
@@ -162,7 +187,10 @@ def test_what_a_participant_refuses_to_take_back_is_left_to_a_human(restoring: C
 def test_a_restored_log_presumes_nothing_and_gets_back_what_its_participants_know(
     restoring: Crashing, tell: Callable[[Row], None]
 ) -> None:
-    """F22: a new generation, nothing presumed cancelled, a human called; keys, orders and answers are as they were."""
+    """F22: a new generation, nothing presumed cancelled, a human called.
+
+    Keys, orders and answers are as they were.
+    """
     given = restoring.given
     body, poor = given.order_body(couriers=9), given.order_body(balance=1)
     keys = {name: str(uuid4()) for name in ("before", "confirmed", "refused", "in doubt")}
@@ -190,7 +218,10 @@ def test_a_restored_log_presumes_nothing_and_gets_back_what_its_participants_kno
     _at_rest(restoring)
     resolved_seconds = time.monotonic() - began
 
-    assert all(f"order {told[name]}: is unknown to the log" in complaints for name in ("confirmed", "without key"))
+    assert all(
+        f"order {told[name]}: is unknown to the log" in complaints
+        for name in ("confirmed", "without key")
+    )
     until(lambda: _metric(restoring, "log") == 0.0, "the alarm does not end")
     _until_taken(restoring)
     assert _order(restoring, body, key=keys["before"]) == told["before"]
@@ -207,7 +238,11 @@ def _in_doubt(restoring: Crashing, body: dict[str, Any], key: str) -> str:
     """Leave an order that all three hold and that nobody has decided; return its id."""
     address = restoring.shop.listener("order")
     # Teaches this replica the price, so that the next order has one attempt.
-    taught = httpx.post(f"{address}/orders", json={**body, "user_id": restoring.given.user(0)["user_id"]}, timeout=20)
+    taught = httpx.post(
+        f"{address}/orders",
+        json={**body, "user_id": restoring.given.user(0)["user_id"]},
+        timeout=20,
+    )
     assert taught.status_code == 409, taught.text
     _at_rest(restoring)
     killed = restoring.arm("order", "all_votes_in")
@@ -215,7 +250,9 @@ def _in_doubt(restoring: Crashing, body: dict[str, Any], key: str) -> str:
         httpx.post(f"{address}/orders", json=body, headers={"Idempotency-Key": key}, timeout=20)
     with Services.found(restoring.shop.data) as services:
         held = [
-            row["transaction_id"] for row in services.branches("payment", _BEFORE_ALL, 1000) if row["state"] == "prepared"
+            row["transaction_id"]
+            for row in services.branches("payment", _BEFORE_ALL, 1000)
+            if row["state"] == "prepared"
         ]
     killed()
     assert len(held) == 1

@@ -1,6 +1,9 @@
-"""F20: a schema is upgraded while customers order: old processes go on over the new schema, and are then replaced one by one.
+"""F20: a schema is upgraded while customers order.
 
-Code runs before and after its own migration (docs/migrations.md), so that nobody hears of an upgrade, nor of a rollback.
+Old processes go on over the new schema, and are then replaced one by one.
+
+Code runs before and after its own migration (docs/migrations.md), so that nobody hears of an
+upgrade, nor of a rollback.
 """
 
 import json
@@ -39,7 +42,9 @@ _ADDING = "ALTER TABLE {table} ADD COLUMN of_the_next_release jsonb NOT NULL DEF
 @contextmanager
 def _running(release: Path, folder: Path) -> Iterator[Crashing]:
     """Run two replicas of every service from the code in ``release``."""
-    shop = launch(folder, SHOP_REPLICAS="2", PYTHONPATH=f"{release}:{ROOT / 'test'}", PYTHONSAFEPATH="1")
+    shop = launch(
+        folder, SHOP_REPLICAS="2", PYTHONPATH=f"{release}:{ROOT / 'test'}", PYTHONSAFEPATH="1"
+    )
     try:
         shop.wait_until_ready()
         with crashing_shop(shop) as crashing:
@@ -51,7 +56,9 @@ def _running(release: Path, folder: Path) -> Iterator[Crashing]:
 def _migrate(shop: Crashing, service: str, ini: Path = BY_HAND) -> None:
     """Run what the migration Job of a release runs, as the service's own role."""
     passwords = json.loads((shop.shop.data / "secrets.json").read_text())
-    url = shop.admin.url.set(username=service, password=passwords[service]).render_as_string(hide_password=False)
+    url = shop.admin.url.set(username=service, password=passwords[service]).render_as_string(
+        hide_password=False
+    )
     done = subprocess.run(
         [sys.executable, "-m", "alembic", "-c", str(ini), "-n", service, "upgrade", "head"],
         cwd=ROOT,
@@ -68,7 +75,11 @@ def _migrate(shop: Crashing, service: str, ini: Path = BY_HAND) -> None:
 def _revisions(shop: Crashing) -> dict[str, str]:
     with shop.admin.connect() as connection:
         return {
-            service: str(connection.execute(text(f"SELECT version_num FROM {service}.alembic_version")).scalar_one())
+            service: str(
+                connection.execute(
+                    text(f"SELECT version_num FROM {service}.alembic_version")
+                ).scalar_one()
+            )
             for service in SERVICES
         }
 
@@ -78,7 +89,11 @@ def _roll(shop: Crashing, *processes: str) -> None:
     for process in processes or shop.shop.services():
         pid = shop.shop.pid(process)
         os.kill(pid, signal.SIGTERM)
-        until(lambda p=process, old=pid: pid_of(shop.shop, p) not in (None, old), f"{process} did not restart", 30)
+        until(
+            lambda p=process, old=pid: pid_of(shop.shop, p) not in (None, old),
+            f"{process} did not restart",
+            30,
+        )
         shop.rest()
 
 
@@ -91,7 +106,10 @@ def _more_are_confirmed(load: Load, orders: int = 20) -> None:
 def test_code_of_this_release_runs_on_over_the_schema_of_the_next_and_after_a_rollback(
     tmp_path: Path, tell: Callable[[Row], None]
 ) -> None:
-    """This release serves customers while, and after, the next one's migrations run; one process of each service starts over them."""
+    """This release serves customers while, and after, the next one's migrations run.
+
+    One process of each service starts over them.
+    """
     with _running(ROOT, tmp_path) as shop:
         market = Market.opened(shop.given)
         with Load(shop.shop.address, market.bodies) as load:
@@ -99,20 +117,31 @@ def test_code_of_this_release_runs_on_over_the_schema_of_the_next_and_after_a_ro
             for service in SERVICES:
                 table = "orders" if service == "order_service" else "branches"
                 statements = [each.format(table=table) for each in (_ADDING, *_EXPANDING)]
-                _migrate(shop, service, add_later(service, tmp_path / "later" / service, statements))
+                _migrate(
+                    shop, service, add_later(service, tmp_path / "later" / service, statements)
+                )
             _more_are_confirmed(load)
             _roll(shop, "order", "payment", "stock", "delivery")
             _more_are_confirmed(load)
 
         assert load.told.unclean == []
         assert set(_revisions(shop).values()) == {LATER}
-        tell(assert_sound(shop, load, market, "the next release's migrations, and a rollback to this one"))
+        tell(
+            assert_sound(
+                shop, load, market, "the next release's migrations, and a rollback to this one"
+            )
+        )
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_the_first_release_is_upgraded_to_this_one_under_load(tmp_path: Path, tell: Callable[[Row], None]) -> None:
-    """From the first revision to the newest: migrations first, under the old code, then the new code, process by process."""
+def test_the_first_release_is_upgraded_to_this_one_under_load(
+    tmp_path: Path, tell: Callable[[Row], None]
+) -> None:
+    """From the first revision to the newest.
+
+    Migrations first, under the old code, then the new code, process by process.
+    """
     release = _first_release(tmp_path / "release")
     with _running(release, tmp_path) as shop:
         assert _revisions(shop) == {service: first(service) for service in SERVICES}
@@ -139,7 +168,9 @@ def _first_release(folder: Path) -> Path:
         for path in (ROOT / service / "migrations" / "versions").glob("[0-9]*.py")
         if not path.name.startswith(first(service))
     ]
-    adding = _git("log", "--topo-order", "--reverse", "--diff-filter=A", "--format=%H", "--", *later).split()
+    adding = _git(
+        "log", "--topo-order", "--reverse", "--diff-filter=A", "--format=%H", "--", *later
+    ).split()
     if not adding:
         complaint = "the repository's history is needed: it has the release in which there was one revision only"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(complaint)
@@ -159,6 +190,8 @@ def _git(*words: str) -> str:
 def _replace_code(release: Path) -> None:
     """Bring this tree's code where the old one was; processes that run have read theirs."""
     for name in CODE:
-        shutil.copytree(ROOT / name, release / f"{name}.new", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / name, release / f"{name}.new", ignore=shutil.ignore_patterns("__pycache__")
+        )
         (release / name).rename(release / f"{name}.old")
         (release / f"{name}.new").rename(release / name)

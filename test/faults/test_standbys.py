@@ -1,6 +1,9 @@
-"""F23: a standby is promoted in place of its primary. What it had not received is lost, and nobody inside can know it.
+"""F23: a standby is promoted in place of its primary.
 
-The asynchronous one is the negative control of every other row: orders are really lost, and the oracles must say so.
+What it had not received is lost, and nobody inside can know it.
+
+The asynchronous one is the negative control of every other row: orders are really lost, and the
+oracles must say so.
 """
 
 import contextlib
@@ -51,16 +54,22 @@ class Pair:
 
     def is_followed(self) -> bool:
         """Return whether the standby receives what the primary writes."""
-        return self._primary("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") == 1
+        return (
+            self._primary("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") == 1
+        )
 
     def is_waited_for(self) -> bool:
         """Return whether commits wait for the standby."""
-        return self._primary("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == 1
+        return (
+            self._primary("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == 1
+        )
 
     def knowing_all(self) -> Callable[[], bool]:
         """Return a question: has the standby got by now all that is written at this moment?"""
         written = self._primary("SELECT pg_current_wal_lsn()")
-        return lambda: bool(self._primary(f"SELECT replay_lsn >= '{written}' FROM pg_stat_replication"))
+        return lambda: bool(
+            self._primary(f"SELECT replay_lsn >= '{written}' FROM pg_stat_replication")
+        )
 
     def wait_for_standby(self) -> None:
         """Let each commit wait until the standby has it."""
@@ -94,7 +103,9 @@ def _follow(standby: Postgres, primary: Postgres) -> None:
     signal.touch()
     owner = standby.folder.stat()
     os.chown(signal, owner.st_uid, owner.st_gid)
-    address = f"host=127.0.0.1 port={primary.port} user={ADMIN} password={PASSWORD}".replace("'", "''")
+    address = f"host=127.0.0.1 port={primary.port} user={ADMIN} password={PASSWORD}".replace(
+        "'", "''"
+    )
     with (standby.folder / "postgresql.auto.conf").open("a") as settings:
         settings.write(f"primary_conninfo = '{address}'\n")
 
@@ -112,7 +123,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 
 @contextlib.contextmanager
 def _shop_on(pair: Pair, start_shop: Callable[..., Shop], **settings: str) -> Iterator[Crashing]:
-    shop = start_shop(DATABASE_URL=pair.primary.url().render_as_string(hide_password=False), **settings)
+    shop = start_shop(
+        DATABASE_URL=pair.primary.url().render_as_string(hide_password=False), **settings
+    )
     suffix = json.loads((shop.data / "secrets.json").read_text())["database_suffix"]
     admin = create_engine(pair.primary.url(f"shop_{suffix}"), pool_pre_ping=True)
     try:
@@ -128,7 +141,10 @@ def _shop_on(pair: Pair, start_shop: Callable[..., Shop], **settings: str) -> It
 def test_what_an_asynchronous_standby_has_lost_is_found(
     pair: Pair, start_shop: Callable[..., Shop], tell: Callable[[Row], None]
 ) -> None:
-    """The oracles name exactly the lost orders; and a shop that has lived through it knows, and takes no more."""
+    """The oracles name exactly the lost orders.
+
+    And a shop that has lived through it knows, and takes no more.
+    """
     with _shop_on(pair, start_shop) as crashing:
         market = Market.opened(crashing.given)
         with Load(crashing.shop.address, market.bodies) as load:
@@ -138,7 +154,10 @@ def test_what_an_asynchronous_standby_has_lost_is_found(
             pair.part()
             until(lambda: not pair.is_followed(), "the standby still follows")
             parted = len(load.told.confirmed)
-            until(lambda: len(load.told.confirmed) > parted + LOST_MIN, "no order was confirmed that the standby lacks")
+            until(
+                lambda: len(load.told.confirmed) > parted + LOST_MIN,
+                "no order was confirmed that the standby lacks",
+            )
         failed_at = time.monotonic()
         pair.fail_over()
 
@@ -153,7 +172,11 @@ def test_what_an_asynchronous_standby_has_lost_is_found(
         told = load.told
         assert len(lost) >= LOST_MIN
         assert lost <= (told.confirmed.keys() | told.refused) - kept.keys()
-        offered, confirmed, refused = len(told.confirmed) + len(told.refused), len(told.confirmed), len(told.refused)
+        offered, confirmed, refused = (
+            len(told.confirmed) + len(told.refused),
+            len(told.confirmed),
+            len(told.refused),
+        )
         fault = "asynchronous standby promoted (must be found)"
         tell(Row(fault, offered, confirmed, refused, 0, noticed_seconds, len(lost)))
 
@@ -163,7 +186,10 @@ def test_what_an_asynchronous_standby_has_lost_is_found(
 def test_a_synchronous_standby_loses_nothing(
     pair: Pair, start_shop: Callable[..., Shop], tell: Callable[[Row], None]
 ) -> None:
-    """The same under load, with commits that wait: all laws hold, and every customer was told the truth."""
+    """The same under load, with commits that wait.
+
+    All laws hold, and every customer was told the truth.
+    """
     pair.wait_for_standby()
     until(pair.is_waited_for, "commits do not wait for the standby")
     with _shop_on(pair, start_shop, SYNCHRONOUS_STANDBY_REQUIRED="true") as crashing:
@@ -172,6 +198,10 @@ def test_a_synchronous_standby_loses_nothing(
             until(lambda: len(load.told.confirmed) > LOST_MIN, "no order was confirmed before")
             pair.fail_over()
             back, before = time.monotonic(), len(load.told.confirmed)
-            until(lambda: len(load.told.confirmed) > before + LOST_MIN, "no order was confirmed afterwards", 60)
+            until(
+                lambda: len(load.told.confirmed) > before + LOST_MIN,
+                "no order was confirmed afterwards",
+                60,
+            )
 
         tell(assert_sound(crashing, load, market, "synchronous standby promoted", back=back))

@@ -1,4 +1,7 @@
-"""What a network, or a sick service, does to a message: the faults that a link of the proxy may suffer."""
+"""What a network, or a sick service, does to a message.
+
+The faults that a link of the proxy may suffer.
+"""
 
 import asyncio
 import json
@@ -122,7 +125,9 @@ async def of_another_transaction(exchange: Exchange) -> None:
 async def too_large(exchange: Exchange) -> None:
     """Deliver the request, and answer without an end, as fast as the caller reads."""
     await exchange.forward()
-    await exchange.answer(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99999999999\r\n\r\n")
+    await exchange.answer(
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99999999999\r\n\r\n"
+    )
     while True:
         await exchange.answer(_PIECE)
 

@@ -28,7 +28,9 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """Return a server of our own, stopped when the tests end."""
     folder = tmp_path_factory.mktemp("postgres") / "data"
     with Ports() as ports:
-        server = Postgres(postgres_binaries.find(account_for(folder)), folder, ports.reserve(), PASSWORD)
+        server = Postgres(
+            postgres_binaries.find(account_for(folder)), folder, ports.reserve(), PASSWORD
+        )
         server.create()
         server.start()
         yield server
@@ -93,7 +95,10 @@ def order_engine(engines: dict[str, Engine]) -> Engine:
 
 @pytest.fixture(scope="session")
 def log_engine(order_engine: Engine) -> Engine:
-    """Return order_service's connections as its log uses them: every statement is a transaction of its own."""
+    """Return order_service's connections as its log uses them.
+
+    Every statement is a transaction of its own.
+    """
     return order_engine.execution_options(isolation_level="AUTOCOMMIT")
 
 

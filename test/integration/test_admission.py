@@ -56,13 +56,18 @@ class _Crowd:
 
 
 @asynccontextmanager
-async def _crowded(engine: Engine, capacity: int = 2) -> AsyncIterator[tuple[_Crowd, httpx.AsyncClient]]:
+async def _crowded(
+    engine: Engine, capacity: int = 2
+) -> AsyncIterator[tuple[_Crowd, httpx.AsyncClient]]:
     """Let two requests in, and yield a client for more."""
     crowd = _Crowd(engine, capacity)
     with Ports() as ports:
         settings = settings_on(engine, ports)
         url = f"http://{LOOPBACK}:{settings.public_port}"
-        async with httpx.AsyncClient(base_url=url, timeout=10) as client, served(crowd.service, settings):
+        async with (
+            httpx.AsyncClient(base_url=url, timeout=10) as client,
+            served(crowd.service, settings),
+        ):
             waiting = [asyncio.create_task(client.post("/orders", content=b"{}")) for _ in range(2)]
             await crowd.holds(2)
             yield crowd, client
@@ -73,11 +78,17 @@ async def _crowded(engine: Engine, capacity: int = 2) -> AsyncIterator[tuple[_Cr
 
 @pytest.mark.usefixtures("either_way")
 async def test_a_request_to_a_full_service_is_rejected_at_once(payment_engine: Engine) -> None:
-    """R13: the problem of any other 503, on a connection that can be used again; other paths and methods are served."""
+    """R13: the problem of any other 503, on a connection that can be used again.
+
+    Other paths and methods are served.
+    """
     before = REJECTED._value.get()
     async with _crowded(payment_engine) as (crowd, client):
         answers = [await client.post("/orders", content=b"{}") for _ in range(3)]
-        other_method, other_path = await client.get("/ready"), await client.post("/ready", content=b"{}")
+        other_method, other_path = (
+            await client.get("/ready"),
+            await client.post("/ready", content=b"{}"),
+        )
 
         assert crowd.inside == 2
         assert REJECTED._value.get() == before + 3
@@ -132,11 +143,24 @@ async def test_a_client_that_is_slow_to_send_takes_no_capacity(payment_engine: E
             b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\nPOST /orders HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
             [200, 503],
         ),
-        (b"POST /orders HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}", [503]),
+        (
+            b"POST /orders HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}",
+            [503],
+        ),
         (b"POST /orders HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\n{}", [503]),
-        (b"POST /orders HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}", [503]),
+        (
+            b"POST /orders HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}",
+            [503],
+        ),
     ],
-    ids=["both rejected", "answered in order", "behind another request", "last of a connection", "old", "expects 100"],
+    ids=[
+        "both rejected",
+        "answered in order",
+        "behind another request",
+        "last of a connection",
+        "old",
+        "expects 100",
+    ],
 )
 async def test_requests_are_rejected_however_they_arrive(
     payment_engine: Engine, request_: bytes, answers: list[int]

@@ -35,7 +35,9 @@ def _certificate(folder: Path, name: str) -> Path:
     """Make a certificate for localhost that vouches for itself, and its key beside it."""
     made = folder / f"{name}.crt"
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    _openssl("req", "-x509", *key, *SUBJECT, "-keyout", str(made.with_suffix(".key")), "-out", str(made))
+    _openssl(
+        "req", "-x509", *key, *SUBJECT, "-keyout", str(made.with_suffix(".key")), "-out", str(made)
+    )
     return made
 
 
@@ -44,7 +46,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """Return a server that takes nothing but TLS, with the role and the schema of order_service."""
     folder = tmp_path_factory.mktemp("tls") / "data"
     with Ports() as ports:
-        server = Postgres(postgres_binaries.find(account_for(folder)), folder, ports.reserve(), PASSWORD)
+        server = Postgres(
+            postgres_binaries.find(account_for(folder)), folder, ports.reserve(), PASSWORD
+        )
         server.create()
         certificate = _certificate(folder, "server")
         for path in (certificate, certificate.with_suffix(".key")):
@@ -57,14 +61,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
         with connected(server.url()) as connection:
             connection.execute(text("CREATE DATABASE shop"))
             connection.execute(text("CREATE ROLE order_service LOGIN"))
-            connection.execute(text("ALTER ROLE order_service PASSWORD :password"), {"password": PASSWORD})
+            connection.execute(
+                text("ALTER ROLE order_service PASSWORD :password"), {"password": PASSWORD}
+            )
         with connected(server.url("shop")) as connection:
             connection.execute(text("CREATE SCHEMA order_service AUTHORIZATION order_service"))
         yield server
         server.stop("immediate")
 
 
-def _told(kind: str, server: Postgres, authority: Path, *, host: str, sslmode: str) -> dict[str, str]:
+def _told(
+    kind: str, server: Postgres, authority: Path, *, host: str, sslmode: str
+) -> dict[str, str]:
     """Return the environment that a workload of order_service is given, with the mounted certificate in its place."""
     database = f"externalHost={host},database.port={server.port},database.sslmode={sslmode},database.ca.configMap=ca"
     done = templated(f"--set=database.{database}")
@@ -73,7 +81,10 @@ def _told(kind: str, server: Postgres, authority: Path, *, host: str, sslmode: s
     workload = next(each for each in workloads(resources, kind) if each.name.startswith("order-"))
     assert CA_FOLDER in {each["mountPath"] for each in workload.containers[0]["volumeMounts"]}
     told = _environment(workload)
-    return {**told, "DATABASE_URL": told["DATABASE_URL"].replace(f"{CA_FOLDER}/ca.crt", str(authority))}
+    return {
+        **told,
+        "DATABASE_URL": told["DATABASE_URL"].replace(f"{CA_FOLDER}/ca.crt", str(authority)),
+    }
 
 
 def _environment(workload: Workload) -> dict[str, str]:
@@ -87,8 +98,12 @@ def _value(variable: Mapping[str, Any], secret: Mapping[str, str]) -> str:
     return secret.get(variable["valueFrom"]["secretKeyRef"]["key"], "k" * 40)
 
 
-@pytest.mark.parametrize(("host", "sslmode"), [("localhost", "verify-full"), ("127.0.0.1", "verify-ca")])
-def test_service_and_migration_reach_a_database_that_they_can_verify(server: Postgres, host: str, sslmode: str) -> None:
+@pytest.mark.parametrize(
+    ("host", "sslmode"), [("localhost", "verify-full"), ("127.0.0.1", "verify-ca")]
+)
+def test_service_and_migration_reach_a_database_that_they_can_verify(
+    server: Postgres, host: str, sslmode: str
+) -> None:
     """With a password of all characters there are, and the certificate that the chart mounts."""
     authority = server.folder / "server.crt"
     migrated = _migrated(_told("Job", server, authority, host=host, sslmode=sslmode))
@@ -96,7 +111,9 @@ def test_service_and_migration_reach_a_database_that_they_can_verify(server: Pos
     settings = OrderSettings(**{name.lower(): value for name, value in told.items()})
     engine = connect(settings.database_url, "order_service", pool_size=1)
     with engine.connect() as connection:
-        encrypted = connection.execute(text("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")).scalar_one()
+        encrypted = connection.execute(
+            text("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+        ).scalar_one()
         connection.execute(text("SELECT count(*) FROM orders"))
     engine.dispose()
 
@@ -104,7 +121,9 @@ def test_service_and_migration_reach_a_database_that_they_can_verify(server: Pos
     assert migrated.returncode == 0, migrated.stdout
 
 
-@pytest.mark.parametrize(("host", "signed_by"), [("127.0.0.1", "server"), ("localhost", "stranger")])
+@pytest.mark.parametrize(
+    ("host", "signed_by"), [("127.0.0.1", "server"), ("localhost", "stranger")]
+)
 def test_database_that_cannot_be_verified_is_told_no_password(
     server: Postgres, tmp_path: Path, host: str, signed_by: str
 ) -> None:
@@ -134,7 +153,17 @@ def test_migration_refuses_an_address_that_it_cannot_read() -> None:
 
 def _migrated(told: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "alembic", "-c", "config/alembic.ini", "-n", "order_service", "upgrade", "head"],
+        [
+            sys.executable,
+            "-m",
+            "alembic",
+            "-c",
+            "config/alembic.ini",
+            "-n",
+            "order_service",
+            "upgrade",
+            "head",
+        ],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **told},
         stdout=subprocess.PIPE,

@@ -48,7 +48,9 @@ class Server:
             with suppress(ConnectionError):
                 await writer.wait_closed()
 
-    async def _say(self, answer: bytes | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _say(
+        self, answer: bytes | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         if answer is None:
             await reader.read()
         elif not self.pause_seconds:
@@ -61,7 +63,13 @@ class Server:
 
 def reply(body: bytes, status: str = "200 OK", *headers: str, length: int | None = None) -> bytes:
     """Return an HTTP answer; ``length`` is what it claims to be long."""
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}", *headers, "", ""]
+    lines = [
+        f"HTTP/1.1 {status}",
+        f"Content-Length: {len(body) if length is None else length}",
+        *headers,
+        "",
+        "",
+    ]
     return "\r\n".join(lines).encode() + body
 
 
@@ -85,7 +93,9 @@ async def test_a_well_formed_ballot_is_an_answer_and_the_key_travels_with_the_qu
 @pytest.mark.parametrize(
     "answer",
     [
-        pytest.param(reply(BALLOT, "500 Internal Server Error"), id="a failure with a ballot as its body"),
+        pytest.param(
+            reply(BALLOT, "500 Internal Server Error"), id="a failure with a ballot as its body"
+        ),
         pytest.param(reply(BALLOT, "404 Not Found"), id="not found"),
         pytest.param(reply(BALLOT, "201 Created"), id="another success"),
         pytest.param(reply(b"<html>all is well</html>"), id="garbage"),
@@ -116,7 +126,9 @@ async def test_an_endless_answer_is_given_up() -> None:
 async def test_a_redirect_is_not_followed() -> None:
     """The round and its key stay with whom they were sent to."""
     async with Server(reply(BALLOT)).running() as elsewhere:
-        answer = reply(b"", "307 Temporary Redirect", f"Location: {elsewhere.url}/two-phase/v1/round")
+        answer = reply(
+            b"", "307 Temporary Redirect", f"Location: {elsewhere.url}/two-phase/v1/round"
+        )
         async with Server(answer).running() as server:
             with pytest.raises(Unavailable):
                 await ask(server.url)
@@ -132,7 +144,10 @@ async def test_silence_ends_at_the_time_limit() -> None:
 
 
 async def test_an_answer_that_drips_is_none_when_the_time_limit_has_passed() -> None:
-    """The limit is that of the whole answer: each byte comes in time, and the last would come in half a minute."""
+    """The limit is that of the whole answer.
+
+    Each byte comes in time, and the last would come in half a minute.
+    """
     async with Server(reply(BALLOT), pause_seconds=0.2).running() as server, asyncio.timeout(5):
         with pytest.raises(Unavailable):
             await ask(server.url, timeout_seconds=0.5)
@@ -141,7 +156,10 @@ async def test_an_answer_that_drips_is_none_when_the_time_limit_has_passed() -> 
 
 
 async def test_another_replica_is_asked_only_where_no_connection_could_be_made() -> None:
-    """A round that may have arrived is not sent to a second replica: its silence is for the caller to judge."""
+    """A round that may have arrived is not sent to a second replica.
+
+    Its silence is for the caller to judge.
+    """
     nobody = "http://127.0.0.1:{}"
     with Ports() as ports:
         port = ports.reserve()

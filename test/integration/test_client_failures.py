@@ -1,6 +1,7 @@
 """Which failure at a real socket is which of httpx's errors, and that another replica is asked after one of them alone.
 
-A second replica may be asked only where no connection could be made: after that, the round may have arrived.
+A second replica may be asked only where no connection could be made: after that, the round may have
+arrived.
 """
 
 import gc
@@ -101,7 +102,13 @@ def _stays(_: socket.socket) -> None:
 
 
 def _answered(body: bytes, *headers: str, length: int | None = None) -> bytes:
-    lines = ["HTTP/1.1 200 OK", f"Content-Length: {len(body) if length is None else length}", *headers, "", ""]
+    lines = [
+        "HTTP/1.1 200 OK",
+        f"Content-Length: {len(body) if length is None else length}",
+        *headers,
+        "",
+        "",
+    ]
     return "\r\n".join(lines).encode() + body
 
 
@@ -180,22 +187,48 @@ async def test_a_connection_that_could_not_be_made_is_a_connect_error_and_anothe
     [
         pytest.param(_resets, httpx.ReadError, id="reset before any byte"),
         pytest.param(_hangs_up, httpx.RemoteProtocolError, id="closed before any byte"),
-        pytest.param(_says(b"HTTP/1.1 200 OK\r\nConte", _hangs_up), httpx.RemoteProtocolError, id="half a head"),
-        pytest.param(_says(b"HTTP/1.1 200 OK\r\nConte", _resets), httpx.TransportError, id="reset in the head"),
-        pytest.param(_says(_answered(b"{", length=9), _hangs_up), httpx.RemoteProtocolError, id="half a body"),
-        pytest.param(_says(_answered(b"{", length=9), _resets), httpx.TransportError, id="reset in the body"),
-        pytest.param(_says(_chunked(b"5\r\n{"), _hangs_up), httpx.RemoteProtocolError, id="half a chunk"),
-        pytest.param(_says(_chunked(b"1\r\n{\r\n"), _hangs_up), httpx.RemoteProtocolError, id="no last chunk"),
-        pytest.param(_says(_chunked(b"x\r\n{\r\n"), _hangs_up), httpx.RemoteProtocolError, id="a chunk of no length"),
-        pytest.param(_says(b"SSH-2.0-x\r\n\r\n", _stays), httpx.RemoteProtocolError, id="another protocol"),
-        pytest.param(_says(_answered(b"x" * (LIMIT + 1)), _stays), httpx.RemoteProtocolError, id="too large"),
+        pytest.param(
+            _says(b"HTTP/1.1 200 OK\r\nConte", _hangs_up),
+            httpx.RemoteProtocolError,
+            id="half a head",
+        ),
+        pytest.param(
+            _says(b"HTTP/1.1 200 OK\r\nConte", _resets),
+            httpx.TransportError,
+            id="reset in the head",
+        ),
+        pytest.param(
+            _says(_answered(b"{", length=9), _hangs_up), httpx.RemoteProtocolError, id="half a body"
+        ),
+        pytest.param(
+            _says(_answered(b"{", length=9), _resets), httpx.TransportError, id="reset in the body"
+        ),
+        pytest.param(
+            _says(_chunked(b"5\r\n{"), _hangs_up), httpx.RemoteProtocolError, id="half a chunk"
+        ),
+        pytest.param(
+            _says(_chunked(b"1\r\n{\r\n"), _hangs_up), httpx.RemoteProtocolError, id="no last chunk"
+        ),
+        pytest.param(
+            _says(_chunked(b"x\r\n{\r\n"), _hangs_up),
+            httpx.RemoteProtocolError,
+            id="a chunk of no length",
+        ),
+        pytest.param(
+            _says(b"SSH-2.0-x\r\n\r\n", _stays), httpx.RemoteProtocolError, id="another protocol"
+        ),
+        pytest.param(
+            _says(_answered(b"x" * (LIMIT + 1)), _stays), httpx.RemoteProtocolError, id="too large"
+        ),
         pytest.param(
             _says(_answered(gzip.compress(b"x" * 2_000_000), "Content-Encoding: gzip"), _stays),
             httpx.RemoteProtocolError,
             id="too large when it is unpacked",
         ),
         pytest.param(
-            _says(_answered(b"{}", "X: " + "x" * 100_000), _stays), httpx.RemoteProtocolError, id="a head without end"
+            _says(_answered(b"{}", "X: " + "x" * 100_000), _stays),
+            httpx.RemoteProtocolError,
+            id="a head without end",
         ),
     ],
 )
@@ -213,9 +246,15 @@ async def test_a_failure_after_the_connection_was_made_is_no_connect_error_and_n
         assert (len(place.requests), len(other.requests)) == (2, 0)
 
 
-async def test_silence_and_a_connection_that_hangs_end_at_the_time_limit_and_no_other_is_asked() -> None:
+async def test_silence_and_a_connection_that_hangs_end_at_the_time_limit_and_no_other_is_asked() -> (
+    None
+):
     """The time is over, wherever it went: in a handshake that nobody answers, too."""
-    with Place(_stays).open() as silent, _full() as hanging, Place(_says(_answered(BALLOT), _stays)).open() as other:
+    with (
+        Place(_stays).open() as silent,
+        _full() as hanging,
+        Place(_says(_answered(BALLOT), _stays)).open() as other,
+    ):
         for url in (silent.url, hanging):
             with pytest.raises(httpx.TimeoutException):
                 await _sent(url, timeout_seconds=0.2)
@@ -226,9 +265,14 @@ async def test_silence_and_a_connection_that_hangs_end_at_the_time_limit_and_no_
 
 
 @pytest.mark.parametrize("end", [_hangs_up, _resets])
-async def test_a_kept_connection_that_closes_under_a_request_fails_it_and_nothing_is_sent_again(end: Behaviour) -> None:
+async def test_a_kept_connection_that_closes_under_a_request_fails_it_and_nothing_is_sent_again(
+    end: Behaviour,
+) -> None:
     """HTTP clients like to repeat a request there, and this one may have been carried out."""
-    with Place(_says(_answered(BALLOT), _stays)).open() as place, Place(_says(_answered(BALLOT), _stays)).open() as other:
+    with (
+        Place(_says(_answered(BALLOT), _stays)).open() as place,
+        Place(_says(_answered(BALLOT), _stays)).open() as other,
+    ):
         async with _peer(place.url, other.url) as peer:
             assert await peer.send(Round(generation=1)) == Ballot()
             # Closed without a turn of the event loop: the client finds out when it has sent.
@@ -240,7 +284,9 @@ async def test_a_kept_connection_that_closes_under_a_request_fails_it_and_nothin
 
 
 @pytest.mark.parametrize("end", [_hangs_up, _resets])
-async def test_a_request_that_was_read_on_a_kept_connection_is_not_sent_again(end: Behaviour) -> None:
+async def test_a_request_that_was_read_on_a_kept_connection_is_not_sent_again(
+    end: Behaviour,
+) -> None:
     """The same, after the server has taken it."""
     told = []
 
@@ -251,7 +297,10 @@ async def test_a_request_that_was_read_on_a_kept_connection_is_not_sent_again(en
         else:
             end(connection)
 
-    with Place(answer_once).open() as place, Place(_says(_answered(BALLOT), _stays)).open() as other:
+    with (
+        Place(answer_once).open() as place,
+        Place(_says(_answered(BALLOT), _stays)).open() as other,
+    ):
         async with _peer(place.url, other.url) as peer:
             assert await peer.send(Round(generation=1)) == Ballot()
             with pytest.raises(Unavailable, match="no answer"):
@@ -261,7 +310,10 @@ async def test_a_request_that_was_read_on_a_kept_connection_is_not_sent_again(en
 
 
 async def test_an_exchange_leaves_nothing_for_the_garbage_collector() -> None:
-    """The services collect seldom: rounds and ballots in cycles took order_service 20 MB under load."""
+    """The services collect seldom.
+
+    Rounds and ballots in cycles took order_service 20 MB under load.
+    """
     with Place(_says(_answered(BALLOT), _stays)).open() as place:
         async with _peer(place.url) as peer:
             await peer.send(Round(generation=1))
@@ -292,11 +344,21 @@ async def test_a_proxy_a_netrc_and_cookies_of_the_environment_change_nothing(
         async with _peer(place.url) as peer:
             assert [await peer.send(Round(generation=1)) for _ in range(2)] == [Ballot()] * 2
 
-    assert [(request.count(b"Bearer " + b"k" * 32), request.count(b"Cookie")) for request in place.requests] == [(1, 0)] * 2
+    assert [
+        (request.count(b"Bearer " + b"k" * 32), request.count(b"Cookie"))
+        for request in place.requests
+    ] == [(1, 0)] * 2
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:port", "http://127.0.0.1:99999", "ftp://127.0.0.1", "http://a..b", "http://[::1"]
+    "url",
+    [
+        "http://127.0.0.1:port",
+        "http://127.0.0.1:99999",
+        "ftp://127.0.0.1",
+        "http://a..b",
+        "http://[::1",
+    ],
 )
 async def test_an_address_that_cannot_be_used_is_no_answer(url: str) -> None:
     """A round is lost there, and not the engine that sends it."""
@@ -304,10 +366,14 @@ async def test_an_address_that_cannot_be_used_is_no_answer(url: str) -> None:
         await _asked(url)
 
 
-@pytest.mark.parametrize("location", ["http://[", "http://\x01", "//", "http:///x", "http://h:port/", "\xff", "ftp://x"])
+@pytest.mark.parametrize(
+    "location", ["http://[", "http://\x01", "//", "http:///x", "http://h:port/", "\xff", "ftp://x"]
+)
 async def test_a_redirect_to_anywhere_is_no_answer(location: str) -> None:
     """The client takes the address apart before it does not go there."""
-    answer = f"HTTP/1.1 307 Away\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode("latin-1")
+    answer = f"HTTP/1.1 307 Away\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode(
+        "latin-1"
+    )
     with Place(_says(answer, _stays)).open() as place:
         with pytest.raises(Unavailable):
             await _asked(place.url)

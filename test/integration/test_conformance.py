@@ -36,7 +36,9 @@ SIZED = {"greedy_votes", "one_hold", "given_back_once", "committed_stays_taken"}
 
 
 def tried(
-    participant: MemoryParticipant, offer: Offer = UNIT_OFFER, watch: Callable[[Finding], None] = lambda _: None
+    participant: MemoryParticipant,
+    offer: Offer = UNIT_OFFER,
+    watch: Callable[[Finding], None] = lambda _: None,
 ) -> Report:
     """Try all rules at a participant in memory, without a socket."""
     transport = httpx.MockTransport(participant.answer)
@@ -67,7 +69,9 @@ def test_a_correct_participant_holds_every_rule(kind: type[MemoryParticipant]) -
 
 
 @pytest.mark.parametrize("kind", BROKEN, ids=lambda kind: kind.__name__)
-def test_a_broken_participant_is_named_by_the_rule_that_it_breaks(kind: type[MemoryParticipant]) -> None:
+def test_a_broken_participant_is_named_by_the_rule_that_it_breaks(
+    kind: type[MemoryParticipant],
+) -> None:
     """One fault, one rule: who reads the table knows where to look, and sees the exchange."""
     participant = kind()
 
@@ -195,7 +199,9 @@ class Running:
 
 
 @pytest.fixture(scope="module")
-def running(postgres: Postgres, admin: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Running]]:
+def running(
+    postgres: Postgres, admin: Engine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Running]]:
     """Return the three services as real processes; nobody is at the coordinator's address."""
     assert admin
     folder = tmp_path_factory.mktemp("services")
@@ -203,19 +209,25 @@ def running(postgres: Postgres, admin: Engine, tmp_path_factory: pytest.TempPath
         nobody = f"http://127.0.0.1:{ports.reserve()}"
         started = {}
         for name in OWN:
-            url = postgres.url("shop", name, "of-this-test-run").render_as_string(hide_password=False)
+            url = postgres.url("shop", name, "of-this-test-run").render_as_string(
+                hide_password=False
+            )
             internal, public = ports.reserve(), ports.reserve()
             process = service(name, internal, public, folder, DATABASE_URL=url, ORDER_URLS=nobody)
             stack.callback(process.kill)
             process.start()
-            started[name] = Running(process, f"http://127.0.0.1:{internal}", f"http://127.0.0.1:{public}")
+            started[name] = Running(
+                process, f"http://127.0.0.1:{internal}", f"http://127.0.0.1:{public}"
+            )
         for each in started.values():
             each.process.wait_until_ready()
         yield started
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_our_participants_hold_every_rule(name: str, running: dict[str, Running], admin: Engine) -> None:
+def test_our_participants_hold_every_rule(
+    name: str, running: dict[str, Running], admin: Engine
+) -> None:
     """P1 to P15 from outside, on the real service, killed by SIGKILL between prepare and decision."""
     own, process = OWN[name], running[name]
     # Other tests of this folder leave branches in doubt in the same schema.
@@ -226,7 +238,11 @@ def test_our_participants_hold_every_rule(name: str, running: dict[str, Running]
     with httpx.Client(base_url=process.internal, timeout=10, trust_env=False) as client:
         report = run(Trial(Wire(client, KEY), offer, process.process.restart))
 
-    assert not [(finding.name, finding.why, finding.exchange) for finding in report.findings if finding.exchange]
+    assert not [
+        (finding.name, finding.why, finding.exchange)
+        for finding in report.findings
+        if finding.exchange
+    ]
     assert names(report, Outcome.NOT_TRIED) == (set() if offer.sized_payload else SIZED)
     assert report.is_clean()
     assert _prepared(admin, name) == prepared_before
@@ -266,12 +282,15 @@ def start_theatre(port: int, tmp_path: Path) -> Iterator[Callable[..., Restartab
         yield start
 
 
-def test_a_participant_in_another_language_holds_every_rule(start_theatre: Callable[..., Restartable], port: int) -> None:
+def test_a_participant_in_another_language_holds_every_rule(
+    start_theatre: Callable[..., Restartable], port: int
+) -> None:
     """The wire protocol is enough to write one, and its promise outlives a SIGKILL."""
     process = start_theatre()
 
     def restart(_: httpx.Request) -> httpx.Response:
-        # The kernel ends a child when the thread that has started it ends, so that must be one that stays.
+        # The kernel ends a child when the thread that has started it ends, so that must be one that
+        # stays.
         pool.submit(process.restart).result()
         return httpx.Response(200)
 
@@ -279,10 +298,14 @@ def test_a_participant_in_another_language_holds_every_rule(start_theatre: Calla
         address = url.removeprefix("http://")
         call = f"import http.client as h; c = h.HTTPConnection('{address}'); c.request('GET', '/'); c.getresponse()"
         command = f'{sys.executable} -c "{call}"'
-        code, output = shop(f"http://127.0.0.1:{port}", *SEAT_OPTIONS, "--restart-command", command, "--json")
+        code, output = shop(
+            f"http://127.0.0.1:{port}", *SEAT_OPTIONS, "--restart-command", command, "--json"
+        )
 
     report = json.loads(output)
-    assert [(rule["rule"], rule["why"]) for rule in report["rules"] if rule["outcome"] != "held"] == []
+    assert [
+        (rule["rule"], rule["why"]) for rule in report["rules"] if rule["outcome"] != "held"
+    ] == []
     assert (code, len(report["rules"]), report["left_behind"]) == (0, len(RULES), [])
 
 
@@ -298,16 +321,26 @@ def test_a_participant_in_another_language_asks_about_what_is_in_doubt(
         # At first it is away, and says something that must not be taken for a decision.
         if len(asked) <= 3:
             return httpx.Response(404, text=Outcomes(cancelled=[confirmed]).model_dump_json())
-        return httpx.Response(200, text=Outcomes(confirmed=[confirmed], cancelled=[cancelled]).model_dump_json())
+        return httpx.Response(
+            200, text=Outcomes(confirmed=[confirmed], cancelled=[cancelled]).model_dump_json()
+        )
 
     with served(coordinator) as url:
         start_theatre(COORDINATOR_URL=url, IN_DOUBT_AFTER_MS="0")
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {KEY}"}) as client:
-            prepares = [{"transaction_id": each, "payload": {"seats": 1}} for each in (confirmed, cancelled, undecided)]
-            client.post("/two-phase/v1/round", json={"generation": 3, "prepares": prepares}).raise_for_status()
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {KEY}"}
+        ) as client:
+            prepares = [
+                {"transaction_id": each, "payload": {"seats": 1}}
+                for each in (confirmed, cancelled, undecided)
+            ]
+            client.post(
+                "/two-phase/v1/round", json={"generation": 3, "prepares": prepares}
+            ).raise_for_status()
             while len(asked) < 7:
                 states = {
-                    each["transaction_id"]: each["state"] for each in client.get("/two-phase/v1/branches").json()["items"]
+                    each["transaction_id"]: each["state"]
+                    for each in client.get("/two-phase/v1/branches").json()["items"]
                 }
 
     assert states == {confirmed: "committed", cancelled: "aborted", undecided: "prepared"}
@@ -322,12 +355,20 @@ def test_the_command_shows_the_exchange_that_broke_a_rule() -> None:
         code, output = shop(url, "--payload", '{"units": 1}')
 
     lines = output.splitlines()
-    at = next(number for number, line in enumerate(lines) if line.startswith("commit_of_unknown is broken"))
+    at = next(
+        number
+        for number, line in enumerate(lines)
+        if line.startswith("commit_of_unknown is broken")
+    )
     assert code == 1
     assert [line.split()[0] for line in lines if "commit_of_unknown:" in line] == ["broken"]
-    assert lines[at + 1].startswith('  > POST /two-phase/v1/round {"version":1,"generation":1,"aborts":[],"commits":["')
+    assert lines[at + 1].startswith(
+        '  > POST /two-phase/v1/round {"version":1,"generation":1,"aborts":[],"commits":["'
+    )
     assert lines[at + 2].startswith('  < 200 {"version":1,"votes":[],"acknowledged":["')
-    assert [line for line in lines if "restart_keeps_promises" in line and line.startswith("not tried")]
+    assert [
+        line for line in lines if "restart_keeps_promises" in line and line.startswith("not tried")
+    ]
     assert "1 broken" in lines[-1]
     assert KEY not in output
 
@@ -343,7 +384,9 @@ def test_the_command_shows_the_exchange_that_broke_a_rule() -> None:
         (("--key-file", "no/such/file"), KEY, "no/such/file"),
     ],
 )
-def test_a_trial_that_cannot_begin_says_why(options: tuple[str, ...], key: str, reason: str) -> None:
+def test_a_trial_that_cannot_begin_says_why(
+    options: tuple[str, ...], key: str, reason: str
+) -> None:
     """Exit code 2: nothing is known of the participant."""
     with served(MemoryParticipant().answer) as url:
         code, output = shop(url, *options, key=key)

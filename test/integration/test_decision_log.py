@@ -1,4 +1,7 @@
-"""The decision log and the claims on keys, on real PostgreSQL: who wins, who obeys, and who is not kept waiting."""
+"""The decision log and the claims on keys, on real PostgreSQL.
+
+Who wins, who obeys, and who is not kept waiting.
+"""
 
 import asyncio
 from collections.abc import Iterator
@@ -29,12 +32,24 @@ def decision_log(log_engine: Engine) -> Iterator[SqlDecisionLog]:
         yield SqlDecisionLog(log_engine, executor)
 
 
-def verdict(*, refused: str | None = None, record: OrderRecord = RECORD, transaction_id: str | None = None) -> Verdict:
-    """Return a verdict on a new transaction: confirmed, or cancelled because payment gave the reason ``refused``."""
-    transaction = Transaction(transaction_id or new_transaction_id(), {name: {} for name in PARTICIPANTS}, (), record)
-    votes = {name: Vote(transaction_id=transaction.transaction_id, prepared=True) for name in PARTICIPANTS}
+def verdict(
+    *, refused: str | None = None, record: OrderRecord = RECORD, transaction_id: str | None = None
+) -> Verdict:
+    """Return a verdict on a new transaction.
+
+    Confirmed, or cancelled because payment gave the reason ``refused``.
+    """
+    transaction = Transaction(
+        transaction_id or new_transaction_id(), {name: {} for name in PARTICIPANTS}, (), record
+    )
+    votes = {
+        name: Vote(transaction_id=transaction.transaction_id, prepared=True)
+        for name in PARTICIPANTS
+    }
     if refused:
-        votes["payment"] = votes["payment"].model_copy(update={"prepared": False, "reason": refused, "detail": "no"})
+        votes["payment"] = votes["payment"].model_copy(
+            update={"prepared": False, "reason": refused, "detail": "no"}
+        )
     return judge(transaction, votes)
 
 
@@ -60,7 +75,9 @@ async def test_the_first_decision_wins_and_the_second_obeys(decision_log: SqlDec
     assert decided == {transaction_id: LoggedDecision(Decision.CANCELLED, existed=True)}
 
 
-async def test_the_same_insert_repeated_tells_what_became_of_the_first(decision_log: SqlDecisionLog) -> None:
+async def test_the_same_insert_repeated_tells_what_became_of_the_first(
+    decision_log: SqlDecisionLog,
+) -> None:
     """R3: after a lost reply the insert is repeated; the row is found, and is the truth."""
     batch = [verdict(), verdict(refused="insufficient_funds")]
     ids = [each.transaction.transaction_id for each in batch]
@@ -68,11 +85,16 @@ async def test_the_same_insert_repeated_tells_what_became_of_the_first(decision_
     first = await decision_log.decide(batch, 1, {})
     second = await decision_log.decide(batch, 1, {})
 
-    assert first == {ids[0]: LoggedDecision(Decision.CONFIRMED), ids[1]: LoggedDecision(Decision.CANCELLED)}
+    assert first == {
+        ids[0]: LoggedDecision(Decision.CONFIRMED),
+        ids[1]: LoggedDecision(Decision.CANCELLED),
+    }
     assert second == {each: replace(row, existed=True) for each, row in first.items()}
 
 
-async def test_a_decision_cannot_be_changed_even_by_hand(decision_log: SqlDecisionLog, order_engine: Engine) -> None:
+async def test_a_decision_cannot_be_changed_even_by_hand(
+    decision_log: SqlDecisionLog, order_engine: Engine
+) -> None:
     """L2 stands in the schema too."""
     decided = verdict()
     await decision_log.decide([decided], 1, {})
@@ -110,12 +132,16 @@ async def test_a_log_of_another_generation_writes_nothing(decision_log: SqlDecis
     assert (asked.confirmed, asked.cancelled) == ([], [])
 
 
-async def test_one_hung_insert_does_not_keep_the_others_waiting(decision_log: SqlDecisionLog, admin: Engine) -> None:
+async def test_one_hung_insert_does_not_keep_the_others_waiting(
+    decision_log: SqlDecisionLog, admin: Engine
+) -> None:
     """R1: a coordinator frozen between INSERT and COMMIT holds up its own transaction alone."""
     hung, free = new_transaction_id(), new_transaction_id()
     frozen = admin.connect()
     frozen.execute(
-        text("INSERT INTO order_service.orders (transaction_id, status, generation) VALUES (:id, 'cancelled', 1)"),
+        text(
+            "INSERT INTO order_service.orders (transaction_id, status, generation) VALUES (:id, 'cancelled', 1)"
+        ),
         {"id": hung},
     )
 
@@ -167,7 +193,9 @@ async def test_two_transactions_with_one_key_have_one_winner(decision_log: SqlDe
     assert (await decision_log.peek(in_doubt(second.transaction.transaction_id))).cancelled
 
 
-async def test_many_replicas_that_decide_and_ask_at_once_agree(decision_log: SqlDecisionLog) -> None:
+async def test_many_replicas_that_decide_and_ask_at_once_agree(
+    decision_log: SqlDecisionLog,
+) -> None:
     """F9: whoever is first, everybody tells the same, and nobody deadlocks."""
     batch = [verdict() for _ in range(20)]
     ids = [each.transaction.transaction_id for each in batch]
@@ -179,7 +207,9 @@ async def test_many_replicas_that_decide_and_ask_at_once_agree(decision_log: Sql
     )
     truth = await decision_log.peek(in_doubt(*ids))
 
-    assert {each for each, row in decided.items() if row.decision is Decision.CONFIRMED} == set(truth.confirmed)
+    assert {each for each, row in decided.items() if row.decision is Decision.CONFIRMED} == set(
+        truth.confirmed
+    )
     assert all(set(outcomes.cancelled) <= set(truth.cancelled) for outcomes in asked)
     assert all(set(outcomes.confirmed) <= set(truth.confirmed) for outcomes in asked)
 
@@ -213,7 +243,9 @@ async def test_who_takes_a_claim_over_fences_its_holder_first(decision_log: SqlD
     await claims.claim(slow)
 
     status = await claims.claim(quick)
-    too_late = await decision_log.decide([verdict(record=record, transaction_id=slow.transaction_id)], 1, {})
+    too_late = await decision_log.decide(
+        [verdict(record=record, transaction_id=slow.transaction_id)], 1, {}
+    )
 
     assert status == Claimed((slow.transaction_id,))
     assert too_late == {slow.transaction_id: LoggedDecision(Decision.CANCELLED, existed=True)}
@@ -234,13 +266,18 @@ async def test_a_released_claim_is_taken_over_at_once(decision_log: SqlDecisionL
 async def test_a_claim_from_before_the_clock_went_back_is_taken_over(
     decision_log: SqlDecisionLog, order_engine: Engine
 ) -> None:
-    """Clocks decide when to lose patience: one that was a month ahead must not keep a customer waiting for a month."""
+    """Clocks decide when to lose patience.
+
+    One that was a month ahead must not keep a customer waiting for a month.
+    """
     claims = Claims(decision_log, claim_seconds=30)
     record = a_key("future")
     before, after = wanted(record), wanted(record)
     await claims.claim(before)
     with order_engine.begin() as connection:
-        later = text("UPDATE claims SET expires_at = expires_at + interval '30 days' WHERE idempotency_key = :key")
+        later = text(
+            "UPDATE claims SET expires_at = expires_at + interval '30 days' WHERE idempotency_key = :key"
+        )
         connection.execute(later, {"key": record.key})
 
     assert await claims.claim(after) == Claimed((before.transaction_id,))
@@ -258,12 +295,16 @@ async def test_a_claim_that_was_taken_over_cannot_be_moved(decision_log: SqlDeci
     assert await claims.move(quick, new_transaction_id())
 
 
-async def test_forced_writes_are_counted_and_the_highest_counters_heard_are_kept(decision_log: SqlDecisionLog) -> None:
+async def test_forced_writes_are_counted_and_the_highest_counters_heard_are_kept(
+    decision_log: SqlDecisionLog,
+) -> None:
     """R12: the counter of a log is exact, and says nothing of what a crash may take back."""
     before = await decision_log.status()
 
     await decision_log.decide([verdict(), verdict()], before.generation, {"bakery": 7, "cellar": 3})
-    await decision_log.decide([verdict(refused="insufficient_funds")], before.generation, {"bakery": 9})
+    await decision_log.decide(
+        [verdict(refused="insufficient_funds")], before.generation, {"bakery": 9}
+    )
     await decision_log.decide([verdict()], before.generation, {"bakery": 5, "cellar": 4})
     await decision_log.outcomes(in_doubt(new_transaction_id()))
     await decision_log.peek(in_doubt(new_transaction_id()))
@@ -271,7 +312,10 @@ async def test_forced_writes_are_counted_and_the_highest_counters_heard_are_kept
 
     assert after.log_position == before.log_position + 3
     assert decision_log.log_position == after.log_position
-    assert {name: after.round_counts[name] for name in ("bakery", "cellar")} == {"bakery": 7, "cellar": 4}
+    assert {name: after.round_counts[name] for name in ("bakery", "cellar")} == {
+        "bakery": 7,
+        "cellar": 4,
+    }
 
 
 async def test_a_log_that_was_seen_further_writes_nothing(log_engine: Engine) -> None:
@@ -290,14 +334,19 @@ async def test_a_log_that_was_seen_further_writes_nothing(log_engine: Engine) ->
             await restored.peek(question)
 
         assert (asked.confirmed, asked.cancelled) == ([known.transaction.transaction_id], [])
-        assert decided == {known.transaction.transaction_id: LoggedDecision(Decision.CONFIRMED, existed=True)}
+        assert decided == {
+            known.transaction.transaction_id: LoggedDecision(Decision.CONFIRMED, existed=True)
+        }
         assert await restored.status() == status
 
 
 async def test_a_log_that_has_fallen_back_writes_nothing_however_far_it_comes(
     decision_log: SqlDecisionLog, order_engine: Engine
 ) -> None:
-    """R12: others, who have seen less of it, may have written meanwhile; what it has forgotten it still does not know."""
+    """R12: others, who have seen less of it, may have written meanwhile.
+
+    What it has forgotten it still does not know.
+    """
     written = (await decision_log.status()).log_position
     await decision_log.note_restored(LOG, written)
     before = await decision_log.status()
@@ -312,14 +361,20 @@ async def test_a_log_that_has_fallen_back_writes_nothing_however_far_it_comes(
         assert (await decision_log.outcomes(question)).cancelled == []
         assert LOG not in before.restored
         noted = await decision_log.status()
-        assert (noted.restored, noted.round_counts[LOG], noted.log_position) == ({LOG}, written + 1, written)
+        assert (noted.restored, noted.round_counts[LOG], noted.log_position) == (
+            {LOG},
+            written + 1,
+            written,
+        )
     finally:
         with order_engine.begin() as connection:
             connection.execute(text("DELETE FROM restored_participants"))
             connection.execute(text("UPDATE log_counters SET heard = heard - 'log'"))
 
 
-async def test_a_log_that_is_not_open_yet_tells_what_it_knows_and_decides_nothing(log_engine: Engine) -> None:
+async def test_a_log_that_is_not_open_yet_tells_what_it_knows_and_decides_nothing(
+    log_engine: Engine,
+) -> None:
     """R12: until the participants were heard, somebody may have seen more than this log remembers."""
     with ThreadPoolExecutor(1) as executor:
         starting = SqlDecisionLog(log_engine, executor, opened=False)

@@ -80,7 +80,13 @@ async def _open_shop(engine: Engine) -> AsyncIterator[tuple[_Shop, ServiceSettin
 
 
 def _order(body: str, *headers: str, start: str = "POST /orders HTTP/1.1") -> bytes:
-    lines = [start, "Host: x", "Content-Type: application/json", f"Content-Length: {len(body)}", *headers]
+    lines = [
+        start,
+        "Host: x",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        *headers,
+    ]
     return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
 
 
@@ -113,7 +119,12 @@ FAST, APPLICATION = (200, "fast 1"), (200, "application 1")
         ([_order("1", "Connection: close")], [APPLICATION]),
         ([_order("1", "Expect: 100-continue")], [APPLICATION]),
         ([_order("1", "Connection: Upgrade", "Upgrade: websocket")], [FAST]),
-        ([b"POST /orders HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n1\r\n0\r\n\r\n"], [(415, ...)]),
+        (
+            [
+                b"POST /orders HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n1\r\n0\r\n\r\n"
+            ],
+            [(415, ...)],
+        ),
         ([_order(f'"{"x" * 65_535}"')], [(413, ...)]),
         ([_order("nonsense")], [(400, ...)]),
         ([_order('"unavailable"')], [(503, ...)]),
@@ -141,7 +152,10 @@ FAST, APPLICATION = (200, "fast 1"), (200, "application 1")
 async def test_a_plain_request_takes_the_fast_path(
     either_way: str, payment_engine: Engine, pieces: list[bytes], answers: list[tuple[int, Any]]
 ) -> None:
-    """Whatever needs more care than one write is the application's; failures are told as problems either way."""
+    """Whatever needs more care than one write is the application's.
+
+    Failures are told as problems either way.
+    """
     async with _open_shop(payment_engine) as (shop, settings):
         reader, writer = await asyncio.open_connection(LOOPBACK, settings.public_port)
         heard: list[tuple[int, str]] = []
@@ -160,7 +174,9 @@ async def test_a_plain_request_takes_the_fast_path(
             assert json.loads(body)["status"] == status
             assert "secret" not in body
         else:
-            assert body == (expected if either_way == "on" else expected.replace("fast", "application"))
+            assert body == (
+                expected if either_way == "on" else expected.replace("fast", "application")
+            )
 
 
 async def test_an_answer_is_the_last_of_a_connection_when_the_service_stops(
@@ -190,7 +206,9 @@ async def test_an_answer_is_the_last_of_a_connection_when_the_service_stops(
 
 
 @pytest.mark.usefixtures("either_way")
-def test_a_client_that_hangs_up_is_not_answered(payment_engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_client_that_hangs_up_is_not_answered(
+    payment_engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
     """The order is finished all the same, and nothing breaks over an answer that no client hears."""
 
     async def hang_up() -> None:
@@ -212,7 +230,9 @@ def test_a_client_that_hangs_up_is_not_answered(payment_engine: Engine, caplog: 
 
 
 @pytest.mark.usefixtures("quiet")
-async def test_a_client_that_does_not_read_is_not_answered_without_end(payment_engine: Engine) -> None:
+async def test_a_client_that_does_not_read_is_not_answered_without_end(
+    payment_engine: Engine,
+) -> None:
     """What a client has not taken must not pile up: the application waits until it has."""
     body = f'"{"x" * 60_000}"'
     async with _open_shop(payment_engine) as (shop, settings):
@@ -240,7 +260,9 @@ async def test_a_body_that_cannot_be_parsed_is_refused_once(
     """Its head was well-formed, so that the application waits for it."""
     async with _open_shop(payment_engine) as (_, settings):
         reader, writer = await asyncio.open_connection(LOOPBACK, settings.public_port)
-        writer.write(b"POST /orders HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n")
+        writer.write(
+            b"POST /orders HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n"
+        )
         async with asyncio.timeout(10):
             answer = await reader.read()
         writer.close()

@@ -81,7 +81,9 @@ async def _answers(config: Any, pieces: Sequence[bytes]) -> tuple[bytes, bool]:
     """Return what is answered to ``pieces``, and whether the connection was closed."""
     wire, state = Wire(), ServerState()
     loop = asyncio.get_running_loop()
-    protocol = config.http_protocol_class(config=config, server_state=state, app_state={}, _loop=loop)
+    protocol = config.http_protocol_class(
+        config=config, server_state=state, app_state={}, _loop=loop
+    )
     protocol.connection_made(wire)
     for piece in pieces:
         for _ in range(ROUNDS):
@@ -102,7 +104,15 @@ async def _answers(config: Any, pieces: Sequence[bytes]) -> tuple[bytes, bool]:
 
 
 BODIES = st.sampled_from(
-    [b"1", b'"unavailable"', b'"broken"', b"nonsense", b"", b'{"a": 1, "a": 2}', b'"' + b"x" * 70_000 + b'"']
+    [
+        b"1",
+        b'"unavailable"',
+        b'"broken"',
+        b"nonsense",
+        b"",
+        b'{"a": 1, "a": 2}',
+        b'"' + b"x" * 70_000 + b'"',
+    ]
 )
 HEADERS = st.lists(
     st.sampled_from(
@@ -148,7 +158,9 @@ STARTS = st.sampled_from(
         b"POST /orders HTTP/1.1\n",
     ]
 )
-FRAMINGS = st.sampled_from(["length", "length", "length", "chunked", "trailer", "short", "long", "none", "malformed"])
+FRAMINGS = st.sampled_from(
+    ["length", "length", "length", "chunked", "trailer", "short", "long", "none", "malformed"]
+)
 
 
 def _framed(framing: str, body: bytes) -> tuple[bytes, bytes]:
@@ -200,7 +212,9 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("hasty")
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(sent=pieces())
 @example(sent=[b"\r\n".join([*OLD, b"", b"1"])])
 def test_the_same_bytes_get_the_same_answers_either_way(sent: list[bytes]) -> None:

@@ -1,4 +1,7 @@
-"""`make install`, `make newman` and `make clean` on copies of the tree: what they destroy, and what the caller's environment does."""
+"""`make install`, `make newman` and `make clean` on copies of the tree.
+
+What they destroy, and what the caller's environment does.
+"""
 
 import base64
 import contextlib
@@ -15,7 +18,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-#: A folder may be called so: each of these marks means something to make, the shell, or a file of settings.
+#: A folder may be called so: each of these marks means something to make, the shell, or a file of
+#: settings.
 ODD = "50%(done)s of 'it' cost $USER"
 #: Settings of other programs, each of which once broke an installation or made an empty one.
 FOREIGN = {
@@ -35,8 +39,17 @@ FOREIGN = {
 
 
 def _copy(folder: Path) -> Path:
-    """Return a tree with what the Makefile's installing targets read; the lock names one package that this machine has made."""
-    for name in ("Makefile", "pyproject.toml", "tools/install.py", "test/package.json", "test/package-lock.json"):
+    """Return a tree with what the Makefile's installing targets read.
+
+    The lock names one package that this machine has made.
+    """
+    for name in (
+        "Makefile",
+        "pyproject.toml",
+        "tools/install.py",
+        "test/package.json",
+        "test/package-lock.json",
+    ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     digest = hashlib.sha256(_wheel(folder.with_name("wheels")).read_bytes()).hexdigest()
@@ -55,10 +68,16 @@ def _wheel(folder: Path) -> Path:
     }
 
     def digest(content: str) -> str:
-        return base64.urlsafe_b64encode(hashlib.sha256(content.encode()).digest()).rstrip(b"=").decode()
+        return (
+            base64.urlsafe_b64encode(hashlib.sha256(content.encode()).digest())
+            .rstrip(b"=")
+            .decode()
+        )
 
     lines = [f"{name},sha256={digest(content)},{len(content)}" for name, content in files.items()]
-    files["sqlalchemy-0.0.1.dist-info/RECORD"] = "\n".join([*lines, "sqlalchemy-0.0.1.dist-info/RECORD,,", ""])
+    files["sqlalchemy-0.0.1.dist-info/RECORD"] = "\n".join(
+        [*lines, "sqlalchemy-0.0.1.dist-info/RECORD,,", ""]
+    )
     with zipfile.ZipFile(wheel, "w") as archive:
         for name, content in files.items():
             archive.writestr(name, content)
@@ -93,7 +112,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tree
 
 
-def test_environment_of_other_programs_changes_nothing_and_the_index_is_obeyed(installed: Path) -> None:
+def test_environment_of_other_programs_changes_nothing_and_the_index_is_obeyed(
+    installed: Path,
+) -> None:
     """The package came from where pip's settings say, and went nowhere but into .venv."""
     assert list(installed.glob(".venv/lib/python3*/site-packages/sqlalchemy/__init__.py"))
     assert not Path("/nonexistent").exists()
@@ -163,9 +184,16 @@ def precious(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("link", "target"), [(".venv", "install"), ("test/node_modules", "test/node_modules/installed")])
-def test_nothing_is_installed_over_what_a_link_leads_to(tree: Path, precious: Path, link: str, target: str) -> None:
-    """Venv and npm would empty the folder behind the link: the user hears of the link instead, and decides."""
+@pytest.mark.parametrize(
+    ("link", "target"), [(".venv", "install"), ("test/node_modules", "test/node_modules/installed")]
+)
+def test_nothing_is_installed_over_what_a_link_leads_to(
+    tree: Path, precious: Path, link: str, target: str
+) -> None:
+    """Venv and npm would empty the folder behind the link.
+
+    The user hears of the link instead, and decides.
+    """
     (tree / link).symlink_to(precious)
 
     done = _make(tree, target)
@@ -176,7 +204,10 @@ def test_nothing_is_installed_over_what_a_link_leads_to(tree: Path, precious: Pa
 
 
 def test_clean_removes_links_and_not_what_they_lead_to(tree: Path, precious: Path) -> None:
-    """Data that were put on another disk stay there; so does what a link inside of the data leads to."""
+    """Data that were put on another disk stay there.
+
+    So does what a link inside of the data leads to.
+    """
     for link in (".venv", "test/node_modules"):
         (tree / link).symlink_to(precious)
     (tree / ".data").mkdir()
@@ -226,7 +257,10 @@ def test_reason_of_a_failed_venv_is_shown(tmp_path: Path) -> None:
 
 
 def test_missing_ensurepip_is_told_as_what_it_is(tree: Path) -> None:
-    """A Debian without python3-venv has a Python without ensurepip: the sentence names the package."""
+    """A Debian without python3-venv has a Python without ensurepip.
+
+    The sentence names the package.
+    """
     stub = tree / "python"
     hide = (
         "import runpy, sys; sys.modules['ensurepip'] = None; sys.argv[1:] = ['packages'];"
@@ -254,7 +288,10 @@ def test_python_that_is_none_is_refused(tree: Path, python: str) -> None:
 
 
 def test_newman_is_installed_whatever_the_environment_leaves_out(tree: Path) -> None:
-    """NODE_ENV=production would install nothing; CDPATH would lead somewhere else; the registry that is set is obeyed."""
+    """NODE_ENV=production would install nothing; CDPATH would lead somewhere else.
+
+    The registry that is set is obeyed.
+    """
     npm = tree / "bin" / "npm"
     npm.parent.mkdir()
     npm.write_text(
@@ -284,7 +321,10 @@ def test_newman_is_installed_whatever_the_environment_leaves_out(tree: Path) -> 
     assert seen[0] == str(tree / "test")
     assert "--include=dev" in seen[1]
     assert not {f"{name}={value}" for name, value in settings.items()} & set(seen)
-    assert {"npm_config_registry=https://registry.invalid", "https_proxy=http://127.0.0.1:9"} <= set(seen)
+    assert {
+        "npm_config_registry=https://registry.invalid",
+        "https_proxy=http://127.0.0.1:9",
+    } <= set(seen)
 
 
 def test_reason_why_npm_fails_is_shown(tree: Path) -> None:

@@ -1,4 +1,7 @@
-"""Connections that are not used: a service keeps them longer than its clients do, and as long as it is told to."""
+"""Connections that are not used.
+
+A service keeps them longer than its clients do, and as long as it is told to.
+"""
 
 import asyncio
 import os
@@ -24,7 +27,9 @@ USUAL_SECONDS = 90
 
 def test_who_asks_closes_an_unused_connection_before_who_answers() -> None:
     """Else the other end closes it just as a request is put on it, and the request is lost."""
-    kept = ServiceSettings(database_url="postgresql+psycopg2://shop@localhost/shop").keep_alive_seconds
+    kept = ServiceSettings(
+        database_url="postgresql+psycopg2://shop@localhost/shop"
+    ).keep_alive_seconds
 
     assert kept > USUAL_SECONDS
     assert gateway.CLIENT_IDLE_SECONDS > USUAL_SECONDS
@@ -67,7 +72,9 @@ async def test_unused_connection_is_kept_as_long_as_the_setting_says(
         async with asyncio.timeout(20):
             while not service.status.started:
                 await asyncio.sleep(0.01)
-        kept = await asyncio.gather(*(_closed_after(port) for port in (settings.public_port, settings.internal_port)))
+        kept = await asyncio.gather(
+            *(_closed_after(port) for port in (settings.public_port, settings.internal_port))
+        )
         os.kill(os.getpid(), signal.SIGTERM)
         await running
 

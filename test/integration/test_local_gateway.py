@@ -20,14 +20,19 @@ SERVICES = ("order-service", "payment-service", "stock-service", "delivery-servi
 
 
 class Stub(ThreadingHTTPServer):
-    """A service that answers with its own name; as often as ``breaks`` says it drops the connection instead."""
+    """A service that answers with its own name.
+
+    As often as ``breaks`` says it drops the connection instead.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__(("127.0.0.1", 0), _Answering)
         self.name = name
         self.breaks = 0
         self.asked = 0
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        threading.Thread(
+            target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
 
 
 class _Answering(BaseHTTPRequestHandler):
@@ -64,8 +69,13 @@ def stubs() -> Iterator[dict[str, Stub]]:
 
 
 @pytest.fixture(scope="module")
-def client(stubs: dict[str, Stub], tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """Return a client of a gateway; stock-service is down, and payment-service has a third replica that is down."""
+def client(
+    stubs: dict[str, Stub], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[httpx.Client]:
+    """Return a client of a gateway.
+
+    Stock-service is down, and payment-service has a third replica that is down.
+    """
     folder = tmp_path_factory.mktemp("gateway")
     with ExitStack() as stack:
         ports = stack.enter_context(Ports())
@@ -96,9 +106,13 @@ def client(stubs: dict[str, Stub], tmp_path_factory: pytest.TempPathFactory) -> 
         ("/delivery/slots/1?a=%2F", "delivery-service"),
     ],
 )
-def test_request_reaches_the_service_of_its_prefix_unchanged(client: httpx.Client, path: str, name: str) -> None:
+def test_request_reaches_the_service_of_its_prefix_unchanged(
+    client: httpx.Client, path: str, name: str
+) -> None:
     """No rewrite: path, query and Host arrive as they were sent, whatever the Host is."""
-    assert client.get(path, headers={"Host": "arch.homework"}).text == f"{name} {path} arch.homework"
+    assert (
+        client.get(path, headers={"Host": "arch.homework"}).text == f"{name} {path} arch.homework"
+    )
 
 
 def test_service_that_is_down_is_a_503_that_says_when_to_come_again(client: httpx.Client) -> None:
@@ -117,8 +131,13 @@ def test_service_that_is_down_is_a_503_that_says_when_to_come_again(client: http
     assert "stock-service" in problem["detail"]
 
 
-def test_replica_that_refuses_the_connection_is_skipped(client: httpx.Client, stubs: dict[str, Stub]) -> None:
-    """With one replica of three down nobody notices, not even whoever changes something; the others share the work."""
+def test_replica_that_refuses_the_connection_is_skipped(
+    client: httpx.Client, stubs: dict[str, Stub]
+) -> None:
+    """With one replica of three down nobody notices, not even whoever changes something.
+
+    The others share the work.
+    """
     asked = {name: stubs[name].asked for name in ("payment-service", "payment-service-2")}
 
     answers = [client.post("/payment/users", json={}) for _ in range(30)]
@@ -128,25 +147,40 @@ def test_replica_that_refuses_the_connection_is_skipped(client: httpx.Client, st
     assert sum(stubs[name].asked - before for name, before in asked.items()) == 30
 
 
-def test_request_that_may_have_been_carried_out_is_not_sent_again(client: httpx.Client, stubs: dict[str, Stub]) -> None:
-    """A service that dies while it answers may have done the work: only the client may repeat that, with its key."""
+def test_request_that_may_have_been_carried_out_is_not_sent_again(
+    client: httpx.Client, stubs: dict[str, Stub]
+) -> None:
+    """A service that dies while it answers may have done the work.
+
+    Only the client may repeat that, with its key.
+    """
     stub = stubs["delivery-service"]
     stub.breaks = 1
     asked = stub.asked
 
     response = client.post("/delivery/slots", json={})
 
-    assert (response.status_code, response.headers["content-type"]) == (503, "application/problem+json")
+    assert (response.status_code, response.headers["content-type"]) == (
+        503,
+        "application/problem+json",
+    )
     assert stub.asked == asked + 1
     assert client.post("/delivery/slots", json={}).status_code == 200
 
 
-def test_requests_wait_while_the_gateway_is_started_again(tmp_path: Path, stubs: dict[str, Stub]) -> None:
-    """The listening socket outlives the process: nobody else can take the port, and a client waits instead of failing."""
+def test_requests_wait_while_the_gateway_is_started_again(
+    tmp_path: Path, stubs: dict[str, Stub]
+) -> None:
+    """The listening socket outlives the process.
+
+    Nobody else can take the port, and a client waits instead of failing.
+    """
     replicas = {name: [f"127.0.0.1:{stubs[name].server_port}"] for name in SERVICES}
     with socket.create_server(("127.0.0.1", 0)) as listener:
         program = gateway.program(
-            gateway.configuration(gateway.routes(), replicas, listener.fileno()), tmp_path, listener.fileno()
+            gateway.configuration(gateway.routes(), replicas, listener.fileno()),
+            tmp_path,
+            listener.fileno(),
         )
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/orders"
         process = program.start(subprocess.DEVNULL)

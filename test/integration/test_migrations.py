@@ -1,4 +1,7 @@
-"""Migrations on a real PostgreSQL: onwards from any revision, one at a time, and never backwards under older code."""
+"""Migrations on a real PostgreSQL.
+
+Onwards from any revision, one at a time, and never backwards under older code.
+"""
 
 import logging
 import os
@@ -70,11 +73,20 @@ def engines_of_its_own(database: str) -> Iterator[dict[str, Engine]]:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_service_waits_for_its_schema_and_takes_a_later_one(
-    database: str, engines_of_its_own: dict[str, Engine], service: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    database: str,
+    engines_of_its_own: dict[str, Engine],
+    service: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Code runs before and after its own migration: not below the schema that it knows, but on any above it."""
+    """Code runs before and after its own migration.
+
+    Not below the schema that it knows, but on any above it.
+    """
     engine = engines_of_its_own[service]
-    ini = add_later(service, tmp_path / service, ["CREATE TABLE of_the_next_release (id bigint PRIMARY KEY)"])
+    ini = add_later(
+        service, tmp_path / service, ["CREATE TABLE of_the_next_release (id bigint PRIMARY KEY)"]
+    )
 
     assert not _is_current(engine, service), "there is no schema yet"
     _alembic(service, database, "upgrade", first(service))
@@ -92,33 +104,53 @@ def test_a_service_waits_for_its_schema_and_takes_a_later_one(
 def test_older_code_leaves_a_later_schema_as_it_is(
     database: str, engines_of_its_own: dict[str, Engine], tmp_path: Path
 ) -> None:
-    """`helm rollback` runs the migration Job of the older image once more: it says what it found, succeeds, changes nothing."""
+    """`helm rollback` runs the migration Job of the older image once more.
+
+    It says what it found, succeeds, changes nothing.
+    """
     service = "order_service"
-    ini = add_later(service, tmp_path / service, ["CREATE TABLE of_the_next_release (id bigint PRIMARY KEY)"])
+    ini = add_later(
+        service, tmp_path / service, ["CREATE TABLE of_the_next_release (id bigint PRIMARY KEY)"]
+    )
     _alembic(service, database, "upgrade", "head", ini=ini)
 
     said = _alembic(service, database, "upgrade", "head")
 
-    assert f"{service} is at {LATER}, and this code knows revisions up to {newest(service)} only" in said
+    assert (
+        f"{service} is at {LATER}, and this code knows revisions up to {newest(service)} only"
+        in said
+    )
     assert _revision(engines_of_its_own[service]) == LATER
     with engines_of_its_own[service].connect() as connection:
-        assert connection.execute(text("SELECT to_regclass('of_the_next_release')")).scalar_one() is not None
+        assert (
+            connection.execute(text("SELECT to_regclass('of_the_next_release')")).scalar_one()
+            is not None
+        )
 
 
 def test_two_migrations_at_once_wait_for_each_other_through_all_revisions(
     database: str, engines_of_its_own: dict[str, Engine], tmp_path: Path
 ) -> None:
-    """Two Jobs of one service may start together: the second finds nothing left to do, and neither fails."""
+    """Two Jobs of one service may start together.
+
+    The second finds nothing left to do, and neither fails.
+    """
     slow = [
         "CREATE TABLE of_the_next_release (id bigint PRIMARY KEY)",
         "SELECT pg_sleep(1)",
-        # Waits for every statement that runs, and so for those that wait for their turn, if they wait inside of one.
+        # Waits for every statement that runs, and so for those that wait for their turn, if they
+        # wait inside of one.
         "CREATE INDEX CONCURRENTLY index_of_the_next_release ON branches (state)",
     ]
     ini = add_later("payment_service", tmp_path, slow)
 
     with ThreadPoolExecutor(3) as pool:
-        said = list(pool.map(lambda _: _alembic("payment_service", database, "upgrade", "head", ini=ini), range(3)))
+        said = list(
+            pool.map(
+                lambda _: _alembic("payment_service", database, "upgrade", "head", ini=ini),
+                range(3),
+            )
+        )
 
     assert len(said) == 3
     assert _revision(engines_of_its_own["payment_service"]) == LATER

@@ -18,16 +18,23 @@ def _is_modelled(_thing: object, name: str | None, kind: str, *_: object) -> boo
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_models_and_migrations_say_the_same(engines: dict[str, Engine], service: str) -> None:
-    """Tables, columns, types, defaults' presence and indexes: who reads models.py knows the schema."""
+    """Tables, columns, types, defaults' presence and indexes.
+
+    Who reads models.py knows the schema.
+    """
     metadata = import_module(f"{service}.models").Base.metadata
     with engines[service].connect() as connection:
-        context = MigrationContext.configure(connection, opts={"include_object": _is_modelled, "compare_type": True})
+        context = MigrationContext.configure(
+            connection, opts={"include_object": _is_modelled, "compare_type": True}
+        )
 
         assert compare_metadata(context, metadata) == []
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_every_law_in_the_models_is_a_check_in_the_schema_and_no_other(engines: dict[str, Engine], service: str) -> None:
+def test_every_law_in_the_models_is_a_check_in_the_schema_and_no_other(
+    engines: dict[str, Engine], service: str
+) -> None:
     """Constraints are named as the law that they state, and each law stands in both places."""
     metadata = import_module(f"{service}.models").Base.metadata
     schema = inspect(engines[service])

@@ -18,7 +18,9 @@ PASSWORD = "the-superuser's"  # noqa: S105 - of a server that lives as long as a
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another user")
-def test_user_without_an_entry_in_passwd_gets_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_without_an_entry_in_passwd_gets_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Initdb wants a name for its user, and gets one; the data belong to the user all the same."""
     monkeypatch.setattr(postgres, "account_for", lambda _: NAMELESS)
     folder = tmp_path / "postgres"
@@ -34,7 +36,9 @@ def test_user_without_an_entry_in_passwd_gets_a_server(tmp_path: Path, monkeypat
     assert folder.stat().st_uid == NAMELESS.uid
 
 
-def test_where_no_name_can_be_had_the_user_hears_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_where_no_name_can_be_had_the_user_hears_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Some machines allow no user namespaces."""
     monkeypatch.setenv("PATH", str(tmp_path))
 

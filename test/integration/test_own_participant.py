@@ -1,4 +1,7 @@
-"""The participant that two_phase/README.md shows: its code is taken out of the page and driven with the messages of the page."""
+"""The participant that two_phase/README.md shows.
+
+Its code is taken out of the page and driven with the messages of the page.
+"""
 
 import re
 import runpy
@@ -60,14 +63,20 @@ class Wrapping:
     async def post(self, body: str, key: str = KEY.get_secret_value()) -> httpx.Response:
         """Send a round."""
         headers = {"Authorization": f"Bearer {key}"}
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://wrapping") as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.app), base_url="http://wrapping"
+        ) as client:
             return await client.post("/two-phase/v1/round", content=body, headers=headers)
 
     async def listed(self) -> Any:
         """Return the branches in doubt, as an auditor gets them."""
         headers = {"Authorization": f"Bearer {KEY.get_secret_value()}"}
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://wrapping") as client:
-            return (await client.get("/two-phase/v1/branches?state=prepared", headers=headers)).json()["items"]
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.app), base_url="http://wrapping"
+        ) as client:
+            return (
+                await client.get("/two-phase/v1/branches?state=prepared", headers=headers)
+            ).json()["items"]
 
     def sheets(self) -> int:
         """Return how much paper is left."""
@@ -77,12 +86,18 @@ class Wrapping:
     def states(self) -> list[str]:
         """Return the states of all branches, by id."""
         with self._engine.connect() as connection:
-            return list(connection.execute(text("SELECT state FROM branches ORDER BY transaction_id")).scalars())
+            return list(
+                connection.execute(
+                    text("SELECT state FROM branches ORDER BY transaction_id")
+                ).scalars()
+            )
 
     def grow_old(self) -> None:
         """Let a minute pass for all branches."""
         with self._engine.begin() as connection:
-            connection.execute(text("UPDATE branches SET recorded_at = recorded_at - interval '1 minute'"))
+            connection.execute(
+                text("UPDATE branches SET recorded_at = recorded_at - interval '1 minute'")
+            )
 
 
 @pytest.fixture
@@ -106,13 +121,21 @@ def test_a_participant_takes_twenty_lines() -> None:
 
 def test_the_messages_of_the_page_are_messages() -> None:
     """Who writes a participant from the page alone speaks the protocol that we speak."""
-    for block, model in (("round", Round), ("ballot", Ballot), ("question", Question), ("outcomes", Outcomes)):
+    for block, model in (
+        ("round", Round),
+        ("ballot", Ballot),
+        ("question", Question),
+        ("outcomes", Outcomes),
+    ):
         for message in _blocks(f"json {block}"):
             assert model.model_validate_json(message)
 
 
 async def test_the_participant_of_the_page_answers_as_the_page_says(wrapping: Wrapping) -> None:
-    """L7: what is taken, given back and left adds up after every round; the ballots are those of the page."""
+    """L7: what is taken, given back and left adds up after every round.
+
+    The ballots are those of the page.
+    """
     rounds, ballots = _blocks("json round"), _blocks("json ballot")
     left = [0, 0, 0]
     states = [
@@ -140,7 +163,9 @@ async def test_every_round_of_the_page_may_come_twice(wrapping: Wrapping) -> Non
         assert (again.json(), (wrapping.sheets(), wrapping.states())) == (first.json(), before)
 
 
-async def test_the_participant_of_the_page_asks_about_what_is_in_doubt(wrapping: Wrapping, log: Log) -> None:
+async def test_the_participant_of_the_page_asks_about_what_is_in_doubt(
+    wrapping: Wrapping, log: Log
+) -> None:
     """L4: a branch whose decision got lost is asked about as the page says, and its paper comes back."""
     for sent in _blocks("json round"):
         await wrapping.post(sent)
@@ -153,8 +178,13 @@ async def test_the_participant_of_the_page_asks_about_what_is_in_doubt(wrapping:
     assert await wrapping.recovery.once() == 1
 
     assert log.asked == question.transactions
-    assert [each["transaction_id"] for each in listed] == [each.transaction_id for each in question.transactions]
-    assert (wrapping.sheets(), wrapping.states()) == (SHEETS - 8, ["committed", "aborted", "aborted", "aborted"])
+    assert [each["transaction_id"] for each in listed] == [
+        each.transaction_id for each in question.transactions
+    ]
+    assert (wrapping.sheets(), wrapping.states()) == (
+        SHEETS - 8,
+        ["committed", "aborted", "aborted", "aborted"],
+    )
 
 
 async def test_a_payload_that_is_not_understood_is_refused_alone(wrapping: Wrapping) -> None:
@@ -162,10 +192,18 @@ async def test_a_payload_that_is_not_understood_is_refused_alone(wrapping: Wrapp
     sent = Round.model_validate_json(_blocks("json round")[0])
     negative = sent.prepares[0].model_copy(update={"payload": {"sheets": -5}})
 
-    answer = await wrapping.post(sent.model_copy(update={"prepares": [negative, sent.prepares[1]]}).model_dump_json())
+    answer = await wrapping.post(
+        sent.model_copy(update={"prepares": [negative, sent.prepares[1]]}).model_dump_json()
+    )
 
-    votes = {vote["transaction_id"]: (vote["prepared"], vote["reason"]) for vote in answer.json()["votes"]}
-    assert votes == {negative.transaction_id: (False, "not_accepted"), sent.prepares[1].transaction_id: (True, None)}
+    votes = {
+        vote["transaction_id"]: (vote["prepared"], vote["reason"])
+        for vote in answer.json()["votes"]
+    }
+    assert votes == {
+        negative.transaction_id: (False, "not_accepted"),
+        sent.prepares[1].transaction_id: (True, None),
+    }
     assert wrapping.sheets() == SHEETS - 5
 
 
@@ -178,7 +216,9 @@ async def test_a_payload_that_is_not_understood_is_refused_alone(wrapping: Wrapp
         ('{"generation": 1}', "another key", 401),
     ],
 )
-async def test_what_is_not_a_round_of_ours_is_not_touched(wrapping: Wrapping, body: str, key: str, status: int) -> None:
+async def test_what_is_not_a_round_of_ours_is_not_touched(
+    wrapping: Wrapping, body: str, key: str, status: int
+) -> None:
     """P25: only a well-formed message of a known version, from somebody with the key."""
     answer = await wrapping.post(body, key)
 

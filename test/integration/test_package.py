@@ -15,14 +15,20 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-PACKAGES = [name for name in PROJECT["tool"]["setuptools"]["packages"] if (ROOT / name.split(".")[0]).is_dir()]
+PACKAGES = [
+    name
+    for name in PROJECT["tool"]["setuptools"]["packages"]
+    if (ROOT / name.split(".")[0]).is_dir()
+]
 TREES = sorted({name.split(".")[0] for name in PACKAGES})
 BUILD = "import setuptools.build_meta as backend, sys; print(getattr(backend, 'build_' + sys.argv[1])(sys.argv[2]))"
 
 
 def test_every_folder_of_code_is_in_the_package() -> None:
     """A folder that is new is not forgotten."""
-    folders = {path.parent.relative_to(ROOT) for tree in TREES for path in (ROOT / tree).rglob("*.py")}
+    folders = {
+        path.parent.relative_to(ROOT) for tree in TREES for path in (ROOT / tree).rglob("*.py")
+    }
 
     mapped = set(PROJECT["tool"]["setuptools"]["package-dir"])
     assert {".".join(folder.parts) for folder in folders} == set(PACKAGES) - mapped
@@ -30,7 +36,10 @@ def test_every_folder_of_code_is_in_the_package() -> None:
 
 def _named(*extras: str) -> set[str]:
     project = PROJECT["project"]
-    listed = [*project["dependencies"], *(each for extra in extras for each in project["optional-dependencies"][extra])]
+    listed = [
+        *project["dependencies"],
+        *(each for extra in extras for each in project["optional-dependencies"][extra]),
+    ]
     return {re.split(r"[^\w.-]", each)[0].lower().replace("_", "-") for each in listed}
 
 
@@ -76,14 +85,19 @@ def _built(kind: str, source: Path, folder: Path) -> Path:
     folder.mkdir()
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, "-c", BUILD, kind, str(folder)]
-    built = subprocess.run(command, cwd=source, env=environment, capture_output=True, text=True, check=False)
+    built = subprocess.run(
+        command, cwd=source, env=environment, capture_output=True, text=True, check=False
+    )
     assert built.returncode == 0, built.stdout + built.stderr
     return folder / built.stdout.splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the wheel that is built from the source distribution of a checkout; building leaves traces, so not of this one."""
+    """Return the wheel that is built from the source distribution of a checkout.
+
+    Building leaves traces, so not of this one.
+    """
     folder = tmp_path_factory.mktemp("package")
     checkout = folder / "checkout"
     checkout.mkdir()
@@ -106,14 +120,19 @@ def _names(wheel: Path) -> set[str]:
 
 
 def test_wheel_has_the_code_and_what_it_reads_and_nothing_else(wheel: Path) -> None:
-    """Migrations and the gateway's routes are inside; the chart, the tests and other manifests are not."""
+    """Migrations and the gateway's routes are inside.
+
+    The chart, the tests and other manifests are not.
+    """
     names = _names(wheel)
 
     assert {"shop/config/alembic.ini", "shop/k8s/60-ingress.yaml"} <= names
     assert [name for name in names if name.startswith("order_service/migrations/versions/")]
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == set(TREES)
-    assert not [name for name in names if name.endswith(".yaml") and name != "shop/k8s/60-ingress.yaml"]
+    assert not [
+        name for name in names if name.endswith(".yaml") and name != "shop/k8s/60-ingress.yaml"
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +166,10 @@ def test_shop_that_is_installed_elsewhere_plays_the_demo(elsewhere: Path) -> Non
     """The command, the services, the migrations and the gateway run from the wheel alone."""
     assert "demo" in _run(elsewhere, "shop", "--help").stdout
     found = _run(
-        elsewhere, "python", "-c", "import shop, two_phase, order_service; print(shop.__file__, two_phase.__file__)"
+        elsewhere,
+        "python",
+        "-c",
+        "import shop, two_phase, order_service; print(shop.__file__, two_phase.__file__)",
     )
     assert found.stdout.count("elsewhere") == 2, found.stderr
 
@@ -162,7 +184,12 @@ def test_command_without_its_packages_says_what_to_install(tmp_path: Path) -> No
     code = "import sys; sys.modules['typer'] = None; sys.path.insert(0, sys.argv[1]); from shop.entry import main; main()"
 
     said = subprocess.run(
-        [sys.executable, "-c", code, str(ROOT)], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", code, str(ROOT)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
 
     assert said.returncode == 1

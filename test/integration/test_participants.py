@@ -1,4 +1,7 @@
-"""Rounds at the three participants on real PostgreSQL: greedy votes, conservation, repeated and reordered messages."""
+"""Rounds at the three participants on real PostgreSQL.
+
+Greedy votes, conservation, repeated and reordered messages.
+"""
 
 import json
 from collections.abc import Callable
@@ -43,7 +46,11 @@ def yes(ballot: Ballot) -> list[bool]:
 def opened(engine: Engine, balance: int) -> int:
     """Open an account and return its id."""
     with engine.begin() as connection:
-        return int(accounts.open_accounts(connection, [NewUser(name="Ivan", balance=balance)])[0]["user_id"])
+        return int(
+            accounts.open_accounts(connection, [NewUser(name="Ivan", balance=balance)])[0][
+                "user_id"
+            ]
+        )
 
 
 def balance_of(engine: Engine, user_id: int) -> dict[str, Any]:
@@ -52,12 +59,17 @@ def balance_of(engine: Engine, user_id: int) -> dict[str, Any]:
         return accounts.found(connection, user_id)
 
 
-def test_an_order_that_does_not_fit_does_not_block_a_smaller_one_behind_it(payment_engine: Engine) -> None:
+def test_an_order_that_does_not_fit_does_not_block_a_smaller_one_behind_it(
+    payment_engine: Engine,
+) -> None:
     """R9: 110 available, asked for 100, 20 and 5: yes, no, yes."""
     user_id = opened(payment_engine, 110)
 
     ballot = payment(payment_engine).round(
-        Round(generation=1, prepares=prepares(*({"user_id": user_id, "amount": amount} for amount in (100, 20, 5))))
+        Round(
+            generation=1,
+            prepares=prepares(*({"user_id": user_id, "amount": amount} for amount in (100, 20, 5))),
+        )
     )
 
     assert yes(ballot) == [True, False, True]
@@ -71,7 +83,12 @@ def test_a_refusal_due_to_undecided_orders_alone_is_contended(payment_engine: En
     participant.round(Round(generation=1, prepares=prepares({"user_id": user_id, "amount": 60})))
 
     held, absent = participant.round(
-        Round(generation=1, prepares=prepares({"user_id": user_id, "amount": 50}, {"user_id": user_id, "amount": 101}))
+        Round(
+            generation=1,
+            prepares=prepares(
+                {"user_id": user_id, "amount": 50}, {"user_id": user_id, "amount": 101}
+            ),
+        )
     ).votes
 
     assert (held.reason, held.contended) == ("insufficient_funds", True)
@@ -116,7 +133,9 @@ def test_abort_that_overtakes_prepare_makes_it_refuse(payment_engine: Engine) ->
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["unknown", "aborted"])
-def test_commit_of_an_unknown_or_aborted_branch_is_a_violation(payment_engine: Engine, *, known: bool) -> None:
+def test_commit_of_an_unknown_or_aborted_branch_is_a_violation(
+    payment_engine: Engine, *, known: bool
+) -> None:
     """F7, R5: never "not found, so done"."""
     participant = payment(payment_engine)
     transaction_id = new_transaction_id()
@@ -143,7 +162,9 @@ def test_abort_of_a_committed_branch_is_a_violation(payment_engine: Engine) -> N
     assert balance_of(payment_engine, user_id)["available"] == 70
 
 
-def test_prepare_of_a_known_transaction_with_another_body_is_a_violation(payment_engine: Engine) -> None:
+def test_prepare_of_a_known_transaction_with_another_body_is_a_violation(
+    payment_engine: Engine,
+) -> None:
     """R5: a vote belongs to what was asked."""
     user_id = opened(payment_engine, 100)
     participant = payment(payment_engine)
@@ -179,7 +200,9 @@ def test_a_poisonous_branch_is_refused_alone(payment_engine: Engine) -> None:
     """R8: what the database cannot store spoils its own order only."""
     user_id = opened(payment_engine, 100)
     good, poison, also_good = prepares(
-        {"user_id": user_id, "amount": 10}, {"user_id": 10**30, "amount": 1}, {"user_id": user_id, "amount": 20}
+        {"user_id": user_id, "amount": 10},
+        {"user_id": 10**30, "amount": 1},
+        {"user_id": user_id, "amount": 20},
     )
 
     ballot = payment(payment_engine).round(Round(generation=1, prepares=[good, poison, also_good]))
@@ -195,7 +218,9 @@ def test_an_amount_beyond_every_balance_is_refused_as_any_other(payment_engine: 
     """L5: a total may overflow a BIGINT; the answer is a vote."""
     user_id = opened(payment_engine, 2**53 - 1)
 
-    ballot = payment(payment_engine).round(Round(generation=1, prepares=prepares({"user_id": user_id, "amount": 10**40})))
+    ballot = payment(payment_engine).round(
+        Round(generation=1, prepares=prepares({"user_id": user_id, "amount": 10**40}))
+    )
 
     assert [vote.reason for vote in ballot.votes] == ["insufficient_funds"]
 
@@ -203,11 +228,19 @@ def test_an_amount_beyond_every_balance_is_refused_as_any_other(payment_engine: 
 def test_stock_refuses_a_stale_price_and_tells_the_new_one(stock_engine: Engine) -> None:
     """The price is the shop's: an order at another price is refused, with the price that holds."""
     with stock_engine.begin() as connection:
-        apple = products.add_products(connection, [NewProduct(name="apple", price=10, quantity=5)])[0]["product_id"]
-    participant = Participant(SqlBranchStore(stock_engine), reserve.Reservation, reserve.take, reserve.give_back)
-    payloads = [{"items": [{"product_id": apple, "quantity": 1, "price": price}]} for price in (None, 9, 10)]
+        apple = products.add_products(connection, [NewProduct(name="apple", price=10, quantity=5)])[
+            0
+        ]["product_id"]
+    participant = Participant(
+        SqlBranchStore(stock_engine), reserve.Reservation, reserve.take, reserve.give_back
+    )
+    payloads = [
+        {"items": [{"product_id": apple, "quantity": 1, "price": price}]} for price in (None, 9, 10)
+    ]
 
-    unknown, stale, right = participant.round(Round(generation=1, prepares=prepares(*payloads))).votes
+    unknown, stale, right = participant.round(
+        Round(generation=1, prepares=prepares(*payloads))
+    ).votes
 
     assert (unknown.reason, unknown.facts) == ("price_changed", {"prices": {str(apple): 10}})
     assert stale.reason == "price_changed"
@@ -217,14 +250,18 @@ def test_stock_refuses_a_stale_price_and_tells_the_new_one(stock_engine: Engine)
 def test_a_courier_brings_one_order(delivery_engine: Engine) -> None:
     """L5: couriers are booked in their order, and nobody twice."""
     with delivery_engine.begin() as connection:
-        slot_id = slots.open_slots(connection, [NewSlot(starts_at=TOMORROW.isoformat(), couriers=["Olga", "Petr"])])[0][
-            "slot_id"
-        ]
-    participant = Participant(SqlBranchStore(delivery_engine), book.Booking, book.take, book.give_back)
+        slot_id = slots.open_slots(
+            connection, [NewSlot(starts_at=TOMORROW.isoformat(), couriers=["Olga", "Petr"])]
+        )[0]["slot_id"]
+    participant = Participant(
+        SqlBranchStore(delivery_engine), book.Booking, book.take, book.give_back
+    )
     asked = prepares(*({"slot_id": slot_id} for _ in range(3)))
 
     votes = participant.round(Round(generation=1, prepares=asked)).votes
-    participant.round(Round(generation=1, aborts=[asked[0].transaction_id], commits=[asked[1].transaction_id]))
+    participant.round(
+        Round(generation=1, aborts=[asked[0].transaction_id], commits=[asked[1].transaction_id])
+    )
     again = participant.round(Round(generation=1, prepares=prepares({"slot_id": slot_id}))).votes
 
     assert [vote.facts.get("courier") for vote in votes] == ["Olga", "Petr", None]
@@ -235,9 +272,13 @@ def test_a_courier_brings_one_order(delivery_engine: Engine) -> None:
 def test_a_slot_that_has_started_takes_no_order(delivery_engine: Engine) -> None:
     """What starts by now is too late to be brought."""
     with delivery_engine.begin() as connection:
-        slot_id = slots.open_slots(connection, [NewSlot(starts_at=TOMORROW.isoformat(), couriers=["Olga"])])[0]["slot_id"]
+        slot_id = slots.open_slots(
+            connection, [NewSlot(starts_at=TOMORROW.isoformat(), couriers=["Olga"])]
+        )[0]["slot_id"]
         connection.execute(text("UPDATE slots SET starts_at = clock_timestamp()"))
-    participant = Participant(SqlBranchStore(delivery_engine), book.Booking, book.take, book.give_back)
+    participant = Participant(
+        SqlBranchStore(delivery_engine), book.Booking, book.take, book.give_back
+    )
 
     votes = participant.round(Round(generation=1, prepares=prepares({"slot_id": slot_id}))).votes
 
@@ -246,7 +287,10 @@ def test_a_slot_that_has_started_takes_no_order(delivery_engine: Engine) -> None
 
 @dataclass(frozen=True)
 class Kind:
-    """One participant, with something that orders compete for: ``fresh`` makes it and returns a payload for an amount."""
+    """One participant, with something that orders compete for.
+
+    ``fresh`` makes it and returns a payload for an amount.
+    """
 
     engine: str
     build: Callable[[Engine], Participant[Connection, Any]]
@@ -260,7 +304,9 @@ def _account(engine: Engine, units: int) -> Callable[[int], dict[str, Any]]:
 
 def _product(engine: Engine, units: int) -> Callable[[int], dict[str, Any]]:
     with engine.begin() as connection:
-        product_id = products.add_products(connection, [NewProduct(name="apple", price=1, quantity=units)])[0]["product_id"]
+        product_id = products.add_products(
+            connection, [NewProduct(name="apple", price=1, quantity=units)]
+        )[0]["product_id"]
     return lambda amount: {"items": [{"product_id": product_id, "quantity": amount, "price": 1}]}
 
 
@@ -268,7 +314,9 @@ KINDS = {
     "payment": Kind("payment_engine", payment, _account),
     "stock": Kind(
         "stock_engine",
-        lambda engine: Participant(SqlBranchStore(engine), reserve.Reservation, reserve.take, reserve.give_back),
+        lambda engine: Participant(
+            SqlBranchStore(engine), reserve.Reservation, reserve.take, reserve.give_back
+        ),
         _product,
     ),
 }
@@ -282,7 +330,12 @@ KINDS = {
     data=st.data(),
 )
 def test_votes_are_greedy_and_everything_is_conserved(
-    name: str, request: pytest.FixtureRequest, admin: Engine, units: int, batches: list[list[int]], data: st.DataObject
+    name: str,
+    request: pytest.FixtureRequest,
+    admin: Engine,
+    units: int,
+    batches: list[list[int]],
+    data: st.DataObject,
 ) -> None:
     """R9 and L7, against a model of three lines: in order of arrival, what fits is taken."""
     kind = KINDS[name]
@@ -295,7 +348,9 @@ def test_votes_are_greedy_and_everything_is_conserved(
         given_up = [each for each in held if data.draw(st.booleans())]
         confirmed = [each for each in held if each not in given_up and data.draw(st.booleans())]
         asked = prepares(*map(payload, amounts))
-        ballot = participant.round(Round(generation=1, aborts=given_up, commits=confirmed, prepares=asked))
+        ballot = participant.round(
+            Round(generation=1, aborts=given_up, commits=confirmed, prepares=asked)
+        )
         free += sum(held.pop(each) for each in given_up)
         for each in confirmed:
             held.pop(each)
@@ -305,7 +360,9 @@ def test_votes_are_greedy_and_everything_is_conserved(
                 free -= amount
                 held[prepare.transaction_id] = amount
 
-    assert not [law for law in broken_laws(admin, at_rest=False) if "conserved" in law or "overdrawn" in law]
+    assert not [
+        law for law in broken_laws(admin, at_rest=False) if "conserved" in law or "overdrawn" in law
+    ]
 
 
 def test_rounds_of_many_replicas_at_once_end_without_deadlock(payment_engine: Engine) -> None:
@@ -320,7 +377,9 @@ def test_rounds_of_many_replicas_at_once_end_without_deadlock(payment_engine: En
         asked = prepares(*({"user_id": user_id, "amount": 1} for user_id in order))
         participant.round(Round(generation=1, prepares=asked))
         ids = [prepare.transaction_id for prepare in asked]
-        participant.round(Round(generation=1, aborts=ids, prepares=prepares({"user_id": order[0], "amount": 1})))
+        participant.round(
+            Round(generation=1, aborts=ids, prepares=prepares({"user_id": order[0], "amount": 1}))
+        )
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(race, range(60)))
@@ -339,7 +398,9 @@ def test_facts_and_payload_survive_the_way_to_the_table_and_back(payment_engine:
     participant.round(Round(generation=7, prepares=[prepare]))
 
     with payment_engine.begin() as connection:
-        stored = participant.store.find(connection, [prepare.transaction_id])[prepare.transaction_id]
+        stored = participant.store.find(connection, [prepare.transaction_id])[
+            prepare.transaction_id
+        ]
 
     assert stored.generation == 7
     assert json.loads(stored.payload or "") == prepare.payload

@@ -1,7 +1,10 @@
-"""What a hot statement reads does not grow with its table: PostgreSQL itself tells the plan of every statement that the shop runs.
+"""What a hot statement reads does not grow with its table.
 
-auto_explain writes the plan of each statement with what it has really read into the server's log, with the parameters and the
-prepared statements of the services, checks of keys and triggers included. So nothing is copied here that could become untrue.
+PostgreSQL itself tells the plan of every statement that the shop runs.
+
+auto_explain writes the plan of each statement with what it has really read into the server's log,
+with the parameters and the prepared statements of the services, checks of keys and triggers
+included. So nothing is copied here that could become untrue.
 """
 
 import json
@@ -61,7 +64,9 @@ _EXPLAIN = {
     "auto_explain.log_format": "json",
     "auto_explain.log_nested_statements": "on",
 }
-_DISCONNECT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename LIKE '%_service'"
+_DISCONNECT = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename LIKE '%_service'"
+)
 #: A whole plan: what is still being written is left for the next look.
 _PLAN = re.compile(r"ms  plan:\n(\t\{\n(?:\t .*\n)+\t\}\n)")
 
@@ -99,13 +104,19 @@ class Grown:
         with log.open(errors="replace") as file:
             file.seek(begin)
             plans = [json.loads(plan) for plan in _PLAN.findall(file.read())]
-        found = (scan for plan in plans for scan in _scans(plan["Plan"], " ".join(plan["Query Text"].split())))
+        found = (
+            scan
+            for plan in plans
+            for scan in _scans(plan["Plan"], " ".join(plan["Query Text"].split()))
+        )
         return [scan for scan in found if scan.table in GROWING]
 
 
 def _scans(node: dict[str, Any], statement: str) -> Iterator[Scan]:
     if "Relation Name" in node:
-        looked_at = node["Actual Rows"] + sum(node.get(f"Rows Removed by {why}", 0) for why in ("Filter", "Index Recheck"))
+        looked_at = node["Actual Rows"] + sum(
+            node.get(f"Rows Removed by {why}", 0) for why in ("Filter", "Index Recheck")
+        )
         table = f"{node['Schema']}.{node['Relation Name']}"
         yield Scan(table, node["Node Type"], looked_at * node["Actual Loops"], statement)
     for child in node.get("Plans", []):
@@ -158,20 +169,33 @@ def _order_until_taken(client: httpx.Client) -> None:
 def _order(number: int) -> dict[str, Any]:
     """Return an order for something that no other number has to do with."""
     number = 1 + number * 7919 % ROWS
-    return {"user_id": number, "items": [{"product_id": number, "quantity": 1}], "slot_id": 1 + number % (ROWS // COURIERS)}
+    return {
+        "user_id": number,
+        "items": [{"product_id": number, "quantity": 1}],
+        "slot_id": 1 + number % (ROWS // COURIERS),
+    }
 
 
 def _everyday(grown: Grown) -> None:
     """Do everything that customers do, often enough for plans that are kept, and wait for a recovery pass."""
     for number in range(2, 12):
         key = {"Idempotency-Key": str(uuid4())}
-        codes = [grown.client.post("/orders", json=_order(number), headers=key).status_code for _ in range(2)]
+        codes = [
+            grown.client.post("/orders", json=_order(number), headers=key).status_code
+            for _ in range(2)
+        ]
         assert codes == [201, 201]
         assert grown.client.post("/orders", json=_order(number)).status_code == httpx.codes.CREATED
         too_much = _order(number) | {"items": [{"product_id": number, "quantity": 10**13}]}
         assert grown.client.post("/orders", json=too_much).status_code == httpx.codes.CONFLICT
-        for path, body in (("/payment/users/{}/deposits", {"amount": 1}), ("/stock/products/{}/restocks", {"quantity": 1})):
-            answers = [grown.client.post(path.format(number), json=body, headers=key).status_code for _ in range(2)]
+        for path, body in (
+            ("/payment/users/{}/deposits", {"amount": 1}),
+            ("/stock/products/{}/restocks", {"quantity": 1}),
+        ):
+            answers = [
+                grown.client.post(path.format(number), json=body, headers=key).status_code
+                for _ in range(2)
+            ]
             assert answers == [201, 201]
         for path in _pages(number):
             assert grown.client.get(path).status_code == httpx.codes.OK, path

@@ -1,4 +1,7 @@
-"""A service behind PgBouncer: in session mode it works, in transaction mode it refuses to start in a sentence."""
+"""A service behind PgBouncer.
+
+In session mode it works, in transaction mode it refuses to start in a sentence.
+"""
 
 import os
 import shutil
@@ -35,7 +38,9 @@ def _pgbouncer() -> str:
 
 
 @pytest.fixture
-def pooled(postgres: Postgres, admin: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Engine]]:
+def pooled(
+    postgres: Postgres, admin: Engine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Engine]]:
     """Return a function that starts a PgBouncer in a mode, and returns payment's connections through it."""
     assert admin
     program, folder = _pgbouncer(), tmp_path_factory.mktemp("pgbouncer")
@@ -49,9 +54,13 @@ def pooled(postgres: Postgres, admin: Engine, tmp_path_factory: pytest.TempPathF
             configuration = folder / f"{mode}.ini"
             configuration.write_text(_configuration(postgres, folder, port, mode))
             command = [program, *_as_nobody(folder), str(configuration)]
-            started.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            started.append(
+                subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            )
             url = URL.create("postgresql+psycopg2", ROLE, PASSWORD, LOOPBACK, port, DATABASE)
-            engine = connect(SecretStr(url.render_as_string(hide_password=False)), ROLE, pool_size=4)
+            engine = connect(
+                SecretStr(url.render_as_string(hide_password=False)), ROLE, pool_size=4
+            )
             engines.append(engine)
             _until_answering(engine)
             return engine
@@ -101,7 +110,9 @@ def _until_answering(engine: Engine) -> None:
             return
 
 
-def test_a_service_works_behind_a_pooler_in_session_mode(pooled: Callable[[str], Engine], admin: Engine) -> None:
+def test_a_service_works_behind_a_pooler_in_session_mode(
+    pooled: Callable[[str], Engine], admin: Engine
+) -> None:
     """Its sessions have its settings, whatever the role says, and keep its prepared statements."""
     with admin.begin() as connection:
         connection.execute(text(f"ALTER ROLE {ROLE} SET transform_null_equals = on"))
@@ -128,7 +139,9 @@ def test_a_service_works_behind_a_pooler_in_session_mode(pooled: Callable[[str],
             connection.execute(text(f"ALTER ROLE {ROLE} RESET ALL"))
 
 
-def test_a_service_refuses_a_pooler_that_takes_its_session_away(pooled: Callable[[str], Engine]) -> None:
+def test_a_service_refuses_a_pooler_that_takes_its_session_away(
+    pooled: Callable[[str], Engine],
+) -> None:
     """One sentence that says what to set."""
     with pytest.raises(UnsafeDatabase, match="must work in session mode"):
         check_database(pooled("transaction"), ROLE)

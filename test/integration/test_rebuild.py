@@ -1,4 +1,7 @@
-"""A log that was restored from an older backup, on real PostgreSQL: what is rebuilt is what was lost, whoever else writes."""
+"""A log that was restored from an older backup, on real PostgreSQL.
+
+What is rebuilt is what was lost, whoever else writes.
+"""
 
 import json
 from collections.abc import Iterator
@@ -17,7 +20,11 @@ from two_phase.coordinator.rebuild import Lost
 from two_phase.coordinator.verdict import Transaction, Verdict, judge
 from two_phase.messages import Decision, InDoubt, TransactionId, Vote, new_transaction_id
 
-RECORD = OrderRecord(7, 3, ({"product_id": 1, "quantity": 2, "price": 10}, {"product_id": 2, "quantity": 1, "price": 5}))
+RECORD = OrderRecord(
+    7,
+    3,
+    ({"product_id": 1, "quantity": 2, "price": 10}, {"product_id": 2, "quantity": 1, "price": 5}),
+)
 FACTS = {"payment": {}, "stock": {}, "delivery": {"courier": "Mila"}}
 _ROW = """
     SELECT status, generation, user_id, slot_id, items, total, courier, refusals, idempotency_key, request_digest
@@ -33,7 +40,9 @@ def decision_log(log_engine: Engine) -> Iterator[SqlDecisionLog]:
 
 
 @pytest.fixture
-def reconciliation(decision_log: SqlDecisionLog, order_engine: Engine) -> Iterator[SqlReconciliation]:
+def reconciliation(
+    decision_log: SqlDecisionLog, order_engine: Engine
+) -> Iterator[SqlReconciliation]:
     """Return the operator's side of the log; its generation is as before when a test ends."""
     yield SqlReconciliation(decision_log)
     with order_engine.begin() as connection:
@@ -48,7 +57,10 @@ def _verdict(record: OrderRecord, **refused: dict[str, Any]) -> Verdict:
     transaction = Transaction(new_transaction_id(), payloads_of(record), (), record)
     votes = {
         name: Vote(
-            transaction_id=transaction.transaction_id, prepared=name not in refused, **refused.get(name, {}), facts=facts
+            transaction_id=transaction.transaction_id,
+            prepared=name not in refused,
+            **refused.get(name, {}),
+            facts=facts,
         )
         for name, facts in FACTS.items()
     }
@@ -74,7 +86,11 @@ def _lost(verdict: Verdict) -> Lost:
         }
         for name, payload in payloads_of(record).items()
     }
-    sent = {"transaction_id": verdict.transaction.transaction_id, "decision": verdict.decision, "branches": branches}
+    sent = {
+        "transaction_id": verdict.transaction.transaction_id,
+        "decision": verdict.decision,
+        "branches": branches,
+    }
     return Lost.model_validate_json(json.dumps(sent))
 
 
@@ -97,16 +113,26 @@ VERDICTS = {
 
 @pytest.mark.parametrize("kind", VERDICTS)
 async def test_a_row_that_is_rebuilt_is_the_row_that_was_lost(
-    decision_log: SqlDecisionLog, reconciliation: SqlReconciliation, order_engine: Engine, admin: Engine, kind: str
+    decision_log: SqlDecisionLog,
+    reconciliation: SqlReconciliation,
+    order_engine: Engine,
+    admin: Engine,
+    kind: str,
 ) -> None:
-    """R12: amounts, items, slot, courier, refusals and key stand in the branches; and it is written once."""
+    """R12: amounts, items, slot, courier, refusals and key stand in the branches.
+
+    And it is written once.
+    """
     verdict = VERDICTS[kind]()
     transaction_id = verdict.transaction.transaction_id
     await decision_log.decide([verdict], 1, {})
     before = _row(order_engine, transaction_id)
     with admin.begin() as connection:
         connection.execute(text("SET LOCAL session_replication_role = 'replica'"))
-        connection.execute(text("DELETE FROM order_service.orders WHERE transaction_id = :id"), {"id": transaction_id})
+        connection.execute(
+            text("DELETE FROM order_service.orders WHERE transaction_id = :id"),
+            {"id": transaction_id},
+        )
     assert _row(order_engine, transaction_id) is None
 
     said = [await reconciliation.rebuild([_lost(verdict)]) for _ in range(2)]
@@ -117,7 +143,9 @@ async def test_a_row_that_is_rebuilt_is_the_row_that_was_lost(
     assert said[0] == said[1]
 
 
-async def test_a_rebuilt_key_has_its_answer(decision_log: SqlDecisionLog, reconciliation: SqlReconciliation) -> None:
+async def test_a_rebuilt_key_has_its_answer(
+    decision_log: SqlDecisionLog, reconciliation: SqlReconciliation
+) -> None:
     """R11: the same request gets the same order after the log was lost, and another one with this key is refused."""
     verdict = _verdict(_with_key())
     key = verdict.transaction.record.key
@@ -137,7 +165,9 @@ async def test_a_decision_that_is_there_is_not_rebuilt(
 ) -> None:
     """L2: first writer wins, an operator's tool like anybody else."""
     verdict = _verdict(RECORD)
-    await decision_log.outcomes([InDoubt(transaction_id=verdict.transaction.transaction_id, generation=1)])
+    await decision_log.outcomes(
+        [InDoubt(transaction_id=verdict.transaction.transaction_id, generation=1)]
+    )
 
     said = await reconciliation.rebuild([_lost(verdict)])
 
@@ -145,7 +175,9 @@ async def test_a_decision_that_is_there_is_not_rebuilt(
 
 
 @pytest.mark.parametrize("what", ["missing", "aborted", "another amount"])
-async def test_what_the_branches_do_not_prove_is_not_confirmed(reconciliation: SqlReconciliation, what: str) -> None:
+async def test_what_the_branches_do_not_prove_is_not_confirmed(
+    reconciliation: SqlReconciliation, what: str
+) -> None:
     """L1: no confirmed order without three branches that promise it, of the same order."""
     verdict = _verdict(RECORD)
     lost = _lost(verdict)
@@ -164,7 +196,10 @@ async def test_what_the_branches_do_not_prove_is_not_confirmed(reconciliation: S
 async def test_a_log_goes_on_once_in_a_new_generation(
     decision_log: SqlDecisionLog, reconciliation: SqlReconciliation
 ) -> None:
-    """R12: it is lifted above what was seen of it; said again, it changes nothing; and what was begun before is not its own."""
+    """R12: it is lifted above what was seen of it; said again, it changes nothing.
+
+    And what was begun before is not its own.
+    """
     before = await decision_log.status()
     await reconciliation.hold(["stock", "payment"])
 

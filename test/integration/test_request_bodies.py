@@ -1,7 +1,7 @@
 """Where a request ends: its body belongs to it whatever its headers say, and never becomes the next request.
 
-A gateway keeps its connections to a service and hands the next answer on one to its next client: an answer too many reaches a
-stranger.
+A gateway keeps its connections to a service and hands the next answer on one to its next client: an
+answer too many reaches a stranger.
 """
 
 import asyncio
@@ -39,14 +39,26 @@ ARRIVALS = ("at once", "body later", "byte by byte")
 
 
 class _Echo:
-    """A service whose every answer is the request's own body; ``/early`` answers without reading it."""
+    """A service whose every answer is the request's own body.
+
+    ``/early`` answers without reading it.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.smuggled = 0
-        paths = {"/fast": self.echo, "/plain": self.echo, "/early": self.early, "/smuggled": self.smuggle}
-        app = Starlette(routes=[Route(path, endpoint, methods=METHODS) for path, endpoint in paths.items()])
+        paths = {
+            "/fast": self.echo,
+            "/plain": self.echo,
+            "/early": self.early,
+            "/smuggled": self.smuggle,
+        }
+        app = Starlette(
+            routes=[Route(path, endpoint, methods=METHODS) for path, endpoint in paths.items()]
+        )
         fast_path = FastPath("/fast", self.echo)
-        self.service = Service("payment_service", Status(engine), app, app, public_fast_path=fast_path)
+        self.service = Service(
+            "payment_service", Status(engine), app, app, public_fast_path=fast_path
+        )
 
     async def echo(self, request: Request) -> Response:
         assert "x-trailing" not in request.headers
@@ -61,7 +73,9 @@ class _Echo:
         return PlainTextResponse("a stranger's")
 
 
-def _request(method: str, path: str, headers: str, body: bytes, version: str = "1.1") -> tuple[bytes, bytes]:
+def _request(
+    method: str, path: str, headers: str, body: bytes, version: str = "1.1"
+) -> tuple[bytes, bytes]:
     lines = [f"{method} {path} HTTP/{version}", "Host: x", f"Content-Length: {len(body)}"]
     head = "\r\n".join([*lines, *([headers.strip()] if headers else [])])
     return head.encode() + b"\r\n\r\n", body
@@ -69,7 +83,11 @@ def _request(method: str, path: str, headers: str, body: bytes, version: str = "
 
 async def _send(writer: asyncio.StreamWriter, head: bytes, body: bytes, arrival: str) -> None:
     whole = head + body
-    pieces = {"at once": [whole], "body later": [head, body], "byte by byte": [bytes([each]) for each in whole]}
+    pieces = {
+        "at once": [whole],
+        "body later": [head, body],
+        "byte by byte": [bytes([each]) for each in whole],
+    }
     for piece in pieces[arrival]:
         writer.write(piece)
         await writer.drain()
@@ -79,16 +97,24 @@ async def _send(writer: asyncio.StreamWriter, head: bytes, body: bytes, arrival:
 @pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("path", ["/fast", "/plain"])
 @pytest.mark.parametrize("method", METHODS)
-async def test_an_upgrade_that_is_not_spoken_is_ignored(payment_engine: Engine, method: str, path: str) -> None:
+async def test_an_upgrade_that_is_not_spoken_is_ignored(
+    payment_engine: Engine, method: str, path: str
+) -> None:
     """RFC 9110, section 7.8: the request is answered with its body, and the connection goes on with the next one."""
     echo = _Echo(payment_engine)
     async with listening(echo.service) as settings:
-        for headers, arrival in [*product(UPGRADES.values(), ARRIVALS[:2]), (UPGRADES["several"], "byte by byte")]:
+        for headers, arrival in [
+            *product(UPGRADES.values(), ARRIVALS[:2]),
+            (UPGRADES["several"], "byte by byte"),
+        ]:
             reader, writer = await asyncio.open_connection(LOOPBACK, settings.public_port)
             head_only = method == "HEAD"
             await _send(writer, *_request(method, path, headers, SMUGGLED), arrival)
             status, answered, body = await read_answer(reader, head_only=head_only)
-            assert (status, int(answered["content-length"])) == (200, len(SMUGGLED)), (headers, arrival)
+            assert (status, int(answered["content-length"])) == (200, len(SMUGGLED)), (
+                headers,
+                arrival,
+            )
             assert body == ("" if head_only else SMUGGLED.decode())
             assert "upgrade" not in answered
 
@@ -103,7 +129,10 @@ async def test_an_upgrade_that_is_not_spoken_is_ignored(payment_engine: Engine, 
 @pytest.mark.parametrize("path", ["/fast", "/plain"])
 @pytest.mark.parametrize(
     ("headers", "version"),
-    [("Connection: upgrade, close\r\nUpgrade: h2c", "1.1"), ("Connection: upgrade\r\nUpgrade: h2c", "1.0")],
+    [
+        ("Connection: upgrade, close\r\nUpgrade: h2c", "1.1"),
+        ("Connection: upgrade\r\nUpgrade: h2c", "1.0"),
+    ],
     ids=["close", "HTTP/1.0"],
 )
 async def test_an_upgrade_on_the_last_request_of_a_connection_is_ignored(
@@ -125,7 +154,10 @@ async def test_an_upgrade_on_the_last_request_of_a_connection_is_ignored(
 
 @pytest.mark.usefixtures("either_way")
 async def test_upgrades_in_a_row_are_answered_in_order(payment_engine: Engine) -> None:
-    """Requests that arrive in one piece keep their bodies; a chunked body does not differ, nor does a trailer."""
+    """Requests that arrive in one piece keep their bodies.
+
+    A chunked body does not differ, nor does a trailer.
+    """
     upgrade = UPGRADES["curl --http2"]
     chunked = f"POST /plain HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n{upgrade}\r\n\r\n".encode()
     chunked += b"3\r\none\r\n0\r\nX-Trailing: 1\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"
@@ -198,7 +230,9 @@ async def test_a_connection_ends_with_a_request_that_is_not_read_to_its_end(
 
 @pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("framing", [f"Content-Length: {LONG}", "Transfer-Encoding: chunked"])
-async def test_a_connection_goes_on_when_the_rest_of_a_body_follows(payment_engine: Engine, framing: str) -> None:
+async def test_a_connection_goes_on_when_the_rest_of_a_body_follows(
+    payment_engine: Engine, framing: str
+) -> None:
     """An answer that needed no body waits for it a little, so that a client that sends at all can use its connection again."""
     body = b"x" * LONG if "Length" in framing else b"%x\r\n%b\r\n0\r\n\r\n" % (LONG, b"x" * LONG)
     echo = _Echo(payment_engine)
@@ -218,7 +252,11 @@ async def test_a_connection_goes_on_when_the_rest_of_a_body_follows(payment_engi
 @pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("path", ["/fast", "/plain"])
 @pytest.mark.parametrize(
-    "surplus", [b"surplus\r\n\r\n", b"POST /plain HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nno\r\n"]
+    "surplus",
+    [
+        b"surplus\r\n\r\n",
+        b"POST /plain HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nno\r\n",
+    ],
 )
 async def test_what_cannot_be_parsed_is_refused_after_the_answers_that_come_first(
     payment_engine: Engine, path: str, surplus: bytes

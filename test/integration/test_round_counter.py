@@ -26,7 +26,8 @@ def test_who_begins_after_another_has_ended_gets_a_higher_counter(store: SqlBran
     """R12: a counter that is not higher than one heard before can only come from an older backup."""
     heard = 0
     with ThreadPoolExecutor(4) as pool:
-        # Each begins after all of the group before have ended, and overlaps with the three of its own group.
+        # Each begins after all of the group before have ended, and overlaps with the three of its
+        # own group.
         for _ in range(50):
             counters = [each.counter for each in pool.map(_count, [store] * 4)]
             assert min(counters) > heard
@@ -50,7 +51,10 @@ def test_a_round_that_is_rolled_back_is_not_counted(store: SqlBranchStore) -> No
 
 
 def test_what_was_seen_of_the_log_never_falls(store: SqlBranchStore) -> None:
-    """R12: whoever has heard least, the highest counter of the log stands; and only forced rounds are counted."""
+    """R12: whoever has heard least, the highest counter of the log stands.
+
+    And only forced rounds are counted.
+    """
     seen = [_count(store, log_counter, forced=False) for log_counter in (5, 3, 9, 0)]
 
     assert seen == [Counters(0, 5), Counters(0, 5), Counters(0, 9), Counters(0, 9)]

@@ -44,7 +44,9 @@ async def test_a_service_that_stops_closes_nothing_that_is_still_needed(
         settings = settings_on(payment_engine, ports, drain_wait_seconds=2)
         public, internal = settings.public_port, settings.internal_port
         app = app_of(slow=slow, ready=ready)
-        service = Service("payment_service", status, app, app_of(ready=ready), drain=drain, close=close)
+        service = Service(
+            "payment_service", status, app, app_of(ready=ready), drain=drain, close=close
+        )
         async with httpx.AsyncClient(timeout=10) as client, served(service, settings):
             assert await status_of(client, public, "ready") == 200
             answering = asyncio.create_task(status_of(client, public, "slow"))

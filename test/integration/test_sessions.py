@@ -1,6 +1,7 @@
 """Sessions mean what the code means, whatever a server, a database or a role says.
 
-Each setting of docs/session_settings.md is set against us here, and each one that our sessions set is in that table.
+Each setting of docs/session_settings.md is set against us here, and each one that our sessions set
+is in that table.
 """
 
 import re
@@ -30,12 +31,18 @@ PAGE = Path(__file__).parents[2] / "docs" / "session_settings.md"
 
 @pytest.fixture
 def altered(admin: Engine) -> Iterator[Callable[[str, str], bool]]:
-    """Return a function that sets something for payment's role, as long as the test runs; False if the server has no such thing."""
+    """Return a function that sets something for payment's role, as long as the test runs.
+
+    False if the server has no such thing.
+    """
     with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text(ANOTHER_ACCESS_METHOD))
 
         def alter(name: str, value: str) -> bool:
-            if connection.scalar(text("SELECT current_setting(:name, true)"), {"name": name}) is None:
+            if (
+                connection.scalar(text("SELECT current_setting(:name, true)"), {"name": name})
+                is None
+            ):
                 return False
             connection.execute(text(f"ALTER ROLE {ROLE} SET {assigned(name, value)}"))
             return True
@@ -73,7 +80,10 @@ def _balance(engine: Engine, user_id: int) -> int:
 def test_a_setting_of_the_role_does_not_reach_our_sessions(
     postgres: Postgres, altered: Callable[[str, str], bool], name: str, *, autocommit: bool
 ) -> None:
-    """Every new session has our value; and what the role says does reach others, so that this test can fail."""
+    """Every new session has our value.
+
+    And what the role says does reach others, so that this test can fail.
+    """
     if not altered(name, AGAINST_US[name]):
         pytest.skip("this server has no such setting")
     url = postgres.url(DATABASE, ROLE, PASSWORD)
@@ -105,14 +115,18 @@ def test_every_setting_of_a_session_is_tried_and_stands_in_the_table() -> None:
 
     assert set(AGAINST_US) == {*set_by_us, "search_path"}
     assert {name: rows.get(name) for name in set_by_us} == set_by_us
-    assert {name: rows.get(name) for name in REQUIRED} == {name: value for name, (value, _) in REQUIRED.items()}
+    assert {name: rows.get(name) for name in REQUIRED} == {
+        name: value for name, (value, _) in REQUIRED.items()
+    }
 
 
 def test_every_setting_of_this_server_has_a_line(admin: Engine) -> None:
     """A release that brings a new setting for sessions makes this fail, until the page says what it means for us."""
     with admin.connect() as connection:
         found = connection.scalars(
-            text("SELECT name FROM pg_settings WHERE context IN ('user', 'superuser', 'backend') AND name NOT LIKE '%.%'")
+            text(
+                "SELECT name FROM pg_settings WHERE context IN ('user', 'superuser', 'backend') AND name NOT LIKE '%.%'"
+            )
         )
         named = set(re.findall(r"`(\w+)`", PAGE.read_text()))
 
@@ -136,7 +150,10 @@ def test_a_deposit_without_a_key_is_credited_where_null_equals_null(
 def test_deposits_side_by_side_all_succeed_whatever_the_default_isolation_is(
     postgres: Postgres, altered: Callable[[str, str], bool], level: str
 ) -> None:
-    """A hundred deposits on one account wait for each other; none is undone for the sake of another."""
+    """A hundred deposits on one account wait for each other.
+
+    None is undone for the sake of another.
+    """
     assert altered("default_transaction_isolation", level)
     with _engine(postgres) as engine, ThreadPoolExecutor(10) as customers:
         user_id = _account(engine)
@@ -145,13 +162,17 @@ def test_deposits_side_by_side_all_succeed_whatever_the_default_isolation_is(
         assert _balance(engine, user_id) == 100
 
 
-def test_a_refused_statement_leaves_the_session_alive(postgres: Postgres, altered: Callable[[str, str], bool]) -> None:
+def test_a_refused_statement_leaves_the_session_alive(
+    postgres: Postgres, altered: Callable[[str, str], bool]
+) -> None:
     """With exit_on_error, every constraint that holds would cost a connection."""
     assert altered("exit_on_error", "on")
     with _engine(postgres) as engine, engine.connect() as connection:
         pid = connection.scalar(text("SELECT pg_backend_pid()"))
         with pytest.raises(DBAPIError, match="account_not_overdrawn"):
-            connection.execute(text("INSERT INTO accounts (name, opening, available) VALUES ('', -1, -1)"))
+            connection.execute(
+                text("INSERT INTO accounts (name, opening, available) VALUES ('', -1, -1)")
+            )
         connection.rollback()
 
         assert connection.scalar(text("SELECT pg_backend_pid()")) == pid
@@ -178,13 +199,22 @@ def test_what_was_undone_for_the_sake_of_another_is_done_again(payment_engine: E
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("session_replication_role", "replica", "session_replication_role = replica, where origin is needed"),
+        (
+            "session_replication_role",
+            "replica",
+            "session_replication_role = replica, where origin is needed",
+        ),
         ("zero_damaged_pages", "on", "zero_damaged_pages = on, where off is needed"),
         ("ignore_checksum_failure", "on", "ignore_checksum_failure = on, where off is needed"),
     ],
 )
 def test_a_service_refuses_what_its_role_may_not_set(
-    postgres: Postgres, admin: Engine, altered: Callable[[str, str], bool], name: str, value: str, sentence: str
+    postgres: Postgres,
+    admin: Engine,
+    altered: Callable[[str, str], bool],
+    name: str,
+    value: str,
+    sentence: str,
 ) -> None:
     """One sentence at the start; and later a session that cannot be had."""
     assert altered(name, value)
@@ -213,7 +243,9 @@ def test_a_session_that_lost_its_settings_is_found_at_the_start(postgres: Postgr
             check_database(engine, ROLE)
 
 
-_WRITE = Planned("UPDATE accounts SET available = available WHERE user_id = CAST(:user_id AS bigint)")
+_WRITE = Planned(
+    "UPDATE accounts SET available = available WHERE user_id = CAST(:user_id AS bigint)"
+)
 
 
 @pytest.mark.parametrize(
@@ -225,9 +257,15 @@ _WRITE = Planned("UPDATE accounts SET available = available WHERE user_id = CAST
     ids=["prepared", "by SQLAlchemy"],
 )
 def test_a_connection_that_only_reads_by_now_is_dropped_and_comes_back(
-    postgres: Postgres, admin: Engine, altered: Callable[[str, str], bool], write: Callable[[Connection, int], object]
+    postgres: Postgres,
+    admin: Engine,
+    altered: Callable[[str, str], bool],
+    write: Callable[[Connection, int], object],
 ) -> None:
-    """A fenced primary is obeyed: nothing is written, the service is not ready; and it is again when the fence is gone."""
+    """A fenced primary is obeyed: nothing is written, the service is not ready.
+
+    And it is again when the fence is gone.
+    """
     with _engine(postgres) as engine:
         user_id = _account(engine)
         assert is_reachable(engine)
@@ -247,7 +285,9 @@ def test_a_connection_that_only_reads_by_now_is_dropped_and_comes_back(
         assert _deposit(engine, user_id, 1, None)["balance"] == 1
 
 
-def test_a_service_is_not_ready_on_connections_that_only_read(postgres: Postgres, admin: Engine) -> None:
+def test_a_service_is_not_ready_on_connections_that_only_read(
+    postgres: Postgres, admin: Engine
+) -> None:
     """It notices before a customer does, by the question that makes it ready."""
     with _engine(postgres) as engine:
         assert is_reachable(engine)

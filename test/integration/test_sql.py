@@ -71,7 +71,10 @@ def test_a_statement_is_planned_once_per_connection(payment_engine: Engine) -> N
 def test_a_plan_that_is_kept_does_not_depend_on_how_small_the_tables_were(
     engines: dict[str, Engine], admin: Engine, service: str
 ) -> None:
-    """An index is used even for tables that PostgreSQL knows to be nearly empty: they will have grown when the plan is used."""
+    """An index is used even for tables that PostgreSQL knows to be nearly empty.
+
+    They will have grown when the plan is used.
+    """
     with admin.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(text("VACUUM ANALYZE"))
     statements = [statement for module in MODULES[service] for statement in _planned(module)]
@@ -80,9 +83,12 @@ def test_a_plan_that_is_kept_does_not_depend_on_how_small_the_tables_were(
             name = statement.call.split()[1]
             values = ", ".join(["NULL"] * len(set(statement.call.split("%(")[1:])))
             connection.exec_driver_sql(f"DEALLOCATE ALL; {statement.prepare}")
-            plan = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) EXECUTE {name} ({values})").scalar_one()
+            plan = connection.exec_driver_sql(
+                f"EXPLAIN (FORMAT JSON) EXECUTE {name} ({values})"
+            ).scalar_one()
             assert _scanned(plan[0]["Plan"]) <= NEVER_GROW, statement.text
-            # What it costs to avoid a scan would look worth compiling, which takes longer than any of them.
+            # What it costs to avoid a scan would look worth compiling, which takes longer than any
+            # of them.
             assert "JIT" not in plan[0], statement.text
         connection.invalidate()
 
@@ -105,7 +111,10 @@ def test_an_error_is_that_of_sqlalchemy_and_undoes_the_transaction(
         assert store.find(connection, [ID]) == {}
         store.add(connection, [Branch(ID, State.ABORTED, 1)], forced=True, log_counter=0)
 
-    with pytest.raises(IntegrityError, match="branches_pkey"), participant_engine.begin() as connection:
+    with (
+        pytest.raises(IntegrityError, match="branches_pkey"),
+        participant_engine.begin() as connection,
+    ):
         store.add(connection, [Branch(ID, State.ABORTED, 1)], forced=True, log_counter=0)
 
 
@@ -132,7 +141,10 @@ def test_when_the_server_has_gone_all_connections_are_made_anew(
 
 
 def test_an_autocommitting_connection_that_has_gone_is_reported(log_engine: Engine) -> None:
-    """The decision log works without transactions of SQLAlchemy's; there too the loss of a connection is seen."""
+    """The decision log works without transactions of SQLAlchemy's.
+
+    There too the loss of a connection is seen.
+    """
     with log_engine.connect() as connection:
         with pytest.raises(DBAPIError) as lost:
             _LEAVING.rows(connection, {"wait_ms": 0})

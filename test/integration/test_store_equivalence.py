@@ -1,7 +1,10 @@
-"""What the simulation believes of PostgreSQL is true: its stores answer every sequence of messages as the SQL ones do.
+"""What the simulation believes of PostgreSQL is true.
 
-Many sequences run side by side, each with transactions, an account and a key of its own, so that one round or one statement carries
-the same step of all of them: that is how every sequence of six messages fits into a test.
+Its stores answer every sequence of messages as the SQL ones do.
+
+Many sequences run side by side, each with transactions, an account and a key of its own, so that
+one round or one statement carries the same step of all of them: that is how every sequence of six
+messages fits into a test.
 """
 
 import asyncio
@@ -50,8 +53,8 @@ def identity(sequence: int, name: str) -> TransactionId:
     return f"{sequence:08x}-0000-7000-8000-{ord(name):012x}"
 
 
-# One account with one unit: T takes it, is asked again with the same body or another, decided either way, replaced by V, or
-# loses it to U.
+# One account with one unit: T takes it, is asked again with the same body or another, decided
+# either way, replaced by V, or loses it to U.
 MESSAGES: dict[str, Callable[[int], dict[str, Any]]] = {
     "prepare": lambda each: {"prepares": [prepare(each, "T")]},
     "prepare another body": lambda each: {"prepares": [prepare(each, "T", amount=2)]},
@@ -62,7 +65,9 @@ MESSAGES: dict[str, Callable[[int], dict[str, Any]]] = {
 }
 
 
-def prepare(sequence: int, name: str, *, amount: int = 1, instead_of: Sequence[str] = ()) -> Prepare:
+def prepare(
+    sequence: int, name: str, *, amount: int = 1, instead_of: Sequence[str] = ()
+) -> Prepare:
     """Return the prepare of one transaction of a sequence."""
     return Prepare(
         transaction_id=identity(sequence, name),
@@ -80,20 +85,26 @@ def groups(length: int) -> Iterator[tuple[list[int], Iterator[Round]]]:
         yield [number + 1 for number, _ in group], rounds(group)
 
 
-def rounds(sequences: Sequence[tuple[int, Sequence[Callable[[int], dict[str, Any]]]]]) -> Iterator[Round]:
+def rounds(
+    sequences: Sequence[tuple[int, Sequence[Callable[[int], dict[str, Any]]]]],
+) -> Iterator[Round]:
     """Return one round per step."""
     for step in range(len(sequences[0][1])):
         contents: dict[str, list[Any]] = {"aborts": [], "commits": [], "prepares": []}
         for number, messages in sequences:
             for part, said in messages[step](number).items():
                 contents[part] += said
-        # Sometimes from a coordinator that does not count, and not always by one that has heard the newest.
+        # Sometimes from a coordinator that does not count, and not always by one that has heard the
+        # newest.
         yield Round(generation=1, log_counter=(None, 7, 3, 9, 9, 10)[step], **contents)
 
 
 def heard(ballot: Ballot) -> Any:
     """Return an answer without its order and its prose."""
-    votes = {each.transaction_id: (each.prepared, each.reason, each.contended, each.facts) for each in ballot.votes}
+    votes = {
+        each.transaction_id: (each.prepared, each.reason, each.contended, each.facts)
+        for each in ballot.votes
+    }
     violations = {each.transaction_id: each.detail for each in ballot.violations}
     return votes, set(ballot.acknowledged), violations, ballot.counter, ballot.log_seen
 
@@ -126,7 +137,10 @@ def test_every_sequence_of_messages_is_answered_alike(
     with participant_engine.begin() as connection:
         for statement in (BRANCHES_DDL_1, BRANCHES_DDL_2, ACCOUNTS):
             connection.execute(text(statement))
-        connection.execute(text("INSERT INTO accounts SELECT generate_series(1, :accounts), 1"), {"accounts": accounts})
+        connection.execute(
+            text("INSERT INTO accounts SELECT generate_series(1, :accounts), 1"),
+            {"accounts": accounts},
+        )
     real: Participant[Any, Any] = Participant(
         SqlBranchStore(participant_engine), charge.Charge, charge.take, charge.give_back
     )
@@ -138,7 +152,9 @@ def test_every_sequence_of_messages_is_answered_alike(
         disk.tables["counters"] = counted
         disk.tables["accounts"].update(dict.fromkeys(users, 1))
         memory = MemoryBranchStore(disk, ChosenFate({}), lambda: 0.0, lambda: None)
-        simulated: Participant[Any, Any] = Participant(memory, escrow.Charge, escrow.take_money, escrow.give_money_back)
+        simulated: Participant[Any, Any] = Participant(
+            memory, escrow.Charge, escrow.take_money, escrow.give_money_back
+        )
         for message in group:
             assert heard(simulated.round(message)) == heard(real.round(message))
 
@@ -149,7 +165,9 @@ def test_every_sequence_of_messages_is_answered_alike(
 
 
 @pytest.mark.parametrize("jump_seconds", [0, 4, 5, 6, 30 * 86_400, -1, -30 * 86_400])
-def test_a_branch_is_in_doubt_alike_whatever_the_clock_does(participant_engine: Engine, jump_seconds: float) -> None:
+def test_a_branch_is_in_doubt_alike_whatever_the_clock_does(
+    participant_engine: Engine, jump_seconds: float
+) -> None:
     """L4: a clock that jumps costs an early question at most, and never lets a branch wait until it has caught up."""
     with participant_engine.begin() as connection:
         connection.execute(text(BRANCHES_DDL_1 + BRANCHES_DDL_2))
@@ -165,12 +183,23 @@ def test_a_branch_is_in_doubt_alike_whatever_the_clock_does(participant_engine: 
     disk.clock_ahead_seconds = jump_seconds
     with participant_engine.begin() as connection:
         back = {"seconds": jump_seconds}
-        connection.execute(text("UPDATE branches SET recorded_at = recorded_at - make_interval(secs => :seconds)"), back)
+        connection.execute(
+            text("UPDATE branches SET recorded_at = recorded_at - make_interval(secs => :seconds)"),
+            back,
+        )
 
-    expected = [InDoubt(transaction_id=branch.transaction_id, generation=3)] if not 0 <= jump_seconds < 5 else []
+    expected = (
+        [InDoubt(transaction_id=branch.transaction_id, generation=3)]
+        if not 0 <= jump_seconds < 5
+        else []
+    )
     assert memory.in_doubt(5, 10) == expected
     assert real.in_doubt(5, 10) == expected
-    assert memory.in_doubt(5, 10, after=branch.transaction_id) == real.in_doubt(5, 10, after=branch.transaction_id) == []
+    assert (
+        memory.in_doubt(5, 10, after=branch.transaction_id)
+        == real.in_doubt(5, 10, after=branch.transaction_id)
+        == []
+    )
 
 
 def on_record(engine: Engine, disk: Disk) -> Any:
@@ -178,7 +207,9 @@ def on_record(engine: Engine, disk: Disk) -> Any:
     with engine.begin() as connection:
         branches = SqlBranchStore(engine).find(connection, list(disk.tables["branches"]))
         left = connection.execute(
-            text("SELECT user_id, available FROM accounts WHERE user_id = ANY (CAST(:ids AS bigint[]))"),
+            text(
+                "SELECT user_id, available FROM accounts WHERE user_id = ANY (CAST(:ids AS bigint[]))"
+            ),
             {"ids": bigint_array(disk.tables["accounts"])},
         )
         return status(list(branches.values())), {row[0]: row[1] for row in left}
@@ -200,9 +231,16 @@ class Replica:
 
     def _verdict(self, sequence: int, name: str, refusal: str | None) -> Any:
         items = ({"product_id": 1, "quantity": 2, "price": 10},)
-        record = OrderRecord(sequence + 1, 1, items, key="key", digest="digest", may_be_repeated=True)
-        transaction = Transaction(identity(sequence, name), {each: {} for each in PARTICIPANTS}, (), record)
-        votes = {each: Vote(transaction_id=transaction.transaction_id, prepared=True) for each in PARTICIPANTS}
+        record = OrderRecord(
+            sequence + 1, 1, items, key="key", digest="digest", may_be_repeated=True
+        )
+        transaction = Transaction(
+            identity(sequence, name), {each: {} for each in PARTICIPANTS}, (), record
+        )
+        votes = {
+            each: Vote(transaction_id=transaction.transaction_id, prepared=True)
+            for each in PARTICIPANTS
+        }
         if refusal:
             refused = {"prepared": False, "reason": refusal, "detail": "no"}
             votes["stock"] = votes["stock"].model_copy(update=refused)
@@ -220,12 +258,19 @@ class Replica:
     ) -> list[Any]:
         """Claim the key for a transaction; a claim of no patience is expired at once."""
         claims = self.expired if expired else self.claims
-        standings = await claims._claim([replace(wanted(each, name), digest=digest) for each in sequences])
-        return [status if isinstance(status, Claimed | Answered) else type(status) for status in standings]
+        standings = await claims._claim(
+            [replace(wanted(each, name), digest=digest) for each in sequences]
+        )
+        return [
+            status if isinstance(status, Claimed | Answered) else type(status)
+            for status in standings
+        ]
 
     async def move(self, sequences: Sequence[int]) -> list[Any]:
         """Hand the claim of T on to U."""
-        return [await self.claims.move(wanted(each, "T"), identity(each, "U")) for each in sequences]
+        return [
+            await self.claims.move(wanted(each, "T"), identity(each, "U")) for each in sequences
+        ]
 
     async def release(self, sequences: Sequence[int]) -> list[Any]:
         """Give the claim of T up."""
@@ -254,7 +299,10 @@ CALLS: dict[str, Callable[[Replica, list[int]], Any]] = {
 
 
 async def answers(replica: Replica, length: int) -> list[tuple[Any, ...]]:
-    """Return what every sequence of calls of this length is answered; the same call of all sequences travels together."""
+    """Return what every sequence of calls of this length is answered.
+
+    The same call of all sequences travels together.
+    """
     sequences = list(itertools.product(CALLS, repeat=length))
     heard: list[list[Any]] = [[] for _ in sequences]
     for step in range(length):
@@ -269,11 +317,15 @@ async def _counted(sessions: Any, executor: Any) -> list[Any]:
     """Return what a log answers when it is written, asked, seen further than it is, and restored participants are noted."""
     first, second = (Replica(SqlDecisionLog(sessions, executor)) for _ in range(2))
     heard: list[Any] = []
-    for step, (replica, seen) in enumerate([(first, 0), (second, 0), (first, 2), (first, 9), (second, 0), (second, 9)]):
+    for step, (replica, seen) in enumerate(
+        [(first, 0), (second, 0), (first, 2), (first, 9), (second, 0), (second, 9)]
+    ):
         replica.log.observe(seen)
         numbers = [step]
         verdict = replica._verdict(step, "T", None)
-        heard.append(await replica.log.decide([verdict], 1, {"payment": 10 - step, "stock": step + 1}))
+        heard.append(
+            await replica.log.decide([verdict], 1, {"payment": 10 - step, "stock": step + 1})
+        )
         # Nothing of it is final, so nothing of it is forced.
         heard.append(await replica.decide(numbers, "V", "price_changed"))
         heard.append(await replica.ask(numbers, "outcomes"))
@@ -292,7 +344,9 @@ async def test_the_log_counts_alike(order_engine: Engine, log_engine: Engine) ->
 
     loop = VirtualLoop(0.0)
     disk = Disk("order", ("orders", "keys", "claims", "log_state", "restored"))
-    sessions = Sessions(LogDatabase(disk, ChosenFate({}), loop, lambda: None, lambda *_: None, copy_context()), loop)
+    sessions = Sessions(
+        LogDatabase(disk, ChosenFate({}), loop, lambda: None, lambda *_: None, copy_context()), loop
+    )
     await asyncio.to_thread(loop.run, simulation())
     with order_engine.begin() as connection:
         connection.execute(text("TRUNCATE orders, claims, restored_participants"))
@@ -307,7 +361,9 @@ async def test_the_log_counts_alike(order_engine: Engine, log_engine: Engine) ->
     assert real[-1].log_position < 9 <= real[-2]
 
 
-async def test_every_sequence_of_calls_to_the_log_is_answered_alike(order_engine: Engine, log_engine: Engine) -> None:
+async def test_every_sequence_of_calls_to_the_log_is_answered_alike(
+    order_engine: Engine, log_engine: Engine
+) -> None:
     """The simulated log and the simulated claims are PostgreSQL's, whoever decides, asks, claims and takes over (L2)."""
     length = 3
     simulated: list[Any] = []
@@ -317,7 +373,9 @@ async def test_every_sequence_of_calls_to_the_log_is_answered_alike(order_engine
 
     loop = VirtualLoop(0.0)
     disk = Disk("order", ("orders", "keys", "claims", "log_state", "restored"))
-    sessions = Sessions(LogDatabase(disk, ChosenFate({}), loop, lambda: None, lambda *_: None, copy_context()), loop)
+    sessions = Sessions(
+        LogDatabase(disk, ChosenFate({}), loop, lambda: None, lambda *_: None, copy_context()), loop
+    )
     await asyncio.to_thread(loop.run, simulation())
     with order_engine.begin() as connection:
         connection.execute(text("TRUNCATE orders, claims"))

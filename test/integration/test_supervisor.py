@@ -1,4 +1,7 @@
-"""The supervisor: what dies comes back, at once and then with patience; what must stop stops, in order and in time."""
+"""The supervisor: what dies comes back, at once and then with patience.
+
+What must stop stops, in order and in time.
+"""
 
 import itertools
 import os
@@ -82,8 +85,13 @@ def test_process_that_dies_is_started_again_at_once_and_its_pid_file_follows(
     assert said == ["order was killed by SIGKILL and is started again"]
 
 
-def test_process_that_keeps_dying_is_started_again_with_patience(supervisor: Supervisor, data: DataFolder) -> None:
-    """At once at first, then after longer and longer waits: a service without its database must not eat the processor."""
+def test_process_that_keeps_dying_is_started_again_with_patience(
+    supervisor: Supervisor, data: DataFolder
+) -> None:
+    """At once at first, then after longer and longer waits.
+
+    A service without its database must not eat the processor.
+    """
     program = _program("order", "import time; print(time.monotonic(), flush=True)")
     supervisor.keep(program, seconds_to_stop=1)
     supervisor.pause(3)
@@ -96,7 +104,10 @@ def test_process_that_keeps_dying_is_started_again_with_patience(supervisor: Sup
 
 
 def test_wait_before_a_start_is_never_longer_than_a_second(supervisor: Supervisor) -> None:
-    """However often it has died, it is soon given another chance; one that has lived well gets it at once."""
+    """However often it has died, it is soon given another chance.
+
+    One that has lived well gets it at once.
+    """
     supervisor.keep(_program("order", SLEEPER), seconds_to_stop=1)
     child = supervisor._groups[0][1][0]
 
@@ -108,8 +119,13 @@ def test_wait_before_a_start_is_never_longer_than_a_second(supervisor: Superviso
     assert child.delay(child.started_at + WELL_AFTER_SECONDS + 1) == 0
 
 
-def test_groups_stop_in_the_reverse_order_of_their_start(supervisor: Supervisor, data: DataFolder) -> None:
-    """The gateway goes before the services and the database goes last: nobody is asked what it cannot answer any more."""
+def test_groups_stop_in_the_reverse_order_of_their_start(
+    supervisor: Supervisor, data: DataFolder
+) -> None:
+    """The gateway goes before the services and the database goes last.
+
+    Nobody is asked what it cannot answer any more.
+    """
     names = ("first", "second", "third")
     for name in names:
         supervisor.keep(_program(name, POLITE), seconds_to_stop=2)
@@ -123,7 +139,9 @@ def test_groups_stop_in_the_reverse_order_of_their_start(supervisor: Supervisor,
 
 
 @pytest.mark.parametrize("pause", [False, True], ids=["deaf", "paused"])
-def test_process_that_does_not_stop_is_ended_in_time(supervisor: Supervisor, data: DataFolder, *, pause: bool) -> None:
+def test_process_that_does_not_stop_is_ended_in_time(
+    supervisor: Supervisor, data: DataFolder, *, pause: bool
+) -> None:
     """Neither a process that ignores the signal nor one that somebody has paused keeps the shop from stopping."""
     supervisor.keep(_program("order", POLITE if pause else DEAF), seconds_to_stop=0.5)
     assert supervisor.wait_until(_is_up(data, "order"), 5)
@@ -140,7 +158,10 @@ def test_process_that_does_not_stop_is_ended_in_time(supervisor: Supervisor, dat
 
 @pytest.fixture
 def obeyed(number: signal.Signals) -> Iterator[object]:
-    """Return the signal's handler: not that of nohup, under which these tests may run, and which the shop would respect."""
+    """Return the signal's handler.
+
+    Not that of nohup, under which these tests may run, and which the shop would respect.
+    """
     before = signal.signal(number, signal.default_int_handler)
     yield signal.getsignal(number)
     signal.signal(number, before)
@@ -150,7 +171,10 @@ def obeyed(number: signal.Signals) -> Iterator[object]:
 def test_signal_ends_the_run_at_any_moment(
     data: DataFolder, said: list[str], number: signal.Signals, obeyed: object
 ) -> None:
-    """Also in the middle of the start, while a migration runs: everything is stopped, and nothing is left."""
+    """Also in the middle of the start, while a migration runs.
+
+    Everything is stopped, and nothing is left.
+    """
     timer = threading.Timer(0.5, os.kill, (os.getpid(), number))
     with data.locked() as inherited:
         supervisor = Supervisor(data, inherited, said.append)
@@ -183,7 +207,9 @@ def test_no_child_outlives_a_supervisor_that_is_killed(data: DataFolder) -> None
         "s.keep(Program(name='order', command=('sleep', '60'), environment={'PATH': '/usr/bin:/bin'}), seconds_to_stop=1);"
         "print('kept', flush=True); s.pause(60)"
     )
-    with subprocess.Popen([sys.executable, "-c", code, str(data.root)], stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(data.root)], stdout=subprocess.PIPE, text=True
+    ) as parent:
         assert parent.stdout
         assert parent.stdout.readline() == "kept\n"
         pid = _pid(data, "order")

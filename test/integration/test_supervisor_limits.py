@@ -1,4 +1,7 @@
-"""The supervisor where a start fails: a full disk is waited for, and a child that can never run ends the run with its words."""
+"""The supervisor where a start fails.
+
+A full disk is waited for, and a child that can never run ends the run with its words.
+"""
 
 import contextlib
 import os
@@ -31,7 +34,10 @@ def small(tmp_path: Path) -> Iterator[DataFolder]:
     """Return a prepared folder on a disk of its own, which is soon full."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    needed(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], "a small disk must be mounted")
+    needed(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)],
+        "a small disk must be mounted",
+    )
     data = DataFolder(disk / "data")
     data.prepare()
     try:
@@ -57,7 +63,9 @@ def _fill(folder: Path) -> None:
 
 def _program(name: str, code: str, *hopeless: int) -> Program:
     command = (sys.executable, "-c", code)
-    return Program(name=name, command=command, environment=dict(os.environ), hopeless_codes=frozenset(hopeless))
+    return Program(
+        name=name, command=command, environment=dict(os.environ), hopeless_codes=frozenset(hopeless)
+    )
 
 
 def _pid(data: DataFolder, name: str) -> int:
@@ -79,7 +87,10 @@ def _process(supervisor: Supervisor, group: int) -> "subprocess.Popen[bytes]":
 def test_full_disk_while_a_child_is_restarted_does_not_end_the_others(
     supervisor: Supervisor, small: DataFolder, said: list[str], log: str
 ) -> None:
-    """The child is started, or it is tried again; its pid file follows as soon as there is space; the other lives on."""
+    """The child is started, or it is tried again; its pid file follows as soon as there is space.
+
+    The other lives on.
+    """
     supervisor.keep(_program("postgres", SLEEPER), seconds_to_stop=1)
     # What a process leaves free when it dies is taken by another at once.
     supervisor.keep(_program("order", SLEEPER), seconds_to_stop=1)
@@ -102,16 +113,26 @@ def test_full_disk_while_a_child_is_restarted_does_not_end_the_others(
     assert Path(f"/proc/{_pid(small, 'order')}/exe").exists()
     assert _process(supervisor, 0).pid == other
     assert _process(supervisor, 0).poll() is None
-    assert len([line for line in said if "it is tried again every second" in line]) == (log == "lost")
+    assert len([line for line in said if "it is tried again every second" in line]) == (
+        log == "lost"
+    )
 
 
 @pytest.mark.parametrize("dies", ["at once", "later"])
-def test_child_that_can_never_run_ends_the_run_with_its_words(supervisor: Supervisor, dies: str) -> None:
-    """A wrong setting is not tried for a minute: the user reads the sentence that the child has said."""
+def test_child_that_can_never_run_ends_the_run_with_its_words(
+    supervisor: Supervisor, dies: str
+) -> None:
+    """A wrong setting is not tried for a minute.
+
+    The user reads the sentence that the child has said.
+    """
     sentence = "LOG_FORMAT: Input should be 'json' or 'console'"
     wait = "import time; time.sleep(0.5);" if dies == "later" else ""
     began = time.monotonic()
-    supervisor.keep(_program("order", f"import sys; {wait} print({sentence!r}); sys.exit(2)", 2, 3), seconds_to_stop=1)
+    supervisor.keep(
+        _program("order", f"import sys; {wait} print({sentence!r}); sys.exit(2)", 2, 3),
+        seconds_to_stop=1,
+    )
 
     with pytest.raises(CannotRun, match="order cannot run as it is set:\n" + sentence):
         supervisor.pause(30)

@@ -29,13 +29,17 @@ def _check(server: Postgres, database: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1", "EUC_JP"])
-def test_a_database_in_another_encoding_is_refused(postgres: Postgres, admin: Engine, encoding: str) -> None:
+def test_a_database_in_another_encoding_is_refused(
+    postgres: Postgres, admin: Engine, encoding: str
+) -> None:
     """Not every name could be written there, or texts would be bytes of which nobody knows the meaning."""
     name = f"in_{encoding.lower()}"
     with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         # Nobody may be connected to the template.
         connection.execute(
-            text(f"CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+            text(
+                f"CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+            )
         )
         try:
             with pytest.raises(UnsafeDatabase, match=f"the database has the encoding {encoding}"):
@@ -45,17 +49,24 @@ def test_a_database_in_another_encoding_is_refused(postgres: Postgres, admin: En
 
 
 def test_keys_and_names_do_not_depend_on_the_locale(postgres: Postgres, admin: Engine) -> None:
-    """In Turkish `I` is no capital `i`; keys that differ in a byte are different keys, wherever the database stands."""
+    """In Turkish `I` is no capital `i`.
+
+    Keys that differ in a byte are different keys, wherever the database stands.
+    """
     with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         try:
-            connection.execute(text(f"CREATE DATABASE turkish ENCODING 'UTF8' {_TURKISH} TEMPLATE template0"))
+            connection.execute(
+                text(f"CREATE DATABASE turkish ENCODING 'UTF8' {_TURKISH} TEMPLATE template0")
+            )
         except DBAPIError as error:
             pytest.skip(f"this server has no ICU: {error.orig}")
         engine = None
         try:
             url = postgres.url("turkish")
             migrate("payment_service", url)
-            engine = connect(SecretStr(url.render_as_string(hide_password=False)), "payment_service", pool_size=2)
+            engine = connect(
+                SecretStr(url.render_as_string(hide_password=False)), "payment_service", pool_size=2
+            )
             check_database(engine, "payment_service")
             with engine.begin() as work:
                 user_id = accounts.open_account(work, "İı", 0)["user_id"]
@@ -71,16 +82,23 @@ def test_keys_and_names_do_not_depend_on_the_locale(postgres: Postgres, admin: E
 
 
 def test_a_service_refuses_a_server_that_forgets(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """After a failed flush the kernel may say that a page is written which is not: the server must not go on as if it were."""
+    """After a failed flush the kernel may say that a page is written which is not.
+
+    The server must not go on as if it were.
+    """
     folder = tmp_path_factory.mktemp("forgets") / "data"
     with Ports() as ports:
-        server = Postgres(postgres_binaries.find(account_for(folder)), folder, ports.reserve(), PASSWORD)
+        server = Postgres(
+            postgres_binaries.find(account_for(folder)), folder, ports.reserve(), PASSWORD
+        )
         server.create()
         configuration = Path(folder, "postgresql.auto.conf")
         configuration.write_text("data_sync_retry = on\n")
         server.start()
         try:
-            with pytest.raises(UnsafeDatabase, match="data_sync_retry = on: a vote would be no promise"):
+            with pytest.raises(
+                UnsafeDatabase, match="data_sync_retry = on: a vote would be no promise"
+            ):
                 _check(server, "postgres")
             with connected(server.url()) as connection:
                 connection.execute(text("ALTER SYSTEM SET data_sync_retry = off"))

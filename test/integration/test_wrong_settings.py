@@ -61,7 +61,11 @@ def test_option_that_is_wrong_is_named(name: str, value: str, told: str) -> None
         ("SWEEP_INTERVAL_SECONDS", "inf", "SWEEP_INTERVAL_SECONDS: Input should be"),
         ("CLIENT_DEADLINE_SECONDS", "1", "CLIENT_DEADLINE_SECONDS must not be shorter"),
         ("DATABASE_URL", "nonsense", "DATABASE_URL is not a database URL, such as postgresql"),
-        ("DATABASE_URL", "postgresql://u:p@h:port/x", "DATABASE_URL is not a database URL, such as postgresql"),
+        (
+            "DATABASE_URL",
+            "postgresql://u:p@h:port/x",
+            "DATABASE_URL is not a database URL, such as postgresql",
+        ),
         ("DATABASE_URL", "postgresql://u:p@h:70000/x", "DATABASE_URL has a port that is none"),
         (
             "DATABASE_URL",
@@ -69,7 +73,11 @@ def test_option_that_is_wrong_is_named(name: str, value: str, told: str) -> None
             "DATABASE_URL has a parameter that PostgreSQL's client does not know",
         ),
         ("DATABASE_URL", "mysql://u:p@h/x", "DATABASE_URL must name a PostgreSQL server"),
-        ("DATABASE_URL", "postgresql+asyncpg://u:p@h/x", "DATABASE_URL must name a PostgreSQL server"),
+        (
+            "DATABASE_URL",
+            "postgresql+asyncpg://u:p@h/x",
+            "DATABASE_URL must name a PostgreSQL server",
+        ),
         ("DATABASE_URL", "postgresql://u:p@127.0.0.1:9/x", "does not let us in"),
         ("SHOP_DATA", "/dev/null", "SHOP_DATA is /dev/null, and that cannot be used"),
         ("SHOP_DATA", "/proc/shop", "SHOP_DATA is /proc/shop, and that cannot be used"),
@@ -89,7 +97,10 @@ def test_setting_that_is_wrong_ends_the_start(name: str, value: str, told: str) 
 
 @pytest.mark.parametrize("server", ["closes", "says something else", "says nothing"])
 def test_database_url_of_something_that_is_no_postgresql_is_refused(server: str) -> None:
-    """The port of another program: it closes the connection, answers in its own way, or not at all."""
+    """The port of another program.
+
+    It closes the connection, answers in its own way, or not at all.
+    """
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         accepted = []
 

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""Check the protocol's model: it must hold in every configuration, and every mutant must be rejected by the law it breaks.
+"""Check the protocol's model.
+
+It must hold in every configuration, and every mutant must be rejected by the law it breaks.
 
     check.py                    everything, two at a time, the longest first
     check.py NAME...            only these configurations and mutants
     check.py --trace NAME       the shortest run that breaks a law, step by step
     check.py --json             the table as JSON
 
-Exits with 1 if any verdict is wrong, a mutant is rejected for another reason than its own, or a step was never taken.
+Exits with 1 if any verdict is wrong, a mutant is rejected for another reason than its own, or a
+step was never taken.
 """
 
 import argparse
@@ -35,10 +38,12 @@ SECONDS_MAX = 600
 STATES_MIN = 10_000_000
 
 
-#: How pan is compiled and run for each kind of search. All are exact: no hashing away of states, no partial order reduction.
+#: How pan is compiled and run for each kind of search. All are exact: no hashing away of states, no
+#: partial order reduction.
 SEARCHES = {
     "safety": (["-DSAFETY", "-DNOFAIR"], ["-E"]),
-    # A run that never ends goes round in a circle; nothing is marked as progress, so any circle is reported.
+    # A run that never ends goes round in a circle; nothing is marked as progress, so any circle is
+    # reported.
     "every run ends": (["-DNP", "-DNOFAIR"], ["-l", "-E"]),
     "fair liveness": (["-DNFAIR=4"], ["-a", "-f", "-E"]),
 }
@@ -54,7 +59,8 @@ class Outcome:
     seconds: float = 0.0
     broken: str = ""
     trouble: str = ""
-    #: Lines of the model that are compiled into this configuration, and those of them that some run came through.
+    #: Lines of the model that are compiled into this configuration, and those of them that some run
+    #: came through.
     lines: set[int] = field(default_factory=set)
     reached: set[int] = field(default_factory=set)
 
@@ -66,7 +72,10 @@ class Outcome:
 
 
 def install_tools() -> None:
-    """Install spin and gcc where they are missing and that is permitted; exit with a clear word otherwise."""
+    """Install spin and gcc where they are missing and that is permitted.
+
+    Exit with a clear word otherwise.
+    """
     missing = [tool for tool in ("spin", "gcc") if not shutil.which(tool)]
     if not missing:
         return
@@ -76,8 +85,15 @@ def install_tools() -> None:
         command = ["sudo", "-n", *command]
     if shutil.which(command[0]) and shutil.which("apt-get"):
         print(f"installing {' and '.join(missing)}: {' '.join(command)}", flush=True)
-        for attempt in (command, [*command[: command.index("apt-get")], "apt-get", "update"], command):
-            if subprocess.run(attempt, stdout=subprocess.DEVNULL, check=False).returncode == 0 and attempt is command:
+        for attempt in (
+            command,
+            [*command[: command.index("apt-get")], "apt-get", "update"],
+            command,
+        ):
+            if (
+                subprocess.run(attempt, stdout=subprocess.DEVNULL, check=False).returncode == 0
+                and attempt is command
+            ):
                 return
     sys.exit(
         f"The model checker needs {' and '.join(missing)}, and may not install them here. "
@@ -86,7 +102,10 @@ def install_tools() -> None:
 
 
 def build(configuration: Configuration, folder: Path, *, extra: Sequence[str] = ()) -> None:
-    """Make pan, the checker of one configuration, in ``folder``; mutants are quick to find, so quick to compile is better."""
+    """Make pan, the checker of one configuration, in ``folder``.
+
+    Mutants are quick to find, so quick to compile is better.
+    """
     shutil.copy(MODEL, folder)
     flags, _ = SEARCHES[configuration.search]
     _run(["spin", "-a", *configuration.switches.split(), MODEL.name], folder)
@@ -96,7 +115,9 @@ def build(configuration: Configuration, folder: Path, *, extra: Sequence[str] = 
 
 
 def _run(command: Sequence[str], folder: Path) -> str:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=SECONDS_MAX, check=False)
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=SECONDS_MAX, check=False
+    )
     if done.returncode != 0:
         raise RuntimeError(f"{command[0]}: {(done.stdout + done.stderr).strip()[-500:]}")
     return done.stdout
@@ -138,9 +159,15 @@ def _understand(report: str, outcome: Outcome) -> None:
 def _reached(report: str, folder: Path, outcome: Outcome) -> None:
     """Find the lines that are there, from the sources of pan, and those that were reached, from its report."""
     tables = dict(
-        re.findall(r"short src_ln(\d+) \[\] = \{([^}]*)\}", "".join(map(Path.read_text, folder.glob("pan.[hbmcp]"))))
+        re.findall(
+            r"short src_ln(\d+) \[\] = \{([^}]*)\}",
+            "".join(map(Path.read_text, folder.glob("pan.[hbmcp]"))),
+        )
     )
-    line_of = {process: [int(number) for number in re.findall(r"\d+", table)] for process, table in tables.items()}
+    line_of = {
+        process: [int(number) for number in re.findall(r"\d+", table)]
+        for process, table in tables.items()
+    }
     sections = report.split("unreached in ")[1:]
     missed = {
         (str(process), state)
@@ -168,11 +195,16 @@ def trace(configuration: Configuration) -> int:
         build(configuration, folder, extra=["-DREACH"] if shortest else [])
         _, options = SEARCHES[configuration.search]
         outcome = Outcome(configuration)
-        _understand(_run(["./pan", f"-m{DEPTH_MAX}", *options, *(["-i"] if shortest else [])], folder), outcome)
+        _understand(
+            _run(["./pan", f"-m{DEPTH_MAX}", *options, *(["-i"] if shortest else [])], folder),
+            outcome,
+        )
         if not list(folder.glob("*.trail")):
             print(f"{configuration.name}: every law holds, there is no run to show")
             return 1
-        replay = _run(["spin", "-t", "-p", "-g", *configuration.switches.split(), MODEL.name], folder)
+        replay = _run(
+            ["spin", "-t", "-p", "-g", *configuration.switches.split(), MODEL.name], folder
+        )
     participants, transactions, units = (
         int(_first(rf"-D{each}=(\d)", configuration.switches) or 1) for each in ("N", "T", "UNITS")
     )
@@ -183,11 +215,24 @@ def trace(configuration: Configuration) -> int:
 
 
 def never_taken(outcomes: Iterable[Outcome]) -> list[str]:
-    """Return the steps that no configuration took: a law that holds because nothing happens proves nothing."""
-    searched = [each for each in outcomes if not each.configuration.broken_laws and not each.trouble]
-    nowhere = set[int]().union(*(each.lines for each in searched)).difference(*(each.reached for each in searched))
+    """Return the steps that no configuration took.
+
+    A law that holds because nothing happens proves nothing.
+    """
+    searched = [
+        each for each in outcomes if not each.configuration.broken_laws and not each.trouble
+    ]
+    nowhere = (
+        set[int]()
+        .union(*(each.lines for each in searched))
+        .difference(*(each.reached for each in searched))
+    )
     text = MODEL.read_text().splitlines()
-    missed = {number: text[number - 1].strip() for number in sorted(nowhere) if "NEVER(" not in text[number - 1]}
+    missed = {
+        number: text[number - 1].strip()
+        for number in sorted(nowhere)
+        if "NEVER(" not in text[number - 1]
+    }
     return [f"line {number}: {line[:90]}" for number, line in missed.items()]
 
 
@@ -215,7 +260,9 @@ def run_all(wanted: Sequence[Configuration], workers: int, *, quiet: bool) -> li
 
 def main() -> int:
     """Check what the command line names, or everything."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--trace", metavar="NAME")
     parser.add_argument("--json", action="store_true")
@@ -230,7 +277,9 @@ def main() -> int:
     wanted = [known[name] for name in options.names] or list(known.values())
     started = time.monotonic()
     outcomes = run_all(wanted, options.workers, quiet=options.json)
-    return report(outcomes, time.monotonic() - started, everything=not options.names, as_json=options.json)
+    return report(
+        outcomes, time.monotonic() - started, everything=not options.names, as_json=options.json
+    )
 
 
 def report(outcomes: Sequence[Outcome], seconds: float, *, everything: bool, as_json: bool) -> int:
@@ -250,7 +299,10 @@ def report(outcomes: Sequence[Outcome], seconds: float, *, everything: bool, as_
         "never_taken": untaken,
     }
     if as_json:
-        rows = [{**asdict(each), "right": each.right, "lines": None, "reached": None} for each in outcomes]
+        rows = [
+            {**asdict(each), "right": each.right, "lines": None, "reached": None}
+            for each in outcomes
+        ]
         print(json.dumps({**summary, "outcomes": rows}, indent=1))
     else:
         for text in untaken:

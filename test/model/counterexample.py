@@ -1,7 +1,10 @@
-"""Tells a run that Spin replays in the model's own words: who moved, by which line, and what changed.
+"""Tells a run that Spin replays in the model's own words.
 
-Spin prints every assignment, and after each the arrays that changed; a step of the model is all that one process does between
-two choices, so the printed lines are gathered into steps and only the difference is shown.
+Who moved, by which line, and what changed.
+
+Spin prints every assignment, and after each the arrays that changed; a step of the model is all
+that one process does between two choices, so the printed lines are gathered into steps and only the
+difference is shown.
 """
 
 import re
@@ -35,9 +38,13 @@ class _Step:
     changed: dict[Variable, int] = field(default_factory=dict)
 
 
-def told(replay: str, model: str, participants: int, transactions: int, units: int) -> Iterator[str]:
+def told(
+    replay: str, model: str, participants: int, transactions: int, units: int
+) -> Iterator[str]:
     """Yield one line per step of a ``replay`` (by ``spin -t -p -g``) of the ``model``."""
-    values: dict[Variable, int] = {(name, each): units for name in ("free", "free_disk") for each in range(participants)}
+    values: dict[Variable, int] = {
+        (name, each): units for name in ("free", "free_disk") for each in range(participants)
+    }
     laws = set(re.findall(r"LAW\((\w+),", model))
     for step in _steps(replay.splitlines(), model.splitlines(), participants):
         changes = [
@@ -58,7 +65,8 @@ def _steps(replay: Iterable[str], model: Sequence[str], participants: int) -> It
     claims = 0
     for text in replay:
         if start := _START.match(text):
-            # The first process is number 1; a liveness property counts as one more while others start, but not when they move.
+            # The first process is number 1; a liveness property counts as one more while others
+            # start, but not when they move.
             claims = int(start[2]) - 1 if not seen else claims
             number = seen[start[1]] = seen.get(start[1], -1) + 1
             names[int(start[2]) - claims] = _name(start[1], number, participants)

@@ -21,7 +21,9 @@ SEEDS = 2000
 
 def main() -> int:
     """Do what the arguments ask for, and return the exit code."""
-    parser = argparse.ArgumentParser(prog="simulation", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="simulation", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, metavar="N")
     parser.add_argument("--from", type=int, default=0, metavar="K", dest="first")
     parser.add_argument("--seed", type=int, metavar="K")
@@ -32,7 +34,9 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.mutants is not None:
         return mutants.hunted(
-            arguments.mutants or list(mutants.MUTANTS), arguments.seeds or mutants.SEEDS_MAX, arguments.processes
+            arguments.mutants or list(mutants.MUTANTS),
+            arguments.seeds or mutants.SEEDS_MAX,
+            arguments.processes,
         )
     if arguments.mutant:
         mutants.install(arguments.mutant)

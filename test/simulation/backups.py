@@ -1,7 +1,8 @@
 """Backups, restores that nobody announces, and the operator who runs `shop reconcile` when everything else works again.
 
-What the tool asks of the services it asks of the simulated disks here, at one moment; what it decides is the real code. Where it
-wants a human's word, the human knows what the lost log had confirmed.
+What the tool asks of the services it asks of the simulated disks here, at one moment; what it
+decides is the real code. Where it wants a human's word, the human knows what the lost log had
+confirmed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -68,8 +69,14 @@ class Operator:
                 if row["status"] == "cancelled" and row["transaction_id"] not in backup["orders"]
             }
             world.laws.forget_attempts()
-            keyed = [row for row in known if row["status"] == "confirmed" and row["idempotency_key"] is not None]
-            if world.dice.random() < 0.3 and all(row["transaction_id"] in backup["orders"] for row in keyed):
+            keyed = [
+                row
+                for row in known
+                if row["status"] == "confirmed" and row["idempotency_key"] is not None
+            ]
+            if world.dice.random() < 0.3 and all(
+                row["transaction_id"] in backup["orders"] for row in keyed
+            ):
                 self._announce(backup["log_state"])
             world.laws.log_is_behind = self._seen() > backup["log_state"]["counters"][0]
         disk.restore(backup)
@@ -77,7 +84,9 @@ class Operator:
         world.seen[f"{'log' if disk.name == 'order' else 'participant'}: restored"] += 1
 
     def _restart_who_cannot_know(self, disk: Disk) -> None:
-        """Restart replicas of order_service that hold old votes, or have missed the last news: nobody could tell them.
+        """Restart replicas of order_service that hold old votes, or have missed the last news.
+
+        Nobody could tell them.
 
         Often all are restarted, together with the database of theirs that was restored.
         """
@@ -114,7 +123,8 @@ class Operator:
         """Return whether anybody who lives has seen more of the log than its backup knows, or nothing is lost with it."""
         known = [decision_log.log_position for _, decision_log in self._world.laws.living_logs()]
         return (
-            max([*known, self._seen()]) > written or self._world.disks["order"].tables["log_state"]["counters"][0] == written
+            max([*known, self._seen()]) > written
+            or self._world.disks["order"].tables["log_state"]["counters"][0] == written
         )
 
     def _seen(self) -> int:
@@ -152,7 +162,12 @@ class Services:
         state = self._log.tables["log_state"]
         written, heard = state["counters"]
         restored = sorted(self._log.tables["restored"])
-        return {"generation": state["generation"], "written": written, "heard": heard, "restored": restored}
+        return {
+            "generation": state["generation"],
+            "written": written,
+            "heard": heard,
+            "restored": restored,
+        }
 
     def counters(self, name: str) -> Row:
         """Return a participant's counters."""
@@ -167,12 +182,18 @@ class Services:
     def _decision(self, row: Row) -> Row:
         columns = ("user_id", "slot_id", "items", "idempotency_key", "request_digest")
         kept = {column: row.get(column) for column in columns}
-        found = {"order_id": row["transaction_id"], "status": row["status"], "generation": row["generation"]}
+        found = {
+            "order_id": row["transaction_id"],
+            "status": row["status"],
+            "generation": row["generation"],
+        }
         return orders._decision(SimpleNamespace(**found, **kept, age_seconds=0.0))  # type: ignore[arg-type]
 
     def branches(self, name: str, after: str, limit: int) -> list[Row]:
         """Return branches behind ``after``."""
-        return [each for each in self._store(name).records() if each["transaction_id"] > after][:limit]
+        return [each for each in self._store(name).records() if each["transaction_id"] > after][
+            :limit
+        ]
 
     def rebuild(self, lost: Sequence[Row]) -> Outcomes:
         """Write lost decisions again."""
@@ -187,7 +208,9 @@ class Services:
 
     def _said(self, rows: Sequence[Row]) -> Outcomes:
         known = self._log.tables["orders"]
-        said = {each: known[each]["status"] for row in rows if (each := row["transaction_id"]) in known}
+        said = {
+            each: known[each]["status"] for row in rows if (each := row["transaction_id"]) in known
+        }
         return Outcomes(
             confirmed=[each for each, status in said.items() if status == "confirmed"],
             cancelled=[each for each, status in said.items() if status == "cancelled"],
@@ -196,7 +219,9 @@ class Services:
     def round(self, name: str, message: Round) -> Ballot:
         """Send a round."""
         participant: Participant[Any, Any] = Participant(self._store(name), *TRADES[name])
-        return participant.round(Round.model_validate_json(message.model_dump_json(exclude_unset=True)))
+        return participant.round(
+            Round.model_validate_json(message.model_dump_json(exclude_unset=True))
+        )
 
     def hold(self, restored: Iterable[str]) -> None:
         """Stop orders until these participants are reconciled."""

@@ -1,4 +1,7 @@
-"""The laws that can be looked at only when nothing moves: everything adds up, and everybody says the same."""
+"""The laws that can be looked at only when nothing moves.
+
+Everything adds up, and everybody says the same.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +22,9 @@ def all_or_nothing(world: "World") -> Iterator[str]:
     branches = {service: world.disks[service].tables["branches"] for service in SERVICES}
     committed = {
         service: {
-            each for each, row in rows.items() if row.branch.state is State.COMMITTED and not is_forgotten(world, row.branch)
+            each
+            for each, row in rows.items()
+            if row.branch.state is State.COMMITTED and not is_forgotten(world, row.branch)
         }
         for service, rows in branches.items()
     }
@@ -31,7 +36,11 @@ def all_or_nothing(world: "World") -> Iterator[str]:
     for each in sorted(confirmed - world.laws.named):
         paid = payload(world, "payment", each).amount
         sold = sum(item.price * item.quantity for item in payload(world, "stock", each).items)
-        if not paid == sold == sum(item["price"] * item["quantity"] for item in orders[each]["items"]):
+        if (
+            not paid
+            == sold
+            == sum(item["price"] * item["quantity"] for item in orders[each]["items"])
+        ):
             yield f"{each} costs {orders[each]['items']}, and {paid} was paid for {sold}"
 
 
@@ -42,8 +51,14 @@ def payload(world: "World", service: str, transaction_id: str) -> Any:
 
 
 def is_forgotten(world: "World", branch: Branch) -> bool:
-    """Return whether a log that was restored, and not reconciled yet, has no row for a branch: it waits for a human (R12)."""
-    return "order" in world.laws.restored and branch.transaction_id not in world.disks["order"].tables["orders"]
+    """Return whether a log that was restored, and not reconciled yet, has no row for a branch.
+
+    It waits for a human (R12).
+    """
+    return (
+        "order" in world.laws.restored
+        and branch.transaction_id not in world.disks["order"].tables["orders"]
+    )
 
 
 def conserved(world: "World") -> Iterator[str]:
@@ -58,7 +73,9 @@ def conserved(world: "World") -> Iterator[str]:
         if amount != left[what] + has[what]:
             yield f"{what}: there was {amount}, {left[what]} is available and branches have {has[what]}"
     couriers = [each for slot in world.disks["delivery"].tables["slots"].values() for each in slot]
-    couriers += [each for each in world.disks["delivery"].tables["bookings"].values() if each is not None]
+    couriers += [
+        each for each in world.disks["delivery"].tables["bookings"].values() if each is not None
+    ]
     if len(couriers) != len(set(couriers)):
         yield f"a courier is in two places: {sorted(map(str, couriers))}"
 
@@ -82,9 +99,18 @@ def _opening(world: "World") -> dict[tuple[str, int], int]:
 def available(world: "World") -> dict[tuple[str, int], int]:
     """Return what is left of everything."""
     return (
-        {("account", user): amount for user, amount in world.disks["payment"].tables["accounts"].items()}
-        | {("product", product): row[1] for product, row in world.disks["stock"].tables["products"].items()}
-        | {("slot", slot): len(free) for slot, free in world.disks["delivery"].tables["slots"].items()}
+        {
+            ("account", user): amount
+            for user, amount in world.disks["payment"].tables["accounts"].items()
+        }
+        | {
+            ("product", product): row[1]
+            for product, row in world.disks["stock"].tables["products"].items()
+        }
+        | {
+            ("slot", slot): len(free)
+            for slot, free in world.disks["delivery"].tables["slots"].items()
+        }
     )
 
 

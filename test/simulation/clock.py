@@ -1,7 +1,8 @@
 """Virtual time: an event loop whose clock jumps to the next event, and which knows whose code it runs.
 
-Everything that a process schedules carries the process's life in its context. What belongs to a life that has ended is never
-run again, as after a SIGKILL; what belongs to a paused one waits, as after a SIGSTOP; and nothing needs to know of either.
+Everything that a process schedules carries the process's life in its context. What belongs to a
+life that has ended is never run again, as after a SIGKILL; what belongs to a paused one waits, as
+after a SIGSTOP; and nothing needs to know of either.
 """
 
 import asyncio
@@ -45,7 +46,9 @@ class Handle:
 
     __slots__ = ("args", "callback", "context")
 
-    def __init__(self, callback: Callable[..., Any] | None, args: tuple[Any, ...], context: Context) -> None:
+    def __init__(
+        self, callback: Callable[..., Any] | None, args: tuple[Any, ...], context: Context
+    ) -> None:
         self.callback = callback
         self.args = args
         self.context = context
@@ -69,7 +72,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._timers: list[tuple[float, int, Handle]] = []
         self._sequence = 0
         self._over = False
-        # Kept to the end, because a task that is collected runs its ``finally`` blocks: a dead process must not.
+        # Kept to the end, because a task that is collected runs its ``finally`` blocks: a dead
+        # process must not.
         self._tasks: list[asyncio.Task[Any]] = []
 
     def run(self, main: Coroutine[Any, Any, Any]) -> None:
@@ -126,13 +130,17 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """Return the virtual time."""
         return self.now
 
-    def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
+    def call_soon(
+        self, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> Any:
         """Schedule a callback behind all that is due."""
         handle = Handle(callback, args, context if context is not None else copy_context())
         self._ready.append(handle)
         return handle
 
-    def call_at(self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
+    def call_at(
+        self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> Any:
         """Schedule a callback for a time."""
         handle = Handle(callback, args, context if context is not None else copy_context())
         if not self._over:
@@ -140,7 +148,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             heapq.heappush(self._timers, (when, self._sequence, handle))
         return handle
 
-    def call_later(self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
+    def call_later(
+        self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> Any:
         """Schedule a callback for ``delay`` seconds from now."""
         return self.call_at(self.now + delay, callback, *args, context=context)
 
@@ -148,7 +158,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """Return a future of this loop."""
         return asyncio.Future(loop=self)
 
-    def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None) -> asyncio.Task[Any]:
+    def create_task(
+        self, coro: Any, *, name: str | None = None, context: Context | None = None
+    ) -> asyncio.Task[Any]:
         """Start a coroutine."""
         task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=name, context=context)
         task._log_destroy_pending = False  # type: ignore[attr-defined] # dead processes leave their tasks pending

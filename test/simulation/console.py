@@ -1,4 +1,7 @@
-"""How the simulation looks on a terminal: a progress bar, what was seen, and the history of the first broken run."""
+"""How the simulation looks on a terminal.
+
+A progress bar, what was seen, and the history of the first broken run.
+"""
 
 import multiprocessing
 import signal
@@ -37,9 +40,15 @@ def searched(first: int, seeds: int) -> int:
 
 def run(first: int, seeds: int, processes: int) -> int:
     """Run seeds on several processes."""
-    chunks = [range(start, min(start + _CHUNK, first + seeds)) for start in range(first, first + seeds, _CHUNK)]
+    chunks = [
+        range(start, min(start + _CHUNK, first + seeds))
+        for start in range(first, first + seeds, _CHUNK)
+    ]
     outcome = _side_by_side(
-        [partial(run_seeds, chunk) for chunk in chunks], processes, "seeds", [len(each) for each in chunks]
+        [partial(run_seeds, chunk) for chunk in chunks],
+        processes,
+        "seeds",
+        [len(each) for each in chunks],
     )
     if outcome.broken:
         seed = min(int(name.split()[1]) for name, _ in outcome.broken)
@@ -50,18 +59,26 @@ def run(first: int, seeds: int, processes: int) -> int:
 def paired(processes: int, *, keyed: bool) -> int:
     """Run every single fault and every pair of faults of an order with a key, or of any order."""
     paths = pairs.KEYED_PATHS if keyed else pairs.PATHS
-    work = [partial(pairs.run_with, path, first, pairs=True) for path in paths for first in pairs.singles(path)]
+    work = [
+        partial(pairs.run_with, path, first, pairs=True)
+        for path in paths
+        for first in pairs.singles(path)
+    ]
     return _summary(_side_by_side(work, processes, "first faults", [1] * len(work)))
 
 
-def _side_by_side(work: Sequence[Callable[[], Outcome]], processes: int, unit: str, sizes: Sequence[int]) -> Outcome:
+def _side_by_side(
+    work: Sequence[Callable[[], Outcome]], processes: int, unit: str, sizes: Sequence[int]
+) -> Outcome:
     outcome, began = Outcome(), time.monotonic()
     context = multiprocessing.get_context("spawn")
     with (
         ProcessPoolExecutor(processes, context, _leave_interrupts_to_the_parent) as pool,
         _progress(unit, sum(sizes)) as advance,
     ):
-        futures: dict[Future[Outcome], int] = {pool.submit(each): size for each, size in zip(work, sizes, strict=True)}
+        futures: dict[Future[Outcome], int] = {
+            pool.submit(each): size for each, size in zip(work, sizes, strict=True)
+        }
         try:
             for future in as_completed(futures):
                 outcome.merge(future.result())
@@ -70,7 +87,9 @@ def _side_by_side(work: Sequence[Callable[[], Outcome]], processes: int, unit: s
             pool.shutdown(cancel_futures=True)
             raise
     seconds = time.monotonic() - began
-    console.print(f"{outcome.runs} runs in {seconds:.0f} s, {outcome.runs / seconds / processes:.0f} a second and process")
+    console.print(
+        f"{outcome.runs} runs in {seconds:.0f} s, {outcome.runs / seconds / processes:.0f} a second and process"
+    )
     return outcome
 
 
@@ -82,7 +101,13 @@ def _leave_interrupts_to_the_parent() -> None:
 def _progress(unit: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a bar on a terminal, and a line now and then elsewhere."""
     if console.is_terminal:
-        with Progress(TextColumn(unit), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console) as bar:
+        with Progress(
+            TextColumn(unit),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        ) as bar:
             task = bar.add_task(unit, total=total)
             yield lambda size: bar.advance(task, size)
         return

@@ -62,7 +62,9 @@ class Customers:
         order = world.service_of("order")
         targets = [order[replica], order[1 - replica]]
         try:
-            told: Told = await Peer(world.network, "customer", targets, errand.patience_seconds).call("place", order_request)
+            told: Told = await Peer(
+                world.network, "customer", targets, errand.patience_seconds
+            ).call("place", order_request)
         except Unavailable:
             self.told.append((order_request, NOTHING))
             return False
@@ -78,5 +80,7 @@ class Customers:
         world = self._world
         service = world.dice.choice(SERVICES)
         with suppress(Unavailable):
-            shown = await Peer(world.network, "customer", world.service_of(service), _LOOK_SECONDS).call("show", None)
+            shown = await Peer(
+                world.network, "customer", world.service_of(service), _LOOK_SECONDS
+            ).call("show", None)
             world.laws.was_shown(service, told, shown)

@@ -1,7 +1,7 @@
 """Rows in memory, and how much of them a crash would leave.
 
-A commit is visible at once; a flush makes it, and everything committed before it, survive. A crash takes back what was not flushed, or
-a part of it: the newest first, as a write-ahead log does.
+A commit is visible at once; a flush makes it, and everything committed before it, survive. A crash
+takes back what was not flushed, or a part of it: the newest first, as a write-ahead log does.
 """
 
 from collections.abc import Callable

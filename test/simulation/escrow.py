@@ -1,7 +1,10 @@
-"""What the three participants take and give back: money, goods, couriers. The simplest that has every way of saying no.
+"""What the three participants take and give back: money, goods, couriers.
 
-The rows are accounts (what is available), products (price and what is available), slots (the free couriers) and bookings (which
-courier a transaction took). What undecided orders hold is read from their branches, as the services do it.
+The simplest that has every way of saying no.
+
+The rows are accounts (what is available), products (price and what is available), slots (the free
+couriers) and bookings (which courier a transaction took). What undecided orders hold is read from
+their branches, as the services do it.
 """
 
 from collections import Counter
@@ -52,13 +55,25 @@ P = TypeVar("P", bound=BaseModel)
 
 def _prepared(transaction: LocalTransaction, payload: type[Any]) -> list[Any]:
     rows = transaction.rows("branches").values()
-    return [payload.model_validate_json(row.branch.payload) for row in rows if row.branch.state is State.PREPARED]
+    return [
+        payload.model_validate_json(row.branch.payload)
+        for row in rows
+        if row.branch.state is State.PREPARED
+    ]
 
 
 class _Held(Generic[P]):
-    """What undecided orders hold: those of earlier rounds, read when they are needed first, and those of this one."""
+    """What undecided orders hold.
 
-    def __init__(self, transaction: LocalTransaction, payload: type[P], count: Callable[[P], Mapping[int, int]]) -> None:
+    Those of earlier rounds, read when they are needed first, and those of this one.
+    """
+
+    def __init__(
+        self,
+        transaction: LocalTransaction,
+        payload: type[P],
+        count: Callable[[P], Mapping[int, int]],
+    ) -> None:
         self._transaction = transaction
         self._payload = payload
         self._count = count
@@ -77,8 +92,13 @@ class _Held(Generic[P]):
         return self._before[key] + self._now[key]
 
 
-def take_money(transaction: LocalTransaction, asked: Sequence[tuple[TransactionId, Charge]]) -> Verdicts:
-    """Take each amount in the order of arrival; one that does not fit does not block a smaller one behind it."""
+def take_money(
+    transaction: LocalTransaction, asked: Sequence[tuple[TransactionId, Charge]]
+) -> Verdicts:
+    """Take each amount in the order of arrival.
+
+    One that does not fit does not block a smaller one behind it.
+    """
     verdicts: Verdicts = []
     held = _Held(transaction, Charge, lambda charge: {charge.user_id: charge.amount})
     for _, charge in asked:
@@ -95,16 +115,26 @@ def take_money(transaction: LocalTransaction, asked: Sequence[tuple[TransactionI
     return verdicts
 
 
-def give_money_back(transaction: LocalTransaction, taken: Sequence[tuple[TransactionId, Charge]]) -> None:
+def give_money_back(
+    transaction: LocalTransaction, taken: Sequence[tuple[TransactionId, Charge]]
+) -> None:
     """Give each amount back to its account."""
     for _, charge in taken:
-        transaction.put("accounts", charge.user_id, transaction.get("accounts", charge.user_id) + charge.amount)
+        transaction.put(
+            "accounts", charge.user_id, transaction.get("accounts", charge.user_id) + charge.amount
+        )
 
 
-def take_goods(transaction: LocalTransaction, asked: Sequence[tuple[TransactionId, Reservation]]) -> Verdicts:
+def take_goods(
+    transaction: LocalTransaction, asked: Sequence[tuple[TransactionId, Reservation]]
+) -> Verdicts:
     """Take all items of each order, or none of that order."""
     verdicts: Verdicts = []
-    held = _Held(transaction, Reservation, lambda taken: {item.product_id: item.quantity for item in taken.items})
+    held = _Held(
+        transaction,
+        Reservation,
+        lambda taken: {item.product_id: item.quantity for item in taken.items},
+    )
     for _, reservation in asked:
         refusal = _unfit(transaction, reservation, held)
         if refusal is not None:
@@ -118,8 +148,12 @@ def take_goods(transaction: LocalTransaction, asked: Sequence[tuple[TransactionI
     return verdicts
 
 
-def _unfit(transaction: LocalTransaction, reservation: Reservation, held: _Held[Reservation]) -> Refused | None:
-    rows = {item.product_id: transaction.get("products", item.product_id) for item in reservation.items}
+def _unfit(
+    transaction: LocalTransaction, reservation: Reservation, held: _Held[Reservation]
+) -> Refused | None:
+    rows = {
+        item.product_id: transaction.get("products", item.product_id) for item in reservation.items
+    }
     if None in rows.values():
         return Refused("unknown_product", "there is no such product")
     if any(item.price != rows[item.product_id][0] for item in reservation.items):
@@ -127,11 +161,16 @@ def _unfit(transaction: LocalTransaction, reservation: Reservation, held: _Held[
         return Refused("price_changed", "another price by now", facts={"prices": prices})
     if all(item.quantity <= rows[item.product_id][1] for item in reservation.items):
         return None
-    contended = all(item.quantity <= rows[item.product_id][1] + held[item.product_id] for item in reservation.items)
+    contended = all(
+        item.quantity <= rows[item.product_id][1] + held[item.product_id]
+        for item in reservation.items
+    )
     return Refused("out_of_stock", "too few", contended=contended)
 
 
-def give_goods_back(transaction: LocalTransaction, taken: Sequence[tuple[TransactionId, Reservation]]) -> None:
+def give_goods_back(
+    transaction: LocalTransaction, taken: Sequence[tuple[TransactionId, Reservation]]
+) -> None:
     """Put each item back on the shelf."""
     for _, reservation in taken:
         for item in reservation.items:
@@ -139,7 +178,9 @@ def give_goods_back(transaction: LocalTransaction, taken: Sequence[tuple[Transac
             transaction.put("products", item.product_id, (price, available + item.quantity))
 
 
-def take_courier(transaction: LocalTransaction, asked: Sequence[tuple[TransactionId, Booking]]) -> Verdicts:
+def take_courier(
+    transaction: LocalTransaction, asked: Sequence[tuple[TransactionId, Booking]]
+) -> Verdicts:
     """Take one free courier of the slot for each order."""
     verdicts: Verdicts = []
     held = _Held(transaction, Booking, lambda booking: {booking.slot_id: 1})
@@ -148,7 +189,9 @@ def take_courier(transaction: LocalTransaction, asked: Sequence[tuple[Transactio
         if free is None:
             verdicts.append(Refused("unknown_slot", "there is no such slot"))
         elif not free:
-            verdicts.append(Refused("no_courier", "nobody is free", contended=held[booking.slot_id] > 0))
+            verdicts.append(
+                Refused("no_courier", "nobody is free", contended=held[booking.slot_id] > 0)
+            )
         else:
             transaction.put("slots", booking.slot_id, free[1:])
             transaction.put("bookings", transaction_id, free[0])
@@ -157,12 +200,16 @@ def take_courier(transaction: LocalTransaction, asked: Sequence[tuple[Transactio
     return verdicts
 
 
-def give_courier_back(transaction: LocalTransaction, taken: Sequence[tuple[TransactionId, Booking]]) -> None:
+def give_courier_back(
+    transaction: LocalTransaction, taken: Sequence[tuple[TransactionId, Booking]]
+) -> None:
     """Let the courier of each order go."""
     for transaction_id, booking in taken:
         courier = transaction.get("bookings", transaction_id)
         transaction.put("bookings", transaction_id, None)
-        transaction.put("slots", booking.slot_id, (*transaction.get("slots", booking.slot_id), courier))
+        transaction.put(
+            "slots", booking.slot_id, (*transaction.get("slots", booking.slot_id), courier)
+        )
 
 
 #: What makes a participant: its payload, how it takes, how it gives back.

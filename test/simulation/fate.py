@@ -1,7 +1,8 @@
 """What goes wrong, and where: one question at every place where something can.
 
-A place has a kind, and a kind has its faults. ``RandomFate`` throws dice, so that a seed is a story; ``ChosenFate`` counts the places
-and strikes at those it was given, so that all single faults and all pairs of them can be enumerated.
+A place has a kind, and a kind has its faults. ``RandomFate`` throws dice, so that a seed is a
+story; ``ChosenFate`` counts the places and strikes at those it was given, so that all single faults
+and all pairs of them can be enumerated.
 """
 
 from collections import Counter
@@ -11,14 +12,15 @@ from typing import Protocol
 
 #: Every fault that can strike at a place of this kind.
 FAULTS: dict[str, tuple[str, ...]] = {
-    # A message on its way to a process, and the answer on its way back. A proxy that sends it again brings one answer back: to the
-    # first copy (repeated) or to the second one (retried).
+    # A message on its way to a process, and the answer on its way back. A proxy that sends it again
+    # brings one answer back: to the first copy (repeated) or to the second one (retried).
     "request": ("lost", "repeated", "retried", "late", "very_late"),
     "answer": ("lost", "late", "very_late"),
     # A named crash point that a process reaches.
     "point": ("crash", "pause", "long_pause"),
-    # A statement that writes to the log: not executed; executed, and the reply lost or never sent; long in flight, and then
-    # there or not; visible before it is flushed; told to repeat it; and the death of the database before and after it.
+    # A statement that writes to the log: not executed; executed, and the reply lost or never sent;
+    # long in flight, and then there or not; visible before it is flushed; told to repeat it; and
+    # the death of the database before and after it.
     "write": (
         "refused",
         "reply_lost",
@@ -99,7 +101,12 @@ _CHOSEN_SECONDS = {
 class RandomFate:
     """Dice with a probability per kind of place."""
 
-    def __init__(self, dice: Random, rates: Mapping[str, float], faults: Mapping[str, tuple[str, ...]] = FAULTS) -> None:
+    def __init__(
+        self,
+        dice: Random,
+        rates: Mapping[str, float],
+        faults: Mapping[str, tuple[str, ...]] = FAULTS,
+    ) -> None:
         self.over = False
         self.struck = Counter()
         self._dice = dice
@@ -131,7 +138,8 @@ _LOOK = ("read", "standing")
 class ChosenFate:
     """Strikes at given places, by their number, and remembers all that it came through.
 
-    Looks at the log between which nothing happens are one place: to fail at the second of them is to fail at the first.
+    Looks at the log between which nothing happens are one place: to fail at the second of them is
+    to fail at the first.
     """
 
     def __init__(self, chosen: Mapping[int, str]) -> None:

@@ -49,15 +49,20 @@ class Laws:
         self.reconciling = False
         #: Confirmed orders that a restored participant has refused to take back.
         self.named: set[TransactionId] = set()
-        #: Refusals that a restored log has lost: the branches tell most of them, but not which of them were told.
+        #: Refusals that a restored log has lost: the branches tell most of them, but not which of
+        #: them were told.
         self.lost_refusals: set[TransactionId] = set()
-        #: Attempts that a restored log has forgotten with the claims: no later attempt of their keys can abort them.
+        #: Attempts that a restored log has forgotten with the claims: no later attempt of their
+        #: keys can abort them.
         self._forgotten: set[TransactionId] = set()
         #: What was durable before the log was restored.
         self._remembered: dict[TransactionId, dict[str, Any]] = {}
 
     def broke(self, law: str, detail: str) -> None:
-        """Note that a law does not hold; what happens while the run is cleared away is nobody's fault."""
+        """Note that a law does not hold.
+
+        What happens while the run is cleared away is nobody's fault.
+        """
         if self._world.loop.is_closed():
             return
         self._world.note("BROKEN: %s: %s", law, detail)
@@ -67,20 +72,29 @@ class Laws:
         acted = self._acted[transaction_id]
         acted.add(decision)
         if len(acted) > 1:
-            self.broke("decision_never_changes", f"{who} acts on {decision} of {transaction_id}, another on the contrary")
+            self.broke(
+                "decision_never_changes",
+                f"{who} acts on {decision} of {transaction_id}, another on the contrary",
+            )
 
     def begins(self, life: Life, transaction: Transaction) -> None:
         """Remember for which key a transaction is, and who has begun it."""
         self._begun[life].add(transaction.transaction_id)
         if transaction.record.key is not None:
-            self._key_of[transaction.transaction_id] = (transaction.record.user_id, transaction.record.key)
+            self._key_of[transaction.transaction_id] = (
+                transaction.record.user_id,
+                transaction.record.key,
+            )
 
     def has_votes_in_hand(self, life: Life) -> bool:
         """Return whether a replica of order_service has begun what is not decided yet."""
         return not self._begun[life] <= self._world.disks["order"].tables["orders"].keys()
 
     def forget_attempts(self) -> None:
-        """Expect no attempt from now on to know of those before: the log is restored, and its claims with it."""
+        """Expect no attempt from now on to know of those before.
+
+        The log is restored, and its claims with it.
+        """
         self._forgotten.update(self._key_of)
 
     def watcher_of(self, service: str) -> Any:
@@ -99,10 +113,15 @@ class Laws:
         _, transaction_id, before = change
         branch: Branch = self._branches(service)[transaction_id].branch
         state_before = None if was_new(change) else before.branch.state
-        self._world.note("%s: %s is %s %s", service, transaction_id, branch.state, branch.reason or "")
+        self._world.note(
+            "%s: %s is %s %s", service, transaction_id, branch.state, branch.reason or ""
+        )
         self._world.seen[f"branch: {state_before} -> {branch.state}"] += 1
         if (state_before, branch.state) not in _LEGAL:
-            self.broke("vote_is_a_promise", f"{service}: {transaction_id} went from {state_before} to {branch.state}")
+            self.broke(
+                "vote_is_a_promise",
+                f"{service}: {transaction_id} went from {state_before} to {branch.state}",
+            )
         if branch.state is State.COMMITTED:
             self._acts(transaction_id, "confirmed", service)
         elif branch.state is State.ABORTED and branch.reason is None:
@@ -120,7 +139,10 @@ class Laws:
                 and self._key_of.get(other) == key
                 and other not in self._forgotten
             ):
-                self.broke("key_competes_with_itself", f"{service}: {transaction_id} is refused for what {other} holds")
+                self.broke(
+                    "key_competes_with_itself",
+                    f"{service}: {transaction_id} is refused for what {other} holds",
+                )
 
     def _not_overdrawn(self, service: str, change: Change) -> None:
         table, key, _ = change
@@ -147,7 +169,9 @@ class Laws:
             self.broke("restored_log_writes_nothing", f"{transaction_id} is {status}")
         current = self._world.disks["order"].tables["log_state"]["generation"]
         if row["generation"] != current and not self.reconciling:
-            self.broke("log_knows_its_generation", f"{transaction_id} is of generation {row['generation']}")
+            self.broke(
+                "log_knows_its_generation", f"{transaction_id} is of generation {row['generation']}"
+            )
         if not was_new(change):
             self.broke("decision_never_changes", f"the row of {transaction_id} was changed")
         if status == "confirmed":
@@ -155,34 +179,51 @@ class Laws:
             for service in set(SERVICES) - self.restored:
                 row_on_disk = self._world.disks[service].durable("branches", transaction_id)
                 if row_on_disk is None or row_on_disk.branch.state is State.ABORTED:
-                    self.broke("confirmed_only_by_all_votes", f"{service} has no durable branch of {transaction_id}")
+                    self.broke(
+                        "confirmed_only_by_all_votes",
+                        f"{service} has no durable branch of {transaction_id}",
+                    )
 
     def living_logs(self) -> list[tuple[Life, SqlDecisionLog]]:
         """Return the log as each replica that lives knows it."""
         return [(life, log) for life, log in self.logs.items() if life.alive]
 
     def confirmed_before(self) -> frozenset[TransactionId]:
-        """Return what the log had confirmed before it was restored: a human has the bank's statements."""
-        return frozenset(each for each, row in self._remembered.items() if row["status"] == "confirmed")
+        """Return what the log had confirmed before it was restored.
+
+        A human has the bank's statements.
+        """
+        return frozenset(
+            each for each, row in self._remembered.items() if row["status"] == "confirmed"
+        )
 
     def is_reconciled(self, findings: Findings) -> None:
         """Expect everything again, apart from what is left to a human."""
         self.restored.clear()
         self.reconciling = False
         for sentence in findings.for_a_human:
-            # Whatever else was free when it was taken is free again: nobody gets orders before it is taken back.
-            if refused := re.match(r"order (\S{36}) is confirmed, and stock refuses it now: another price by now", sentence):
+            # Whatever else was free when it was taken is free again: nobody gets orders before it
+            # is taken back.
+            if refused := re.match(
+                r"order (\S{36}) is confirmed, and stock refuses it now: another price by now",
+                sentence,
+            ):
                 self.named.add(refused[1])
             else:
                 self.broke("reconciled", sentence)
 
     def is_restored(self, name: str) -> None:
-        """Remember what a database is about to forget: it may have been told, and is told further."""
+        """Remember what a database is about to forget.
+
+        It may have been told, and is told further.
+        """
         self.restored.add(name)
         if name != "order":
             return
         orders = self._world.disks["order"].tables["orders"]
-        self._remembered.update({each: row for each in orders if (row := self._row_on_disk(each)) is not None})
+        self._remembered.update(
+            {each: row for each in orders if (row := self._row_on_disk(each)) is not None}
+        )
 
     def _row_on_disk(self, transaction_id: TransactionId) -> dict[str, Any] | None:
         row: dict[str, Any] | None = self._world.disks["order"].durable("orders", transaction_id)
@@ -200,21 +241,36 @@ class Laws:
 
     def outcomes_leave(self, outcomes: Outcomes) -> None:
         """Look at every answer to a participant's question."""
-        decided = [(each, "confirmed") for each in outcomes.confirmed] + [(each, "cancelled") for each in outcomes.cancelled]
+        decided = [(each, "confirmed") for each in outcomes.confirmed] + [
+            (each, "cancelled") for each in outcomes.cancelled
+        ]
         for transaction_id, decision in decided:
             row = self._row_on_disk(transaction_id)
             if row is None or row["status"] != decision:
-                self.broke("told_what_is_durable", f"{decision} is the answer to a question about {transaction_id}")
+                self.broke(
+                    "told_what_is_durable",
+                    f"{decision} is the answer to a question about {transaction_id}",
+                )
 
     def ballot_leaves(self, service: str, ballot: Ballot) -> None:
         """Look at every vote before it leaves: a yes rests on a row that survives."""
         for vote in ballot.votes:
-            row = self._world.disks[service].durable("branches", vote.transaction_id) if vote.prepared else None
+            row = (
+                self._world.disks[service].durable("branches", vote.transaction_id)
+                if vote.prepared
+                else None
+            )
             if vote.prepared and (row is None or row.branch.state is State.ABORTED):
-                self.broke("vote_is_a_promise", f"{service} votes for {vote.transaction_id}, which is not durable")
+                self.broke(
+                    "vote_is_a_promise",
+                    f"{service} votes for {vote.transaction_id}, which is not durable",
+                )
 
     def about_to_tell(self, order_request: OrderRequest, told: Told) -> None:
-        """Look at every answer before it leaves: it rests on a row that survives, apart from a refusal without a key."""
+        """Look at every answer before it leaves.
+
+        It rests on a row that survives, apart from a refusal without a key.
+        """
         if told.status not in (201, 409) or told.order_id is None:
             return
         row = self._row_on_disk(told.order_id)
@@ -233,7 +289,8 @@ class Laws:
         answers = {
             answer
             for other, answer in self._world.customers.told
-            if (other.user_id, other.key) == (order_request.user_id, order_request.key) and answer.status in (201, 409)
+            if (other.user_id, other.key) == (order_request.user_id, order_request.key)
+            and answer.status in (201, 409)
             if answer.order_id not in self.lost_refusals
         }
         if len(answers) > 1:

@@ -1,7 +1,10 @@
-"""order_service's database in memory: each SQL statement of the decision log and of the claims, by its meaning.
+"""order_service's database in memory.
 
-The code around the statements is the real one. A statement takes time, and while it does it holds its rows: another one that wants to
-insert the same row waits, as in PostgreSQL. What happens to it is a matter of fate: it may fail before, after, or long in flight.
+Each SQL statement of the decision log and of the claims, by its meaning.
+
+The code around the statements is the real one. A statement takes time, and while it does it holds
+its rows: another one that wants to insert the same row waits, as in PostgreSQL. What happens to it
+is a matter of fate: it may fail before, after, or long in flight.
 """
 
 import asyncio
@@ -82,12 +85,16 @@ class LogDatabase:
         if statement in self._writes:
             work = self._writes[statement]
             fault = self._fate.at("write", work.__name__[1:])
-            self._loop.create_task(self._perform(work, parameters, fault, answer), context=self._context)
+            self._loop.create_task(
+                self._perform(work, parameters, fault, answer), context=self._context
+            )
         else:
             read = self._reads[statement]
             fault = self._fate.at("read", read.__name__[1:])
             seconds = self._fate.seconds("statement")
-            self._loop.call_later(seconds, self._read, read, parameters, fault, answer, context=self._context)
+            self._loop.call_later(
+                seconds, self._read, read, parameters, fault, answer, context=self._context
+            )
 
     def _read(self, read: Read, parameters: Mapping[str, Any], fault: str, answer: Answer) -> None:
         self._may_die(fault, "database_dies_before")
@@ -98,7 +105,9 @@ class LogDatabase:
         else:
             self._answer(answer, read(parameters), 0.0)
 
-    async def _perform(self, work: Write, parameters: Mapping[str, Any], fault: str, answer: Answer) -> None:
+    async def _perform(
+        self, work: Write, parameters: Mapping[str, Any], fault: str, answer: Answer
+    ) -> None:
         await self._pass("statement")
         self._may_die(fault, "database_dies_before")
         try:
@@ -133,7 +142,9 @@ class LogDatabase:
         await asyncio.sleep(self._fate.seconds(what))
 
     @asynccontextmanager
-    async def _locked(self, keys: Iterable[Any], fault: str, timeout_seconds: float) -> AsyncIterator[None]:
+    async def _locked(
+        self, keys: Iterable[Any], fault: str, timeout_seconds: float
+    ) -> AsyncIterator[None]:
         """Hold rows from the statement to its commit, once nobody else does."""
         wanted, deaths = list(keys), self.disk.deaths
         deadline = self._loop.now + timeout_seconds
@@ -155,11 +166,17 @@ class LogDatabase:
             released.set_result(None)
 
     def _commit(self, transaction: LocalTransaction, fault: str, *, forced: bool) -> None:
-        self.disk.commit(transaction.changes, flush=forced and transaction.wrote and fault != "unflushed")
+        self.disk.commit(
+            transaction.changes, flush=forced and transaction.wrote and fault != "unflushed"
+        )
 
     async def _decide(self, parameters: Mapping[str, Any], fault: str) -> Rows:
         rows = sorted(json.loads(parameters["rows"]), key=lambda row: row["transaction_id"])
-        keys = [(row["user_id"], row["idempotency_key"]) for row in rows if row["idempotency_key"] is not None]
+        keys = [
+            (row["user_id"], row["idempotency_key"])
+            for row in rows
+            if row["idempotency_key"] is not None
+        ]
         ids = [row["transaction_id"] for row in rows]
         async with self._locked([*ids, *keys], fault, _seconds(parameters["lock_timeout"])):
             transaction = LocalTransaction(self.disk)
@@ -167,10 +184,18 @@ class LogDatabase:
             if counter < parameters["known"] or LOG in self.disk.tables["restored"]:
                 return Rows()
             generation = transaction.get("log_state", "generation")
-            decided = [row for row in rows if row["generation"] == generation and self._insert(transaction, row)]
+            decided = [
+                row
+                for row in rows
+                if row["generation"] == generation and self._insert(transaction, row)
+            ]
             written = counter + 1 if decided and parameters["level"] == "on" else None
             if written:
-                transaction.put("log_state", "counters", (written, _highest(heard, json.loads(parameters["heard"]))))
+                transaction.put(
+                    "log_state",
+                    "counters",
+                    (written, _highest(heard, json.loads(parameters["heard"]))),
+                )
             self._commit(transaction, fault, forced=parameters["level"] == "on")
             return Rows((row["transaction_id"], row["status"], written) for row in decided)
 
@@ -195,10 +220,17 @@ class LogDatabase:
         self._insert(transaction, row)
 
     def _check(self, row: Mapping[str, Any]) -> None:
-        complete = all(row.get(column) is not None for column in ("user_id", "slot_id", "items", "total", "courier"))
+        complete = all(
+            row.get(column) is not None
+            for column in ("user_id", "slot_id", "items", "total", "courier")
+        )
         if row["status"] == "confirmed" and (not complete or row["refusals"]):
             self._refuse("confirmed_order_is_complete", row)
-        if row["idempotency_key"] is not None and row["status"] == "cancelled" and not row["refusals"]:
+        if (
+            row["idempotency_key"] is not None
+            and row["status"] == "cancelled"
+            and not row["refusals"]
+        ):
             self._refuse("only_final_answers_hold_a_key", row)
 
     def _refuse(self, constraint: str, row: Mapping[str, Any]) -> None:
@@ -240,12 +272,16 @@ class LogDatabase:
 
     async def _claim(self, parameters: Mapping[str, Any], fault: str) -> Rows:
         rows = sorted(json.loads(parameters["rows"]), key=_key)
-        async with self._locked([("claim", *_key(row)) for row in rows], fault, _LOCK_TIMEOUT_SECONDS):
+        async with self._locked(
+            [("claim", *_key(row)) for row in rows], fault, _LOCK_TIMEOUT_SECONDS
+        ):
             transaction = LocalTransaction(self.disk)
             claimed = Rows()
             for row in rows:
                 if transaction.get("claims", _key(row)) is None:
-                    claim = _Claim(row["transaction_id"], row["digest"], (), self._expiry(parameters))
+                    claim = _Claim(
+                        row["transaction_id"], row["digest"], (), self._expiry(parameters)
+                    )
                     transaction.put("claims", _key(row), claim)
                     claimed.append((row["transaction_id"],))
             self._commit(transaction, fault, forced=True)
@@ -258,7 +294,9 @@ class LogDatabase:
         return self._loop.now + self.disk.clock_ahead_seconds
 
     def _look(self, parameters: Mapping[str, Any]) -> Rows:
-        known = [row for row in json.loads(parameters["rows"]) if _key(row) in self.disk.tables["claims"]]
+        known = [
+            row for row in json.loads(parameters["rows"]) if _key(row) in self.disk.tables["claims"]
+        ]
         looked = Rows(self._looked(row, self._expiry(parameters)) for row in known)
         self.disk.flush()
         return looked
@@ -283,7 +321,9 @@ class LogDatabase:
             if claim is None or claim.transaction_id != holder:
                 return Rows()
             attempts = (*claim.attempts, holder)
-            taken = _Claim(parameters["transaction_id"], claim.digest, attempts, self._expiry(parameters))
+            taken = _Claim(
+                parameters["transaction_id"], claim.digest, attempts, self._expiry(parameters)
+            )
             transaction.put("claims", key, taken)
             self._commit(transaction, fault, forced=True)
             return Rows([(list(attempts),)])
@@ -301,15 +341,25 @@ class LogDatabase:
 
     def _one(self, parameters: Mapping[str, Any]) -> Rows:
         row = self.disk.tables["orders"].get(parameters["order_id"])
-        return Rows() if row is None else Rows([SimpleNamespace(order_id=row["transaction_id"], **_OF_NO_CUSTOMER | row)])
+        return (
+            Rows()
+            if row is None
+            else Rows([SimpleNamespace(order_id=row["transaction_id"], **_OF_NO_CUSTOMER | row)])
+        )
 
 
-_OF_NO_CUSTOMER = dict.fromkeys(("user_id", "slot_id", "items", "total", "courier"), None) | {"refusals": []}
+_OF_NO_CUSTOMER = dict.fromkeys(("user_id", "slot_id", "items", "total", "courier"), None) | {
+    "refusals": []
+}
 
 
 class _Claim(SimpleNamespace):
-    def __init__(self, transaction_id: str, digest: str, attempts: tuple[str, ...], expires_at: float) -> None:
-        super().__init__(transaction_id=transaction_id, digest=digest, attempts=attempts, expires_at=expires_at)
+    def __init__(
+        self, transaction_id: str, digest: str, attempts: tuple[str, ...], expires_at: float
+    ) -> None:
+        super().__init__(
+            transaction_id=transaction_id, digest=digest, attempts=attempts, expires_at=expires_at
+        )
 
 
 def _highest(heard: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """Hand-made bugs: each replaces a few words of the source before it is imported, and must be found by the laws.
 
-A patch whose words are no longer there is an error, so that a mutant never quietly becomes the program itself.
+A patch whose words are no longer there is an error, so that a mutant never quietly becomes the
+program itself.
 """
 
 import importlib.abc
@@ -33,18 +34,26 @@ class Mutant:
 
 
 MUTANTS = {
-    "no tombstone": Mutant("two_phase.participant.participant", "tombstones.append(known[each])", "pass"),
+    "no tombstone": Mutant(
+        "two_phase.participant.participant", "tombstones.append(known[each])", "pass"
+    ),
     "the loser of the decision believes itself": Mutant(
         "order_service.decision_log",
         'found = _read(connection, _FOUND, id_array([row["transaction_id"] for row in missing]))',
         'found = {row["transaction_id"]: Decision(row["status"]) for row in missing}',
     ),
     "a decision overwrites the one found": Mutant(
-        "simulation.log", 'if transaction.get("orders", row["transaction_id"]) is not None:', "if False:"
+        "simulation.log",
+        'if transaction.get("orders", row["transaction_id"]) is not None:',
+        "if False:",
     ),
-    "a restored log cancels what it has forgotten": Mutant("simulation.log", 'row["generation"] == generation and ', ""),
+    "a restored log cancels what it has forgotten": Mutant(
+        "simulation.log", 'row["generation"] == generation and ', ""
+    ),
     "the vote leaves before its row is durable": Mutant(
-        "two_phase.participant.participant", "begin(forced=bool(message.prepares), ", "begin(forced=False, "
+        "two_phase.participant.participant",
+        "begin(forced=bool(message.prepares), ",
+        "begin(forced=False, ",
     ),
     "a repeated vote rests on a row that is not durable": Mutant(
         "two_phase.participant.participant",
@@ -122,7 +131,9 @@ MUTANTS = {
         "two_phase.coordinator.verdict", "len(votes) == len(transaction.payloads) and ", ""
     ),
     "confirms what a customer was sent away from": Mutant(
-        "two_phase.coordinator.coordinator", "self.abandoned = not self.confirm_sent", "self.abandoned = True"
+        "two_phase.coordinator.coordinator",
+        "self.abandoned = not self.confirm_sent",
+        "self.abandoned = True",
     ),
     "a peek tells what is not durable": Mutant(
         "order_service.decision_log",
@@ -143,7 +154,9 @@ MUTANTS = {
         quick=False,
     ),
     "earlier attempts are not aborted first": Mutant(
-        "two_phase.coordinator.coordinator", "instead_of=list(transaction.instead_of)", "instead_of=[]"
+        "two_phase.coordinator.coordinator",
+        "instead_of=list(transaction.instead_of)",
+        "instead_of=[]",
     ),
     "a refusal with a key is told and not durable": Mutant(
         "order_service.decision_log",

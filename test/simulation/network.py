@@ -1,7 +1,9 @@
-"""The network between processes: requests and answers that are lost, repeated, late, cut off, or on time.
+"""The network between processes.
 
-A peer here behaves as the one over HTTP: it tries another replica only when a connection could not be made, takes no answer within
-its time for no answer, and never learns why.
+Requests and answers that are lost, repeated, late, cut off, or on time.
+
+A peer here behaves as the one over HTTP: it tries another replica only when a connection could not
+be made, takes no answer within its time for no answer, and never learns why.
 """
 
 from collections import defaultdict
@@ -44,7 +46,13 @@ class Network:
     """Carries messages."""
 
     def __init__(
-        self, loop: VirtualLoop, fate: Fate, context: Context, note: Callable[..., None], *, remembering: bool
+        self,
+        loop: VirtualLoop,
+        fate: Fate,
+        context: Context,
+        note: Callable[..., None],
+        *,
+        remembering: bool,
     ) -> None:
         #: Pairs of names between which nothing gets through, in this direction.
         self.cut: set[tuple[str, str]] = set()
@@ -61,7 +69,9 @@ class Network:
         self._context = context
         self._note = note
 
-    async def ask(self, source: str, target: Address, verb: str, message: Any, timeout_seconds: float) -> Any:
+    async def ask(
+        self, source: str, target: Address, verb: str, message: Any, timeout_seconds: float
+    ) -> Any:
         """Return the answer of the process at ``target``; raises Unavailable."""
         answer = self._loop.create_future()
 
@@ -83,7 +93,9 @@ class Network:
         finally:
             patience.cancel()
 
-    def _send(self, source: str, target: Address, verb: str, message: Any, answered: Answer) -> None:
+    def _send(
+        self, source: str, target: Address, verb: str, message: Any, answered: Answer
+    ) -> None:
         what = f"{verb} {source} -> {target.name}"
         fault = "lost" if (source, target.name) in self.cut else self._fate.at("request", what)
         self._note("%s: %s %s", what, message, fault)
@@ -98,13 +110,23 @@ class Network:
     def _travel(self, duration: str, callback: Callable[..., None], *args: Any) -> None:
         self.under_way += 1
         self.sent += 1
-        self._loop.call_later(self._fate.seconds(duration), self._landed, callback, *args, context=self._context)
+        self._loop.call_later(
+            self._fate.seconds(duration), self._landed, callback, *args, context=self._context
+        )
 
     def _landed(self, callback: Callable[..., None], *args: Any) -> None:
         self.under_way -= 1
         callback(*args)
 
-    def _arrive(self, sent_at: float, source: str, target: Address, verb: str, message: Any, answered: Answer) -> None:
+    def _arrive(
+        self,
+        sent_at: float,
+        source: str,
+        target: Address,
+        verb: str,
+        message: Any,
+        answered: Answer,
+    ) -> None:
         life = target.life
         if life is None or not life.alive or verb not in life.verbs or sent_at < target.deaf_before:
             self._travel("message", answered, NotConnectedError("nothing listens"))
@@ -139,7 +161,9 @@ class Network:
 class Peer:
     """One service at the other end, whatever its number of replicas."""
 
-    def __init__(self, network: Network, source: str, targets: Sequence[Address], timeout_seconds: float) -> None:
+    def __init__(
+        self, network: Network, source: str, targets: Sequence[Address], timeout_seconds: float
+    ) -> None:
         self._network = network
         self._source = source
         self._targets = list(targets)
@@ -149,7 +173,9 @@ class Peer:
         """Return the answer; raises Unavailable."""
         for _ in self._targets:
             try:
-                return await self._network.ask(self._source, self._targets[0], verb, message, self._timeout_seconds)
+                return await self._network.ask(
+                    self._source, self._targets[0], verb, message, self._timeout_seconds
+                )
             except NotConnectedError:
                 self._try_another_next()
             except Unavailable:
@@ -171,7 +197,9 @@ class SimulatedTransport:
     async def send(self, message: Round) -> Ballot:
         """Return the participant's ballot; raises Unavailable."""
         self._watch(message)
-        return Ballot.model_validate_json(await self._peer.call("round", message.model_dump_json(exclude_unset=True)))
+        return Ballot.model_validate_json(
+            await self._peer.call("round", message.model_dump_json(exclude_unset=True))
+        )
 
 
 class SimulatedCoordinator:
@@ -190,4 +218,6 @@ class SimulatedCoordinator:
 
     async def _ask(self, verb: str, transactions: Sequence[InDoubt], log_seen: int) -> Outcomes:
         question = question_about(transactions, log_seen)
-        return Outcomes.model_validate_json(await self._peer.call(verb, question.model_dump_json(exclude_unset=True)))
+        return Outcomes.model_validate_json(
+            await self._peer.call(verb, question.model_dump_json(exclude_unset=True))
+        )

@@ -1,7 +1,8 @@
 """Every single fault and every pair of faults of one order, enumerated.
 
-A run without faults tells all places where something can go wrong; each fault at each place is a run; and each of those tells the
-places behind its fault, where a second one may strike. Nothing is left to chance.
+A run without faults tells all places where something can go wrong; each fault at each place is a
+run; and each of those tells the places behind its fault, where a second one may strike. Nothing is
+left to chance.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,13 +14,24 @@ from simulation.plan import Errand, Plan
 from simulation.runs import Outcome, chosen_world, collecting
 from simulation.world import World
 
-# He loses patience after the shop's own deadline, and comes again while recovery looks after what he left behind.
+# He loses patience after the shop's own deadline, and comes again while recovery looks after what
+# he left behind.
 _WITH_KEY = Errand(
-    0.0, OrderRequest(1, {1: 2}, 1, "key"), pauses_seconds=(0.0, 0.5, 6.0), replicas=(0, 1, 0), patience_seconds=6.0
+    0.0,
+    OrderRequest(1, {1: 2}, 1, "key"),
+    pauses_seconds=(0.0, 0.5, 6.0),
+    replicas=(0, 1, 0),
+    patience_seconds=6.0,
 )
 _WITHOUT = Errand(0.0, OrderRequest(1, {1: 2}, 1), pauses_seconds=(0.0,), replicas=(0,))
 # By then his second try is over, and whatever the first one left in doubt has been asked about.
-_COMMIT = Plan(errands=(_WITH_KEY,), balances={1: 50}, products={1: (10, 5)}, couriers={1: 1}, heal_at_seconds=9.0)
+_COMMIT = Plan(
+    errands=(_WITH_KEY,),
+    balances={1: 50},
+    products={1: (10, 5)},
+    couriers={1: 1},
+    heal_at_seconds=9.0,
+)
 #: The order is committed; and, with one courier too few, everything that was taken is given back.
 PATHS = {
     "commit": _COMMIT,
@@ -29,7 +41,8 @@ PATHS = {
     "abort without a key": replace(_COMMIT, errands=(_WITHOUT,), couriers={1: 0}),
 }
 
-#: In which the customer comes again when he has heard nothing, and the claim of his key can fail as well.
+#: In which the customer comes again when he has heard nothing, and the claim of his key can fail as
+#: well.
 KEYED_PATHS = ("commit", "abort")
 
 Chosen = Mapping[int, str]
@@ -63,7 +76,10 @@ def run_with(path: str, first: Chosen, *, pairs: bool) -> Outcome:
 def _run(path: str, chosen: Chosen, outcome: Outcome) -> ChosenFate:
     world, fate = chosen_world(PATHS[path], chosen)
     _was_not_betrayed(path, chosen, world)
-    outcome.add(f"{path} {sorted(chosen.items())} ({' and '.join(fate.places[place][1] for place in chosen)})", world)
+    outcome.add(
+        f"{path} {sorted(chosen.items())} ({' and '.join(fate.places[place][1] for place in chosen)})",
+        world,
+    )
     return fate
 
 

@@ -1,4 +1,7 @@
-"""What is going to happen in one run: who wants what and when, and what goes wrong at what time. A seed decides all of it."""
+"""What is going to happen in one run: who wants what and when, and what goes wrong at what time.
+
+A seed decides all of it.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -35,7 +38,10 @@ class Errand:
 
 @dataclass(frozen=True)
 class Trouble:
-    """Something that goes wrong at a time of its own: ``what`` happens to ``target`` for so long."""
+    """Something that goes wrong at a time of its own.
+
+    ``what`` happens to ``target`` for so long.
+    """
 
     at_seconds: float
     what: str
@@ -81,7 +87,9 @@ def plan_of(seed: int) -> Plan:
     common: dict[str, Any] = {
         "errands": errands,
         "balances": {user: dice.choice((20, 50, 100, 1000)) for user in USERS},
-        "products": {product: (dice.choice((5, 10)), dice.choice((3, 8, 100))) for product in PRODUCTS},
+        "products": {
+            product: (dice.choice((5, 10)), dice.choice((3, 8, 100))) for product in PRODUCTS
+        },
         "couriers": {slot: dice.choice((1, 4, 20)) for slot in SLOTS},
         "probed": dice.random() < 0.1,
         "in_doubt_after_seconds": dice.choice((5.0, 5.0, 20.0)),
@@ -101,9 +109,25 @@ def plan_of(seed: int) -> Plan:
     return Plan(**common, rates=_rates(dice), troubles=troubles, heal_at_seconds=8.0)
 
 
-_CHARACTERS = ("healthy", "without recovery", "messages", "sleeper", *("storm",) * 3, *("obsessed",) * 3, *("restore",) * 2)
-#: How often a fault strikes at a place, before a run's own intensity; half of the kinds rest in a run.
-_RATES = {"request": 0.01, "answer": 0.01, "point": 0.005, "write": 0.03, "read": 0.03, "commit": 0.015}
+_CHARACTERS = (
+    "healthy",
+    "without recovery",
+    "messages",
+    "sleeper",
+    *("storm",) * 3,
+    *("obsessed",) * 3,
+    *("restore",) * 2,
+)
+#: How often a fault strikes at a place, before a run's own intensity; half of the kinds rest in a
+#: run.
+_RATES = {
+    "request": 0.01,
+    "answer": 0.01,
+    "point": 0.005,
+    "write": 0.03,
+    "read": 0.03,
+    "commit": 0.015,
+}
 _INTENSITIES = (0.3, 1.0, 3.0)
 
 
@@ -112,17 +136,23 @@ def _rates(dice: Random) -> dict[str, float]:
     return {kind: rate * intensity * dice.randint(0, 1) for kind, rate in _RATES.items()}
 
 
-#: A row that is visible and not flushed, and a message that finds it: too rare a pair to be left to chance.
+#: A row that is visible and not flushed, and a message that finds it: too rare a pair to be left to
+#: chance.
 _RARELY_TOGETHER = [("commit", "unflushed"), ("request", "retried")]
 
 
 def _obsessed(dice: Random) -> dict[str, Any]:
-    """Return two faults that strike again and again, and perhaps one thing more: what needs two of a kind is found like this."""
+    """Return two faults that strike again and again, and perhaps one thing more.
+
+    What needs two of a kind is found like this.
+    """
     both = dice.sample([(kind, fault) for kind, faults in FAULTS.items() for fault in faults], 2)
     if dice.random() < 0.1:
         both = _RARELY_TOGETHER
     return {
-        "faults": {kind: tuple(fault for other, fault in both if other == kind) for kind, _ in both},
+        "faults": {
+            kind: tuple(fault for other, fault in both if other == kind) for kind, _ in both
+        },
         "rates": {kind: 0.02 if kind == "point" else dice.choice((0.05, 0.15)) for kind, _ in both},
         "troubles": _troubles(dice)[: dice.randint(0, 1)],
     }
@@ -137,7 +167,8 @@ def _restored(dice: Random) -> dict[str, Any]:
         "restored": name,
         # Some come when the restore is over.
         "errands": tuple(
-            replace(each, at_seconds=each.at_seconds + dice.choice((0.0, late_seconds))) for each in _errands(dice)
+            replace(each, at_seconds=each.at_seconds + dice.choice((0.0, late_seconds)))
+            for each in _errands(dice)
         ),
         "troubles": (
             *_troubles(dice)[:2],
@@ -156,7 +187,10 @@ def _errands(dice: Random) -> tuple[Errand, ...]:
         key = f"key-{len(errands)}" if dice.random() < 0.6 else None
         order_request = OrderRequest(
             user_id=dice.choice(USERS) if dice.random() < 0.97 else _NOBODY,
-            items={product: dice.randint(1, greed) for product in dice.sample(PRODUCTS, dice.randint(1, 2))},
+            items={
+                product: dice.randint(1, greed)
+                for product in dice.sample(PRODUCTS, dice.randint(1, 2))
+            },
             slot_id=dice.choice(SLOTS) if dice.random() < 0.97 else _NOBODY,
             key=key,
         )
@@ -169,7 +203,9 @@ def _errand(dice: Random, order_request: OrderRequest, spread: float) -> Errand:
     return Errand(
         at_seconds=spread * dice.random(),
         order_request=order_request,
-        pauses_seconds=tuple(dice.choice((0.0, 0.2, 2.0, 6.0)) * dice.random() for _ in range(tries)),
+        pauses_seconds=tuple(
+            dice.choice((0.0, 0.2, 2.0, 6.0)) * dice.random() for _ in range(tries)
+        ),
         replicas=tuple(dice.randint(0, 1) for _ in range(tries)),
         twice=order_request.key is not None and dice.random() < 0.3,
         patience_seconds=dice.choice((2.0, 5.5, 8.0)),
@@ -204,7 +240,10 @@ def _troubles(dice: Random) -> tuple[Trouble, ...]:
 
 
 def _without_sweep(dice: Random) -> dict[str, Any]:
-    """Return what may go wrong without a question ever being asked: messages, and participants that die and keep their disks."""
+    """Return what may go wrong without a question ever being asked.
+
+    Messages, and participants that die and keep their disks.
+    """
     crashes = tuple(
         Trouble(dice.random() ** 2 * 6, "crash", dice.choice(PROCESSES[2:]), dice.random() * 3)
         for _ in range(dice.choice((0, 2)))

@@ -1,6 +1,9 @@
-"""What is done to a world after its end: everything is said once more, and nonsense is said to everybody. Nothing may change.
+"""What is done to a world after its end.
 
-Each mechanism gets an oracle of its own here, because in a whole run one defence hides the absence of another.
+Everything is said once more, and nonsense is said to everybody. Nothing may change.
+
+Each mechanism gets an oracle of its own here, because in a whole run one defence hides the absence
+of another.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -31,7 +34,8 @@ async def probe(world: "World") -> None:
     participants = [_Probe(world, service) for service in SERVICES]
     before = _essence(world)
     broken = [sentence for each in participants for sentence in each.said_again()]
-    # What a participant had never taken in, or had lost, is now resolved as it would have been then.
+    # What a participant had never taken in, or had lost, is now resolved as it would have been
+    # then.
     await world.rest()
     world.laws.hold_at_rest()
     if _essence(world) != before:
@@ -43,7 +47,10 @@ async def probe(world: "World") -> None:
 
 
 def _essence(world: "World") -> Any:
-    """Return what nothing may change any more: what is left of everything, and what was committed and confirmed."""
+    """Return what nothing may change any more.
+
+    What is left of everything, and what was committed and confirmed.
+    """
     committed = {
         (service, each)
         for service in SERVICES
@@ -58,7 +65,11 @@ async def _asked(world: "World") -> AsyncIterator[str]:
     log: Any = SqlDecisionLog(world.sessions, world.sessions)  # type: ignore[arg-type] # what it uses of both is there
     unknown = InDoubt(transaction_id=new_id_of(world)(), generation=1)
     peeked = await log.peek([unknown])
-    if peeked.confirmed or peeked.cancelled or unknown.transaction_id in world.disks["order"].tables["orders"]:
+    if (
+        peeked.confirmed
+        or peeked.cancelled
+        or unknown.transaction_id in world.disks["order"].tables["orders"]
+    ):
         yield f"a peek at an unknown transaction says {peeked}, or has written"
     answered = await log.outcomes([unknown])
     if answered.cancelled != [unknown.transaction_id]:
@@ -91,24 +102,38 @@ class _Probe:
         for message in (
             *(self._round(aborts=[each]) for each in committed),
             *(self._round(commits=[each]) for each in aborted),
-            *(self._round(prepares=[Prepare(transaction_id=each, payload={"other": 1})]) for each in committed),
+            *(
+                self._round(prepares=[Prepare(transaction_id=each, payload={"other": 1})])
+                for each in committed
+            ),
             self._round(commits=[unknown]),
         ):
             before = self._recorded()
             ballot = self._participant.round(message)
-            if not ballot.violations or ballot.acknowledged or ballot.votes or self._recorded() != before:
+            if (
+                not ballot.violations
+                or ballot.acknowledged
+                or ballot.votes
+                or self._recorded() != before
+            ):
                 yield f"{self._service}: {message} was answered with {ballot}"
         yield from self._overtaken(overtaken)
 
     def _recorded(self) -> Any:
         """Return all that nonsense must not change: it is counted as any other round."""
-        return deepcopy({name: rows for name, rows in self._disk.tables.items() if name != "counters"})
+        return deepcopy(
+            {name: rows for name, rows in self._disk.tables.items() if name != "counters"}
+        )
 
     def _overtaken(self, transaction_id: str) -> Iterator[str]:
         aborted = self._participant.round(self._round(aborts=[transaction_id]))
         late = Prepare(transaction_id=transaction_id, payload=_PAYLOADS[self._service])
         ballot: Ballot = self._participant.round(self._round(prepares=[late]))
-        if aborted.acknowledged != [transaction_id] or len(ballot.votes) != 1 or ballot.votes[0].prepared:
+        if (
+            aborted.acknowledged != [transaction_id]
+            or len(ballot.votes) != 1
+            or ballot.votes[0].prepared
+        ):
             yield f"{self._service}: a prepare that its abort has overtaken is answered with {ballot}"
 
     def _round(self, **contents: Any) -> Round:

@@ -1,4 +1,7 @@
-"""How the real code is wired into a simulated process: what ``main`` and the routers of the services do, without HTTP."""
+"""How the real code is wired into a simulated process.
+
+What ``main`` and the routers of the services do, without HTTP.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -58,7 +61,9 @@ def boot_coordinator(world: "World", life: Life) -> None:
     """Start a replica of order_service."""
     log: Any = SqlDecisionLog(world.sessions, world.sessions, opened=False)  # type: ignore[arg-type] # what it uses of both is there
     participants = [
-        RemoteParticipant(service, SimulatedTransport(_peer(world, life, service), world.laws.round_leaves))
+        RemoteParticipant(
+            service, SimulatedTransport(_peer(world, life, service), world.laws.round_leaves)
+        )
         for service in SERVICES
     ]
     world.laws.participants[life] = participants
@@ -66,11 +71,15 @@ def boot_coordinator(world: "World", life: Life) -> None:
     # Where a log may be restored, nobody is let off telling how far he has seen it.
     startup_grace_seconds = 1e9 if world.plan.restored else 10.0
     coordinator = _WatchedCoordinator(
-        participants, log, Limits(prepare_seconds=PREPARE_SECONDS, startup_grace_seconds=startup_grace_seconds)
+        participants,
+        log,
+        Limits(prepare_seconds=PREPARE_SECONDS, startup_grace_seconds=startup_grace_seconds),
     )
     coordinator.watch = partial(world.laws.begins, life)
     claims = Claims(log, claim_seconds=CLIENT_DEADLINE_SECONDS)
-    checkout = Checkout(coordinator, claims, deadline_seconds=CLIENT_DEADLINE_SECONDS, new_id=new_id_of(world))
+    checkout = Checkout(
+        coordinator, claims, deadline_seconds=CLIENT_DEADLINE_SECONDS, new_id=new_id_of(world)
+    )
 
     def place(order_request: OrderRequest, reply: Reply) -> None:
         _serve(world, lambda: _placed(world, checkout, log, order_request), reply)
@@ -89,7 +98,9 @@ def boot_participant(world: "World", life: Life) -> None:
     """Start a replica of a participant."""
     service = life.service
     payload, take, give_back = TRADES[service]
-    store = MemoryBranchStore(world.disks[service], world.fate, world.loop.time, lambda: world.database_dies(service))
+    store = MemoryBranchStore(
+        world.disks[service], world.fate, world.loop.time, lambda: world.database_dies(service)
+    )
     participant: Participant[Any, Any] = Participant(store, payload, take, give_back)
     coordinator = SimulatedCoordinator(_peer(world, life, "order"))
     recovery = Recovery(
@@ -169,19 +180,25 @@ def _round(world: "World", service: str, participant: Participant[Any, Any], bod
     for violation in ballot.violations:
         if service in world.laws.restored:
             continue
-        world.laws.broke("violation_reported", f"{service}: {violation.detail} {violation.transaction_id}")
+        world.laws.broke(
+            "violation_reported", f"{service}: {violation.detail} {violation.transaction_id}"
+        )
     world.laws.ballot_leaves(service, ballot)
     return ballot.model_dump_json()
 
 
-async def _answered(world: "World", ask: Callable[[Any, int], Awaitable[Outcomes]], body: str) -> Outcomes:
+async def _answered(
+    world: "World", ask: Callable[[Any, int], Awaitable[Outcomes]], body: str
+) -> Outcomes:
     question = Question.model_validate_json(body)
     outcomes = await ask(question.transactions, question.log_seen)
     world.laws.outcomes_leave(outcomes)
     return outcomes
 
 
-async def _shown(world: "World", service: str, store: MemoryBranchStore, recovery: Recovery) -> dict[str, Any]:
+async def _shown(
+    world: "World", service: str, store: MemoryBranchStore, recovery: Recovery
+) -> dict[str, Any]:
     """Return every branch as a GET would show it (R10)."""
     disk = world.disks[service]
     deaths = disk.deaths
@@ -193,7 +210,9 @@ async def _shown(world: "World", service: str, store: MemoryBranchStore, recover
     return {each: row.branch for each, row in disk.tables["branches"].items()}
 
 
-async def _placed(world: "World", checkout: Checkout, log: SqlDecisionLog, order_request: OrderRequest) -> Told:
+async def _placed(
+    world: "World", checkout: Checkout, log: SqlDecisionLog, order_request: OrderRequest
+) -> Told:
     try:
         answer = await checkout.place(order_request)
     except KeyReused:

@@ -56,7 +56,9 @@ def world_of(seed: int, *, recording: bool = False) -> World:
     return world
 
 
-def chosen_world(plan: Plan, chosen: Mapping[int, str], *, recording: bool = False) -> tuple[World, ChosenFate]:
+def chosen_world(
+    plan: Plan, chosen: Mapping[int, str], *, recording: bool = False
+) -> tuple[World, ChosenFate]:
     """Return the world of a plan with faults at chosen places, after its end, and all places it came through."""
     fate = ChosenFate(chosen)
     world = World(plan, fate, Random("chosen"), recording=recording)
@@ -98,4 +100,6 @@ def collecting() -> Iterator[Callable[[], None]]:
 def history_of(world: World) -> str:
     """Return what happened in a recorded run, and which laws it broke."""
     assert world.history is not None
-    return "\n".join([f"{world.plan}", *world.history, "", *(f"BROKEN: {law}" for law in world.laws.broken)])
+    return "\n".join(
+        [f"{world.plan}", *world.history, "", *(f"BROKEN: {law}" for law in world.laws.broken)]
+    )

@@ -1,9 +1,10 @@
 """Blocking database code in virtual time, without threads.
 
-The real decision log and the real claims run in worker threads, and block at every statement. Here such a piece of work is run until
-it needs a statement that has no answer yet; then it is left, the statement takes its time, and the work is run again from its
-start with the answers known so far. So any number of them interleave at every statement, and all in one thread. It rests on
-two things: the work depends on its statements alone, and does nothing else.
+The real decision log and the real claims run in worker threads, and block at every statement. Here
+such a piece of work is run until it needs a statement that has no answer yet; then it is left, the
+statement takes its time, and the work is run again from its start with the answers known so far. So
+any number of them interleave at every statement, and all in one thread. It rests on two things: the
+work depends on its statements alone, and does nothing else.
 """
 
 import asyncio
@@ -88,7 +89,12 @@ class _Cursor:
 class Server(Protocol):
     """The database at the other end."""
 
-    def perform(self, statement: str, parameters: Mapping[str, Any], answer: Callable[[Rows | Exception], None]) -> None:
+    def perform(
+        self,
+        statement: str,
+        parameters: Mapping[str, Any],
+        answer: Callable[[Rows | Exception], None],
+    ) -> None:
         """Execute a statement in its own time, and answer; or never answer."""
         ...
 
@@ -139,7 +145,8 @@ class _Session:
         #: As in SQLAlchemy: what is kept with the driver's connection, which is the session itself.
         self.info: dict[Any, Any] = {}
         self.connection = self
-        # The process that asked: if it is dead or paused when an answer comes, the work does not go on.
+        # The process that asked: if it is dead or paused when an answer comes, the work does not go
+        # on.
         self._context = copy_context()
 
     def proceed(self) -> None:
@@ -149,9 +156,13 @@ class _Session:
             value = self._sessions.proceed(self, self._work)
         except _Suspended as suspended:
             if suspended.statement == "sleep":
-                self._sessions.loop.call_later(suspended.parameters["seconds"], self._answered, Rows())
+                self._sessions.loop.call_later(
+                    suspended.parameters["seconds"], self._answered, Rows()
+                )
             else:
-                self._sessions.server.perform(suspended.statement, suspended.parameters, self._answered)
+                self._sessions.server.perform(
+                    suspended.statement, suspended.parameters, self._answered
+                )
         except Exception as error:
             if not self.result.done():
                 self.result.set_exception(error)

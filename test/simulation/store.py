@@ -1,4 +1,7 @@
-"""A participant's branches in memory: the same interface as the SQL store, on a disk that loses what was not flushed."""
+"""A participant's branches in memory.
+
+The same interface as the SQL store, on a disk that loses what was not flushed.
+"""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -25,9 +28,14 @@ class Row:
 
 
 class MemoryBranchStore:
-    """Branches on a simulated disk. Local transactions do not overlap: a collision is a matter of fate."""
+    """Branches on a simulated disk. Local transactions do not overlap.
 
-    def __init__(self, disk: Disk, fate: Fate, now: Callable[[], float], die: Callable[[], None]) -> None:
+    A collision is a matter of fate.
+    """
+
+    def __init__(
+        self, disk: Disk, fate: Fate, now: Callable[[], float], die: Callable[[], None]
+    ) -> None:
         self.disk = disk
         self._fate = fate
         self._now = now
@@ -55,27 +63,42 @@ class MemoryBranchStore:
         except BaseException:
             disk.undo(transaction.changes)
             raise
-        disk.commit(transaction.changes, flush=forced and transaction.wrote and fault != "unflushed")
+        disk.commit(
+            transaction.changes, flush=forced and transaction.wrote and fault != "unflushed"
+        )
         if fault == "database_dies_after":
             self._die()
         if fault in ("reply_lost", "unflushed", "database_dies_after"):
             raise Unavailable(_NO_ANSWER)
 
-    def find(self, connection: LocalTransaction, ids: Sequence[TransactionId]) -> dict[TransactionId, Branch]:
+    def find(
+        self, connection: LocalTransaction, ids: Sequence[TransactionId]
+    ) -> dict[TransactionId, Branch]:
         """Return the branches that exist among ``ids``."""
         rows = connection.rows("branches")
         return {each: rows[each].branch for each in ids if each in rows}
 
-    def settle(self, connection: LocalTransaction, ids: Sequence[TransactionId], state: State) -> list[TransactionId]:
+    def settle(
+        self, connection: LocalTransaction, ids: Sequence[TransactionId], state: State
+    ) -> list[TransactionId]:
         """Move what is prepared among ``ids`` to ``state``; return which those were."""
         rows = connection.rows("branches")
-        prepared = [each for each in ids if each in rows and rows[each].branch.state is State.PREPARED]
+        prepared = [
+            each for each in ids if each in rows and rows[each].branch.state is State.PREPARED
+        ]
         for each in prepared:
             row = rows[each]
             connection.put("branches", each, replace(row, branch=replace(row.branch, state=state)))
         return prepared
 
-    def add(self, connection: LocalTransaction, branches: Sequence[Branch], *, forced: bool, log_counter: int) -> Counters:
+    def add(
+        self,
+        connection: LocalTransaction,
+        branches: Sequence[Branch],
+        *,
+        forced: bool,
+        log_counter: int,
+    ) -> Counters:
         """Insert new branches, and count this local transaction; see BranchStore."""
         for branch in branches:
             if branch.payload is not None and "\\u0000" in branch.payload:
@@ -84,7 +107,9 @@ class MemoryBranchStore:
                 raise Collision("the branch exists")
             assert branch.state is State.ABORTED or branch.payload is not None
             facts = json.loads(json.dumps(branch.facts)) if branch.facts else {}
-            connection.put("branches", branch.transaction_id, Row(replace(branch, facts=facts), self._clock()))
+            connection.put(
+                "branches", branch.transaction_id, Row(replace(branch, facts=facts), self._clock())
+            )
         before = self._counters()
         counters = Counters(before.counter + forced, max(before.log_seen, log_counter))
         connection.put("counters", "only", counters)
@@ -100,14 +125,18 @@ class MemoryBranchStore:
         """Bring the counter to ``counter`` at least, durably."""
         with self.begin(forced=True) as connection:
             before = self._counters()
-            connection.put("counters", "only", replace(before, counter=max(before.counter, counter)))
+            connection.put(
+                "counters", "only", replace(before, counter=max(before.counter, counter))
+            )
         return self._counters()
 
     def _counters(self) -> Counters:
         counters: Counters = self.disk.tables["counters"].get("only", Counters(0, 0))
         return counters
 
-    def in_doubt(self, older_than_seconds: float, limit: int, after: TransactionId = BEFORE_ALL) -> list[InDoubt]:
+    def in_doubt(
+        self, older_than_seconds: float, limit: int, after: TransactionId = BEFORE_ALL
+    ) -> list[InDoubt]:
         """Return branches in doubt for so long; see BranchStore."""
         if self.disk.down:
             raise Unavailable(_NO_ANSWER)
@@ -115,11 +144,14 @@ class MemoryBranchStore:
         found = [
             each
             for each, row in self.disk.tables["branches"].items()
-            if row.branch.state is State.PREPARED and not now - older_than_seconds < row.recorded_at <= now and each > after
+            if row.branch.state is State.PREPARED
+            and not now - older_than_seconds < row.recorded_at <= now
+            and each > after
         ]
         generations = self.disk.tables["branches"]
         return [
-            InDoubt(transaction_id=each, generation=generations[each].branch.generation) for each in sorted(found)[:limit]
+            InDoubt(transaction_id=each, generation=generations[each].branch.generation)
+            for each in sorted(found)[:limit]
         ]
 
     def records(self) -> list[dict[str, Any]]:
@@ -156,9 +188,13 @@ class MemoryBranchStore:
 
 
 def _stores_what_was_asked(transaction: LocalTransaction) -> bool:
-    """Return whether something of a customer's is in it: a bare refusal is never what a database cannot store."""
+    """Return whether something of a customer's is in it.
+
+    A bare refusal is never what a database cannot store.
+    """
     rows = transaction.rows("branches")
     return any(
-        table not in ("branches", "counters") or (table == "branches" and rows[key].branch.payload is not None)
+        table not in ("branches", "counters")
+        or (table == "branches" and rows[key].branch.payload is not None)
         for table, key, _ in transaction.changes
     )

@@ -1,4 +1,7 @@
-"""The simulated world is as hard as the real one: death is final, a pause holds everything, and a crash takes what was not flushed."""
+"""The simulated world is as hard as the real one.
+
+Death is final, a pause holds everything, and a crash takes what was not flushed.
+"""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -67,7 +70,9 @@ def written(disk: Disk, key: str, row: int | None, *, flush: bool) -> None:
     disk.commit(transaction.changes, flush=flush)
 
 
-@pytest.mark.parametrize(("survivors", "left"), [(0, {"a": 1}), (1, {"a": 1, "b": 2}), (2, {"a": 3, "b": 2})])
+@pytest.mark.parametrize(
+    ("survivors", "left"), [(0, {"a": 1}), (1, {"a": 1, "b": 2}), (2, {"a": 3, "b": 2})]
+)
 def test_a_crash_takes_the_newest_first(survivors: int, left: Mapping[str, int]) -> None:
     """A write-ahead log: what was flushed stays, and of the rest any beginning may."""
     disk = Disk("place", ("rows",))
@@ -107,7 +112,12 @@ class Echo:
         self.performed: list[str] = []
         self._loop = loop
 
-    def perform(self, statement: str, _parameters: Mapping[str, Any], answer: Callable[[Rows | Exception], None]) -> None:
+    def perform(
+        self,
+        statement: str,
+        _parameters: Mapping[str, Any],
+        answer: Callable[[Rows | Exception], None],
+    ) -> None:
         """Answer later."""
         self.performed.append(statement)
         answered = failure("40P01") if statement == "fail" else Rows([(statement,)])
@@ -129,7 +139,10 @@ def test_blocking_work_interleaves_at_every_statement() -> None:
             return [first, connection.execute(Statement(f"{name} 2")).scalar_one()]
 
     async def main() -> None:
-        both = [loop.run_in_executor(sessions, lambda name=name: work(name)) for name in ("left", "right")]
+        both = [
+            loop.run_in_executor(sessions, lambda name=name: work(name))
+            for name in ("left", "right")
+        ]
         assert await asyncio.gather(*both) == [["left 1", "left 2"], ["right 1", "right 2"]]
         assert loop.time() == 3.5
 

@@ -1,4 +1,7 @@
-"""The real code in the simulated world: no seed and no single fault breaks a law, and the faults do strike."""
+"""The real code in the simulated world.
+
+No seed and no single fault breaks a law, and the faults do strike.
+"""
 
 import os
 import subprocess
@@ -57,7 +60,10 @@ def outcome(pool: ProcessPoolExecutor) -> Outcome:
 
 @pytest.mark.timeout(600)
 def test_no_seed_breaks_a_law(outcome: Outcome) -> None:
-    """All laws of the protocol hold in every run; ``python -m simulation --seed K`` tells the story of one that does not."""
+    """All laws of the protocol hold in every run.
+
+    ``python -m simulation --seed K`` tells the story of one that does not.
+    """
     assert outcome.broken == []
     assert outcome.runs == SEEDS
 
@@ -73,7 +79,10 @@ def test_no_seed_breaks_a_law(outcome: Outcome) -> None:
     ],
 )
 def test_sometimes_each_place_is_reached(outcome: Outcome, place: str) -> None:
-    """Laws that hold because nothing happens prove nothing: every crash point, transition and fault occurs."""
+    """Laws that hold because nothing happens prove nothing.
+
+    Every crash point, transition and fault occurs.
+    """
     assert outcome.seen[place] > 0
 
 
@@ -87,10 +96,15 @@ def test_sometimes_a_customer_is_told_each_answer(outcome: Outcome, status: int)
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("path", sorted(pairs.PATHS))
 def test_no_single_fault_of_an_order_breaks_a_law(pool: ProcessPoolExecutor, path: str) -> None:
-    """Every fault at every place of one order, committed and aborted; ``make simulate PAIRS=1`` adds every second fault."""
+    """Every fault at every place of one order, committed and aborted.
+
+    ``make simulate PAIRS=1`` adds every second fault.
+    """
     chosen = pairs.singles(path)
 
-    outcome = merged(list(pool.map(partial(pairs.run_with, path, pairs=False), chosen, chunksize=20)))
+    outcome = merged(
+        list(pool.map(partial(pairs.run_with, path, pairs=False), chosen, chunksize=20))
+    )
 
     assert outcome.broken == []
     assert outcome.runs == len(chosen)
@@ -105,7 +119,10 @@ def test_a_seed_decides_everything() -> None:
 
     told = [
         subprocess.run(
-            command, env=os.environ | {"PYTHONHASHSEED": hashes, "PYTHONPATH": path}, capture_output=True, check=True
+            command,
+            env=os.environ | {"PYTHONHASHSEED": hashes, "PYTHONPATH": path},
+            capture_output=True,
+            check=True,
         ).stdout
         for hashes in ("1", "2")
     ]

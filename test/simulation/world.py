@@ -27,8 +27,8 @@ from two_phase import crash_points
 
 #: The virtual time at which every run begins.
 START_SECONDS = 1_800_000_000.0
-#: When everything works again, nothing may stay in doubt for longer than twice ``in_doubt_after``, and this for questions to a
-#: replica that sleeps.
+#: When everything works again, nothing may stay in doubt for longer than twice ``in_doubt_after``,
+#: and this for questions to a replica that sleeps.
 _REST_SECONDS = 20.0
 #: Longer than any message is late.
 _SILENCE_SECONDS_MAX = 60.0
@@ -74,7 +74,10 @@ class World:
         plan = self.plan
         self.disks["payment"].tables["accounts"].update(plan.balances)
         self.disks["stock"].tables["products"].update(plan.products)
-        slots = {slot: tuple(f"courier-{slot}-{number}" for number in range(count)) for slot, count in plan.couriers.items()}
+        slots = {
+            slot: tuple(f"courier-{slot}-{number}" for number in range(count))
+            for slot, count in plan.couriers.items()
+        }
         self.disks["delivery"].tables["slots"].update(slots)
         self.disks["order"].watch = self.laws.log_changed
         for service in SERVICES:
@@ -90,7 +93,10 @@ class World:
         return [self.addresses[f"{service}-{replica}"] for replica in (1, 2)]
 
     def run(self) -> None:
-        """Run from the beginning to the rest at the end; afterwards ``laws.broken`` says what was wrong."""
+        """Run from the beginning to the rest at the end.
+
+        Afterwards ``laws.broken`` says what was wrong.
+        """
         with _patched(self):
             self.loop.run(self._main())
         self.seen.update(self.fate.struck)
@@ -198,7 +204,9 @@ class World:
         if disk.down:
             return
         survivors = self.fate.survivors(disk.unflushed)
-        self.note("the database of %s dies and loses %d transactions", name, disk.unflushed - survivors)
+        self.note(
+            "the database of %s dies and loses %d transactions", name, disk.unflushed - survivors
+        )
         disk.die(survivors)
         seconds = self.fate.seconds("down") if down_seconds is None else down_seconds
         self.loop.call_later(seconds, self._database_starts, disk, context=self.context)
@@ -208,7 +216,10 @@ class World:
         disk.down = False
 
     def reach(self, point: str) -> None:
-        """Stand for ``crash_points.reach``: the process that comes here may die here, or stop for a while."""
+        """Stand for ``crash_points.reach``.
+
+        The process that comes here may die here, or stop for a while.
+        """
         life = OWNER.get()
         if life is None:
             return
@@ -236,7 +247,9 @@ class World:
         elif trouble.what == "price":
             self._change_price()
         elif trouble.what == "clock":
-            self.note("the clock of the database of %s jumps by %.1f s", trouble.target, trouble.seconds)
+            self.note(
+                "the clock of the database of %s jumps by %.1f s", trouble.target, trouble.seconds
+            )
             self.disks[trouble.target].clock_ahead_seconds += trouble.seconds
         else:
             self._strike(trouble)
@@ -255,7 +268,9 @@ class World:
     def _cut(self, source: str, target: str, seconds: float) -> None:
         self.note("nothing gets through from %s to %s", source, target)
         self.network.cut.add((source, target))
-        self.loop.call_later(seconds, self.network.cut.discard, (source, target), context=self.context)
+        self.loop.call_later(
+            seconds, self.network.cut.discard, (source, target), context=self.context
+        )
 
     def _change_price(self) -> None:
         disk = self.disks["stock"]
@@ -274,7 +289,10 @@ def _patched(world: World) -> Any:
     """Let the code reach this world where it would reach the real one."""
     logging.disable(logging.CRITICAL)
     sleeping = SimpleNamespace(sleep=world.sessions.sleep)
-    with patch.object(crash_points, "on_reach", world.reach), patch.object(decision_log, "time", sleeping):
+    with (
+        patch.object(crash_points, "on_reach", world.reach),
+        patch.object(decision_log, "time", sleeping),
+    ):
         try:
             yield
         finally:

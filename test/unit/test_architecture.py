@@ -26,14 +26,32 @@ ARROWS = {
     "client": {"protocol"},
     "lane": {"protocol", "faults", "metrics"},
     "restores": {"protocol", "decision_log", "lane", "metrics"},
-    "engine": {"protocol", "coordinator", "decision_log", "gathering", "lane", "restores", "faults", "metrics"},
+    "engine": {
+        "protocol",
+        "coordinator",
+        "decision_log",
+        "gathering",
+        "lane",
+        "restores",
+        "faults",
+        "metrics",
+    },
     "recording": {"protocol", "branches"},
     "pieces": {"protocol", "counters", "metrics"},
     "participant": {"protocol", "branches", "counters", "recording", "pieces", "faults", "metrics"},
     "recovery": {"protocol", "branches", "counters", "participant", "faults", "metrics"},
     "reconciliation": {"protocol", "decision_log"},
     "records": {"protocol"},
-    "router": {"protocol", "branches", "client", "decision_log", "participant", "reconciliation", "records", "recovery"},
+    "router": {
+        "protocol",
+        "branches",
+        "client",
+        "decision_log",
+        "participant",
+        "reconciliation",
+        "records",
+        "recovery",
+    },
 }
 FUNCTION_LINES_MAX = 40
 MODULE_LINES_MAX = 300
@@ -58,7 +76,9 @@ def _lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 def _own_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     """Count the lines of a function, less those of the functions that it only defines."""
-    inner = [child for child in node.body if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)]
+    inner = [
+        child for child in node.body if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
     return _lines(node) - sum(_lines(child) for child in inner)
 
 
@@ -67,7 +87,11 @@ def test_no_service_imports_another(path: Path) -> None:
     """A service can be built, deployed and understood alone."""
     own = path.relative_to(ROOT).parts[0]
 
-    foreign = {name for name in _imports(path) if name.split(".")[0] in SERVICES and name.split(".")[0] != own}
+    foreign = {
+        name
+        for name in _imports(path)
+        if name.split(".")[0] in SERVICES and name.split(".")[0] != own
+    }
 
     assert own == "shop" or not foreign
 
@@ -92,15 +116,23 @@ def test_hosting_knows_no_service(path: Path) -> None:
 def test_only_hosting_and_the_edges_know_the_web_framework(path: Path) -> None:
     """Business code can be called by a coordinator as well as by a browser."""
     relative = path.relative_to(ROOT)
-    at_the_edge = path.stem in {"router", "api", "main"} or "hosting" in relative.parts or relative.parts[0] == "shop"
+    at_the_edge = (
+        path.stem in {"router", "api", "main"}
+        or "hosting" in relative.parts
+        or relative.parts[0] == "shop"
+    )
 
-    assert at_the_edge or not {name for name in _imports(path) if name.split(".")[0] in ("fastapi", "starlette", "uvicorn")}
+    assert at_the_edge or not {
+        name for name in _imports(path) if name.split(".")[0] in ("fastapi", "starlette", "uvicorn")
+    }
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=_named)
 def test_only_the_client_knows_what_carries_its_requests(path: Path) -> None:
     """Everything else speaks httpx, whose errors say whether another replica may be asked."""
-    assert path.name == "client.py" or not {name for name in _imports(path) if name.split(".")[0] == "aiohttp"}
+    assert path.name == "client.py" or not {
+        name for name in _imports(path) if name.split(".")[0] == "aiohttp"
+    }
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=_named)
@@ -109,7 +141,9 @@ def test_nobody_commits_in_the_middle_of_a_local_transaction(path: Path) -> None
     calls = [
         node
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "commit"
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "commit"
     ]
 
     assert not calls or "hosting" in path.parts or path.is_relative_to(ROOT / "shop")
@@ -120,7 +154,9 @@ def test_modules_and_functions_stay_short_and_say_what_they_are_for(path: Path) 
     """What does not fit on a page is read by nobody."""
     source = path.read_text()
     tree = ast.parse(source)
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    functions = [
+        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
 
     long_ones = [node.name for node in functions if _own_lines(node) > FUNCTION_LINES_MAX]
 

@@ -39,14 +39,26 @@ def test_a_promise_is_repeated_as_long_as_it_stands(state: State) -> None:
     """R5: a repeated prepare gets the recorded vote, also when its commit was faster."""
     vote = Branch(ID, state, 1, "{}", {"courier": "Olga"}).vote()
 
-    assert (vote.transaction_id, vote.prepared, vote.reason, vote.facts) == (ID, True, None, {"courier": "Olga"})
+    assert (vote.transaction_id, vote.prepared, vote.reason, vote.facts) == (
+        ID,
+        True,
+        None,
+        {"courier": "Olga"},
+    )
 
 
 def test_a_refusal_is_repeated_word_for_word() -> None:
     """R5: the reason that was given stays the reason."""
-    vote = Branch(ID, State.ABORTED, 1, "{}", {"prices": {"1": 5}}, "price_changed", "dearer", contended=True).vote()
+    vote = Branch(
+        ID, State.ABORTED, 1, "{}", {"prices": {"1": 5}}, "price_changed", "dearer", contended=True
+    ).vote()
 
-    assert (vote.prepared, vote.reason, vote.detail, vote.contended) == (False, "price_changed", "dearer", True)
+    assert (vote.prepared, vote.reason, vote.detail, vote.contended) == (
+        False,
+        "price_changed",
+        "dearer",
+        True,
+    )
     assert vote.facts == {"prices": {"1": 5}}
 
 
@@ -73,7 +85,9 @@ def test_what_was_aborted_before_it_was_prepared_is_refused_with_a_reason() -> N
         (PoolTimeoutError(), Unavailable),
     ],
 )
-def test_a_failure_of_the_database_is_a_collision_poison_or_no_answer(failure: Exception, meaning: type[Exception]) -> None:
+def test_a_failure_of_the_database_is_a_collision_poison_or_no_answer(
+    failure: Exception, meaning: type[Exception]
+) -> None:
     """R6, R8 and R9: a lost race is repeated, a poisonous branch goes alone, and the rest is no answer."""
     store = SqlBranchStore(FailingEngine(failure))  # type: ignore[arg-type]
 

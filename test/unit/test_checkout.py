@@ -1,4 +1,7 @@
-"""What a checkout may look like: written by a Git that likes other line ends, and for no other user to read."""
+"""What a checkout may look like.
+
+Written by a Git that likes other line ends, and for no other user to read.
+"""
 
 import shutil
 import subprocess
@@ -19,15 +22,25 @@ def test_clone_of_a_git_that_writes_crlf_has_our_line_ends(tmp_path: Path) -> No
     for command in (("init", "-q"), ("add", "."), (*identity, "commit", "-qm", "all")):
         subprocess.run(["git", *command], cwd=origin, check=True)
 
-    subprocess.run(["git", "clone", "-q", "-c", "core.autocrlf=true", "-c", "core.eol=crlf", origin, clone], check=True)
+    subprocess.run(
+        ["git", "clone", "-q", "-c", "core.autocrlf=true", "-c", "core.eol=crlf", origin, clone],
+        check=True,
+    )
 
-    files = [path for path in clone.rglob("*") if path.is_file() and ".git" not in path.relative_to(clone).parts]
+    files = [
+        path
+        for path in clone.rglob("*")
+        if path.is_file() and ".git" not in path.relative_to(clone).parts
+    ]
     assert len(files) >= 3
     assert not [path for path in files if b"\r\n" in path.read_bytes()]
 
 
 def test_image_of_a_checkout_that_only_its_owner_may_read_can_be_read_by_its_user() -> None:
-    """COPY keeps the modes of a checkout under umask 077; so all of it goes through a stage that opens it."""
+    """COPY keeps the modes of a checkout under umask 077.
+
+    So all of it goes through a stage that opens it.
+    """
     stages = (ROOT / "Dockerfile").read_text().split("\nFROM ")[1:]
     first, last = stages
     copied = [line.split() for line in last.splitlines() if line.startswith("COPY ")]

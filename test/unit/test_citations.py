@@ -1,4 +1,7 @@
-"""What code, tests and pages cite exists: rules (R7), laws (L3), duties (P12), faults (F21), ADR 8."""
+"""What code, tests and pages cite exists.
+
+Rules (R7), laws (L3), duties (P12), faults (F21), ADR 8.
+"""
 
 import re
 import subprocess
@@ -26,30 +29,47 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
 def _files() -> list[Path]:
-    named = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    named = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     return [ROOT / name for name in named if name.endswith(READ) and (ROOT / name).exists()]
 
 
 def _cited(text: str) -> set[str]:
     ranged = {
-        f"{letter}{number}" for letter, first, last in _RANGE.findall(text) for number in range(int(first), int(last) + 1)
+        f"{letter}{number}"
+        for letter, first, last in _RANGE.findall(text)
+        for number in range(int(first), int(last) + 1)
     }
     return ranged | {letter + number for letter, number in _CITED.findall(text)}
 
 
 def _defined() -> set[str]:
-    return {*_DEFINED.findall(PROTOCOL.read_text()), *(name for name, _ in _FAULT.findall(FAULTS.read_text()))}
+    return {
+        *_DEFINED.findall(PROTOCOL.read_text()),
+        *(name for name, _ in _FAULT.findall(FAULTS.read_text())),
+    }
 
 
 def _tried() -> Iterator[tuple[str, list[Path]]]:
     """Return each fault with the tests that its row names."""
     for name, row in _FAULT.findall(FAULTS.read_text()):
-        yield name, [(FAULTS.parent / link).resolve() for link in _LINK.findall(row) if Path(link).name.startswith("test_")]
+        yield (
+            name,
+            [
+                (FAULTS.parent / link).resolve()
+                for link in _LINK.findall(row)
+                if Path(link).name.startswith("test_")
+            ],
+        )
 
 
 def test_rules_laws_duties_and_faults_are_numbered_without_a_gap() -> None:
     """A number that is missing, or stands twice, would leave a citation without its meaning."""
-    names = [*_DEFINED.findall(PROTOCOL.read_text()), *(name for name, _ in _FAULT.findall(FAULTS.read_text()))]
+    names = [
+        *_DEFINED.findall(PROTOCOL.read_text()),
+        *(name for name, _ in _FAULT.findall(FAULTS.read_text())),
+    ]
 
     for letter, least in COUNTS.items():
         numbers = [int(name[1:]) for name in names if name[0] == letter]
@@ -66,7 +86,11 @@ def test_everything_that_is_cited_exists() -> None:
         for path in _files()
         for name in (
             *(_cited(path.read_text()) - defined),
-            *(f"ADR {number}" for number in _ADR.findall(path.read_text()) if number not in decisions),
+            *(
+                f"ADR {number}"
+                for number in _ADR.findall(path.read_text())
+                if number not in decisions
+            ),
         )
     }
 
@@ -88,7 +112,12 @@ def test_nothing_is_cited_by_word() -> None:
 @pytest.mark.parametrize("letter", ["R", "L"])
 def test_every_rule_and_every_law_is_cited_by_a_test(letter: str) -> None:
     """A rule that no test names may be one that no test holds."""
-    cited = {name for path in _files() if path.name.startswith("test_") for name in _cited(path.read_text())}
+    cited = {
+        name
+        for path in _files()
+        if path.name.startswith("test_")
+        for name in _cited(path.read_text())
+    }
 
     assert {name for name in _defined() if name[0] == letter} - cited == set()
 
@@ -111,4 +140,6 @@ def test_every_test_of_faults_is_on_the_page() -> None:
     """The folder holds nothing that its page does not name."""
     page = FAULTS.read_text()
 
-    assert [path.name for path in FAULTS.parent.glob("test_*.py") if f"({path.name})" not in page] == []
+    assert [
+        path.name for path in FAULTS.parent.glob("test_*.py") if f"({path.name})" not in page
+    ] == []

@@ -1,4 +1,7 @@
-"""The batch loop: ask everybody, decide once, and only then tell; and what happens when the log does not answer."""
+"""The batch loop: ask everybody, decide once, and only then tell.
+
+And what happens when the log does not answer.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -19,7 +22,13 @@ from two_phase.messages import Ballot, Decision, InDoubt, Outcomes, Round, Trans
 
 PARTICIPANTS = ("payment", "stock", "delivery")
 LIMITS = Limits(
-    batch=2, queue=4, unsure=2, prepare_seconds=30, decision_seconds=30, queue_timeout_seconds=30, arrival_seconds=30
+    batch=2,
+    queue=4,
+    unsure=2,
+    prepare_seconds=30,
+    decision_seconds=30,
+    queue_timeout_seconds=30,
+    arrival_seconds=30,
 )
 LINGER_SECONDS = 0.001
 #: For those who wait for what never comes.
@@ -52,12 +61,16 @@ class Participant:
         self.rounds.append(message)
         if message.prepares and self.counter is not None:
             self.counter += 1
-        self._events += [f"{self._name} hears of {each}" for each in (*message.commits, *message.aborts)]
+        self._events += [
+            f"{self._name} hears of {each}" for each in (*message.commits, *message.aborts)
+        ]
         if self.silent:
             await asyncio.Event().wait()
         votes = [self._vote(each.transaction_id) for each in message.prepares]
         acknowledged = [*message.aborts, *message.commits]
-        return Ballot(counter=self.counter, log_seen=self.log_seen, votes=votes, acknowledged=acknowledged)
+        return Ballot(
+            counter=self.counter, log_seen=self.log_seen, votes=votes, acknowledged=acknowledged
+        )
 
     def _greeting(self) -> Ballot:
         if self.silent:
@@ -174,10 +187,16 @@ async def test_all_votes_in_the_decision_is_written_and_then_everybody_hears_of_
         await coordinator.drain()
 
     assert (settled.decision, settled.existed) == (Decision.CONFIRMED, False)
-    assert shop.events == ["decided", *(f"{name} hears of {transaction(1).transaction_id}" for name in PARTICIPANTS)]
+    assert shop.events == [
+        "decided",
+        *(f"{name} hears of {transaction(1).transaction_id}" for name in PARTICIPANTS),
+    ]
     for participant in shop.participants.values():
         prepare = participant.rounds[0].prepares[0]
-        assert (prepare.payload, prepare.instead_of) == ({"number": 1}, [transaction(9).transaction_id])
+        assert (prepare.payload, prepare.instead_of) == (
+            {"number": 1},
+            [transaction(9).transaction_id],
+        )
         assert participant.rounds[1].commits == [transaction(1).transaction_id]
 
 
@@ -321,7 +340,10 @@ async def test_a_batch_waits_for_what_is_expected_while_it_gathers() -> None:
 
 
 async def test_a_batch_does_not_wait_for_what_is_announced_while_it_waits() -> None:
-    """Where every order has a key, one is always being claimed: each would wait for those behind it."""
+    """Where every order has a key, one is always being claimed.
+
+    Each would wait for those behind it.
+    """
     shop = Shop()
     claimed = asyncio.Event()
 
@@ -348,7 +370,9 @@ async def test_a_full_batch_waits_for_nothing() -> None:
     shop = Shop(replace(LIMITS, batch=1))
     async with shop.running() as coordinator:
         with coordinator.arriving():
-            settled = await asyncio.wait_for(coordinator.submit(transaction(1)).outcome, LIMITS.arrival_seconds / 2)
+            settled = await asyncio.wait_for(
+                coordinator.submit(transaction(1)).outcome, LIMITS.arrival_seconds / 2
+            )
 
     assert settled.decision is Decision.CONFIRMED
 
@@ -364,7 +388,10 @@ async def test_decisions_wait_for_the_round_of_a_batch_that_gathers() -> None:
         await ticket.outcome
         await coordinator.drain()
 
-    assert [len(each.prepares) for each in shop.participants["payment"].rounds if each.commits] == [1, 0]
+    assert [len(each.prepares) for each in shop.participants["payment"].rounds if each.commits] == [
+        1,
+        0,
+    ]
 
 
 async def test_what_is_expected_for_too_long_is_not_waited_for() -> None:
@@ -415,7 +442,9 @@ async def test_who_gives_up_after_the_insert_has_left_learns_that_only_the_log_k
         (["hangs and fails", "fails"], False),
     ],
 )
-async def test_an_insert_without_an_answer_is_repeated_until_the_log_tells(faults: list[str], *, found: bool) -> None:
+async def test_an_insert_without_an_answer_is_repeated_until_the_log_tells(
+    faults: list[str], *, found: bool
+) -> None:
     """R3: a lost reply means unknown, and nobody is told anything before the log has told it."""
     shop = Shop(IMPATIENT)
     shop.log.faults = list(faults)
@@ -493,7 +522,10 @@ async def test_who_has_gone_away_is_not_told() -> None:
     shop = Shop()
     shop.log.faults = ["hangs"]
     async with shop.running() as coordinator:
-        decided, waited_too_long = coordinator.submit(transaction(1)), coordinator.submit(transaction(2))
+        decided, waited_too_long = (
+            coordinator.submit(transaction(1)),
+            coordinator.submit(transaction(2)),
+        )
         while not shop.log.calls:
             await asyncio.sleep(0)
         decided.outcome.cancel()
@@ -575,7 +607,9 @@ async def test_what_another_replica_has_heard_is_believed() -> None:
 
 
 @pytest.mark.usefixtures("_often")
-async def test_a_log_that_somebody_has_seen_further_decides_nothing_until_it_is_reconciled() -> None:
+async def test_a_log_that_somebody_has_seen_further_decides_nothing_until_it_is_reconciled() -> (
+    None
+):
     """R12: new orders are refused at once, instead of leaving more branches in doubt."""
     shop = Shop()
     shop.participants["delivery"].counter = 3
@@ -593,7 +627,9 @@ async def test_a_log_that_somebody_has_seen_further_decides_nothing_until_it_is_
         await asyncio.sleep(0.1)
         with pytest.raises(Unavailable, match="the decision log was restored"):
             coordinator.submit(transaction(2))
-        shop.log.stands = replace(shop.log.stands, generation=2, log_position=10, restored=frozenset())
+        shop.log.stands = replace(
+            shop.log.stands, generation=2, log_position=10, restored=frozenset()
+        )
         await _until_welcome(coordinator)
         assert (await coordinator.submit(transaction(3)).outcome).decision is Decision.CONFIRMED
 

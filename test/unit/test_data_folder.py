@@ -18,7 +18,10 @@ def folder(tmp_path: Path) -> DataFolder:
 
 
 def test_secrets_are_made_once_and_only_their_owner_can_read_them(folder: DataFolder) -> None:
-    """Data that is kept must stay readable, so its passwords stay; nobody else on the machine learns them."""
+    """Data that is kept must stay readable, so its passwords stay.
+
+    Nobody else on the machine learns them.
+    """
     before = os.umask(0)
     try:
         first = folder.secrets()
@@ -32,7 +35,10 @@ def test_secrets_are_made_once_and_only_their_owner_can_read_them(folder: DataFo
 
 
 def test_secret_that_is_missing_is_added_and_the_others_stay(folder: DataFolder) -> None:
-    """A newer version may need one more key; it must not cost the passwords of the data that is there."""
+    """A newer version may need one more key.
+
+    It must not cost the passwords of the data that is there.
+    """
     (folder.root / "secrets.json").write_text('{"postgres": "kept"}')
 
     secrets = folder.secrets()

@@ -9,7 +9,15 @@ from service_chassis.settings import ParticipantSettings
 from shop.local.database import admin_url
 from shop.project import CannotRun
 
-PASSWORDS = ["@", "a@b:c/d%e", "p#q?r&s[t]u", "blank and \"'\\$(HOME)`", "%40%2F", "пароль-ж", "a+b=c;d,e"]
+PASSWORDS = [
+    "@",
+    "a@b:c/d%e",
+    "p#q?r&s[t]u",
+    "blank and \"'\\$(HOME)`",
+    "%40%2F",
+    "пароль-ж",
+    "a+b=c;d,e",
+]
 PLAIN = "postgresql+psycopg2://payment_service@db:5432/shop"
 PEERS = {"order_urls": "http://o", "order_key": "k" * 40}
 

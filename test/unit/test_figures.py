@@ -41,7 +41,10 @@ def copy(tmp_path: Path) -> Path:
 
 
 def test_the_figures_on_the_pages_are_those_of_the_runs() -> None:
-    """No figure is written by hand, none is older than the run: `tables.py --write` puts them there."""
+    """No figure is written by hand, none is older than the run.
+
+    `tables.py --write` puts them there.
+    """
     checked = _tables(ROOT, "--check")
 
     assert (checked.returncode, checked.stdout) == (0, ""), checked.stderr
@@ -57,7 +60,9 @@ def test_a_figure_that_was_changed_by_hand_is_found_and_replaced(copy: Path) -> 
 
     checked, written = _tables(copy, "--check"), _tables(copy, "--write")
 
-    assert (checked.returncode, checked.stdout) == (1, "has other figures: README.md\n"), checked.stderr
+    assert (checked.returncode, checked.stdout) == (1, "has other figures: README.md\n"), (
+        checked.stderr
+    )
     assert (written.returncode, written.stdout) == (0, "written: README.md\n"), written.stderr
     assert readme.read_text() == before
 

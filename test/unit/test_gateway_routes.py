@@ -1,4 +1,7 @@
-"""The local gateway and the cluster's Ingress route alike: the table is the Ingress's own, and matches as Kubernetes says."""
+"""The local gateway and the cluster's Ingress route alike.
+
+The table is the Ingress's own, and matches as Kubernetes says.
+"""
 
 import re
 from pathlib import Path
@@ -16,7 +19,10 @@ CONTRACT = {
     "/stock": "stock-service",
     "/delivery": "delivery-service",
 }
-REPLICAS = {service: [f"127.0.0.1:{7000 + number}"] for number, service in enumerate(sorted(set(CONTRACT.values())))}
+REPLICAS = {
+    service: [f"127.0.0.1:{7000 + number}"]
+    for number, service in enumerate(sorted(set(CONTRACT.values())))
+}
 
 
 def test_gateway_has_the_prefixes_of_the_ingress_and_the_ingress_those_of_the_contract() -> None:
@@ -48,7 +54,9 @@ def test_prefix_matches_whole_segments_and_the_longest_wins(path: str, service: 
     config = gateway.configuration(gateway.routes(), REPLICAS, listener=3)
 
     routes = config["apps"]["http"]["servers"]["shop"]["routes"]
-    first = next(route for route in routes if re.search(route["match"][0]["path_regexp"]["pattern"], path))
+    first = next(
+        route for route in routes if re.search(route["match"][0]["path_regexp"]["pattern"], path)
+    )
 
     proxy = first["handle"][0]["routes"][0]["handle"][0]
     assert proxy["upstreams"] == [{"dial": REPLICAS[service][0]}]

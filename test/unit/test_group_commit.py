@@ -1,4 +1,7 @@
-"""Calls that travel together: one at a time, in the order of arrival, and nobody hears another's answer."""
+"""Calls that travel together.
+
+One at a time, in the order of arrival, and nobody hears another's answer.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -26,7 +29,10 @@ class Work:
 
 
 async def test_what_arrives_during_a_call_shares_the_next_one() -> None:
-    """GroupCommit commit without a timer: the first travels alone and at once, the others together, up to the limit."""
+    """GroupCommit commit without a timer.
+
+    The first travels alone and at once, the others together, up to the limit.
+    """
     work = Work()
     group: GroupCommit[int, int] = GroupCommit(work, 3)
 
@@ -67,11 +73,17 @@ async def test_who_went_away_does_not_disturb_the_others() -> None:
 
         answers = await asyncio.gather(gone, stays, return_exceptions=True)
 
-        assert [type(each) for each in answers] == [asyncio.CancelledError, ValueError if failures else int]
+        assert [type(each) for each in answers] == [
+            asyncio.CancelledError,
+            ValueError if failures else int,
+        ]
 
 
 async def test_an_answer_for_nobody_is_a_failure() -> None:
-    """Every question has exactly one answer; anything else is a bug, and each caller hears of it."""
+    """Every question has exactly one answer.
+
+    Anything else is a bug, and each caller hears of it.
+    """
 
     async def forgetful(_questions: Sequence[int]) -> Sequence[int]:
         return []

@@ -16,7 +16,9 @@ from service_chassis import server
         ("::", ["127.0.0.1", "::1"]),
     ],
 )
-def test_service_is_reached_at_every_address_that_its_host_stands_for(host: str, reached: list[str]) -> None:
+def test_service_is_reached_at_every_address_that_its_host_stands_for(
+    host: str, reached: list[str]
+) -> None:
     """A pod in a cluster of IPv6 has no other address."""
     if "::1" in reached and not _has_ipv6():
         pytest.skip("this machine has no IPv6")

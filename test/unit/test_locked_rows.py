@@ -45,7 +45,10 @@ def waiting() -> Waiting:
 
 
 def test_only_what_touches_the_locked_row_gets_no_answer(waiting: Waiting) -> None:
-    """Its neighbours are taken and voted on; it leaves nothing behind, and is answered as ever when the row is free."""
+    """Its neighbours are taken and voted on.
+
+    It leaves nothing behind, and is answered as ever when the row is free.
+    """
     waiting.disk.tables["stock"]["units"] = 200
     waiting.locked = {identity(77)}
 
@@ -55,16 +58,24 @@ def test_only_what_touches_the_locked_row_gets_no_answer(waiting: Waiting) -> No
     assert identity(77) not in waiting.states()
     assert waiting.met <= 8
     waiting.locked = set()
-    assert votes(waiting.say(prepares=[prepare(77), prepare(76)])) == {identity(77): True, identity(76): True}
+    assert votes(waiting.say(prepares=[prepare(77), prepare(76)])) == {
+        identity(77): True,
+        identity(76): True,
+    }
     assert waiting.units == 200 - 128
 
 
 def test_decisions_go_past_a_locked_row(waiting: Waiting) -> None:
-    """An abort that would give back to it is not acknowledged, and so comes again; all others are."""
+    """An abort that would give back to it is not acknowledged, and so comes again.
+
+    All others are.
+    """
     waiting.say(prepares=[prepare(number) for number in (1, 2, 3)])
     waiting.locked = {identity(2)}
 
-    ballot = waiting.say(aborts=[identity(1), identity(2)], commits=[identity(3)], prepares=[prepare(4)])
+    ballot = waiting.say(
+        aborts=[identity(1), identity(2)], commits=[identity(3)], prepares=[prepare(4)]
+    )
 
     assert set(ballot.acknowledged) == {identity(1), identity(3)}
     assert votes(ballot) == {identity(4): True}
@@ -102,14 +113,21 @@ def test_poison_beside_a_locked_row_is_refused_alone(waiting: Waiting) -> None:
     assert votes(ballot) == {identity(2): False, identity(3): True, identity(4): True}
 
 
-def test_a_round_taken_apart_still_tells_a_participant_that_has_fallen_back(waiting: Waiting) -> None:
-    """It must not pass by the number of its pieces; and silence about everything says nothing of its counter."""
+def test_a_round_taken_apart_still_tells_a_participant_that_has_fallen_back(
+    waiting: Waiting,
+) -> None:
+    """It must not pass by the number of its pieces.
+
+    And silence about everything says nothing of its counter.
+    """
     waiting.locked = {identity(2)}
     asked = [prepare(number) for number in (1, 2, 3, 4)]
 
     fallen = waiting.say(prepares=asked, log_counter=1, counter_heard=5)
     sound = waiting.say(prepares=asked, log_counter=1, counter_heard=0)
-    silent = waiting.say(prepares=[prepare(2)], aborts=[identity(9)], log_counter=1, counter_heard=0)
+    silent = waiting.say(
+        prepares=[prepare(2)], aborts=[identity(9)], log_counter=1, counter_heard=0
+    )
 
     assert fallen.counter is not None
     assert fallen.counter <= 5
@@ -122,7 +140,9 @@ class _HeldUp(Told):
 
     def _all(self, message: Round) -> Ballot:
         ballot = super()._all(message)
-        return ballot.model_copy(update={"acknowledged": [each for each in ballot.acknowledged if each != identity(1)]})
+        return ballot.model_copy(
+            update={"acknowledged": [each for each in ballot.acknowledged if each != identity(1)]}
+        )
 
 
 @pytest.fixture
@@ -132,7 +152,10 @@ def held_up() -> Iterator[_HeldUp]:
 
 
 async def test_a_decision_that_is_held_up_rides_on_no_round_of_prepares(held_up: _HeldUp) -> None:
-    """The first round that carries it waits for the locked row; the next ones go without it, and one of its own tries again."""
+    """The first round that carries it waits for the locked row.
+
+    The next ones go without it, and one of its own tries again.
+    """
     remote = RemoteParticipant("payment", held_up)
     remote.announce([(identity(1), Decision.CANCELLED), (identity(2), Decision.CANCELLED)])
 
@@ -140,5 +163,9 @@ async def test_a_decision_that_is_held_up_rides_on_no_round_of_prepares(held_up:
     await remote.ask([prepare(4)], LogPosition(1))
     await remote._exchange(LogPosition(1), ())
 
-    assert [message.aborts for message in held_up.rounds] == [[identity(1), identity(2)], [], [identity(1)]]
+    assert [message.aborts for message in held_up.rounds] == [
+        [identity(1), identity(2)],
+        [],
+        [identity(1)],
+    ]
     assert remote.unacknowledged == 1

@@ -34,7 +34,9 @@ def _break() -> None:
         log.exception("it broke", extra={"transactions": [1, 2]})
 
 
-def test_a_line_is_an_object_with_the_sentence_its_fields_and_who_said_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_is_an_object_with_the_sentence_its_fields_and_who_said_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """Whoever collects logs finds the same names in all services."""
     configure_logging("payment", "INFO", "json")
     log.warning("no vote from %s", "stock", extra={"why": {"status": 503}})
@@ -66,7 +68,9 @@ def test_a_line_says_its_sentence_once(capsys: pytest.CaptureFixture[str], layou
     assert "colo" not in line
 
 
-def test_a_line_for_people_begins_with_its_time_and_says_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_for_people_begins_with_its_time_and_says_all_the_same(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """A traceback follows on lines of its own, where it can be read."""
     configure_logging("payment", "INFO", "console")
     log.warning("no vote from %s", "stock", extra={"why": {"status": 503}})
@@ -82,11 +86,12 @@ def test_a_line_for_people_begins_with_its_time_and_says_all_the_same(capsys: py
 
 def test_a_service_does_not_load_what_only_commands_need() -> None:
     """Each would take some megabytes of every service process."""
-    # Where it finds it, as on a machine of ours, httpx loads pygments for a command line of its own, and rich with it.
-    program = (
-        "import sys; sys.modules['pygments'] = None; import payment_service.main, order_service.main; print(*sys.modules)"
+    # Where it finds it, as on a machine of ours, httpx loads pygments for a command line of its
+    # own, and rich with it.
+    program = "import sys; sys.modules['pygments'] = None; import payment_service.main, order_service.main; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert not {"alembic", "rich", "structlog", "typer"}.intersection(loaded.stdout.split())
     assert "two_phase" in loaded.stdout.split()

@@ -9,7 +9,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def _make(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
+    return subprocess.run(
+        ["make", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
+    )
 
 
 def test_help_fits_a_screen() -> None:
@@ -40,7 +42,9 @@ def test_variable_that_is_wrong_is_told(given: str, told: str) -> None:
     assert told in done.stderr
 
 
-@pytest.mark.parametrize("given", ["SEEDS=20", "FROM=0", "SHOP_PORT=1", "SHOP_DATA=x", "DATABASE_URL=", "PYTHON=python3"])
+@pytest.mark.parametrize(
+    "given", ["SEEDS=20", "FROM=0", "SHOP_PORT=1", "SHOP_DATA=x", "DATABASE_URL=", "PYTHON=python3"]
+)
 def test_variable_that_is_right_is_taken(given: str) -> None:
     """Settings of the shop may be written behind the target as well."""
     assert _make("help", given).returncode == 0
@@ -51,4 +55,6 @@ def test_every_folder_of_tests_is_run_by_one_half_or_by_check() -> None:
     told = _make("-n", "test-faults", "test-services").stdout.split()
     folders = {f"test/{path.parent.name}" for path in (ROOT / "test").glob("*/test_*.py")}
 
-    assert sorted(word for word in told if word.startswith("test/")) == sorted(folders - {"test/unit"})
+    assert sorted(word for word in told if word.startswith("test/")) == sorted(
+        folders - {"test/unit"}
+    )

@@ -8,7 +8,17 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from two_phase.errors import ProtocolViolation, Refused, Unavailable
-from two_phase.messages import MAX_INTEGER, Ballot, Outcomes, Prepare, Question, Round, Taken, Vote, new_transaction_id
+from two_phase.messages import (
+    MAX_INTEGER,
+    Ballot,
+    Outcomes,
+    Prepare,
+    Question,
+    Round,
+    Taken,
+    Vote,
+    new_transaction_id,
+)
 
 ID = "00000000-0000-7000-8000-000000000001"
 
@@ -42,7 +52,18 @@ def test_new_ids_differ_within_one_millisecond(monkeypatch: pytest.MonkeyPatch) 
             commits=[ID],
             prepares=[Prepare(transaction_id=ID, payload={"a": [1]}, instead_of=[ID])],
         ),
-        Ballot(votes=[Vote(transaction_id=ID, prepared=False, reason="r", detail="d", contended=True, facts={"b": "c"})]),
+        Ballot(
+            votes=[
+                Vote(
+                    transaction_id=ID,
+                    prepared=False,
+                    reason="r",
+                    detail="d",
+                    contended=True,
+                    facts={"b": "c"},
+                )
+            ]
+        ),
         Outcomes(confirmed=[ID], cancelled=[]),
     ],
 )
@@ -74,7 +95,9 @@ def test_a_round_that_is_not_well_formed_is_not_understood(change: dict[str, Any
         Round.model_validate_json(json.dumps({"generation": 1} | change))
 
 
-@pytest.mark.parametrize("change", [{"prepared": "yes"}, {"prepared": 1}, {"transaction_id": "x"}, {"facts": [1]}])
+@pytest.mark.parametrize(
+    "change", [{"prepared": "yes"}, {"prepared": 1}, {"transaction_id": "x"}, {"facts": [1]}]
+)
 def test_a_vote_that_is_not_well_formed_is_no_vote(change: dict[str, Any]) -> None:
     """R6: only a positive, well-formed answer counts."""
     with pytest.raises(ValidationError):
@@ -94,7 +117,10 @@ def test_messages_cannot_be_changed_and_share_nothing() -> None:
     with pytest.raises(ValidationError):
         first.generation = 2  # type: ignore[misc]
     assert first.aborts is not second.aborts
-    assert Vote(transaction_id=ID, prepared=True).facts is not Vote(transaction_id=ID, prepared=True).facts
+    assert (
+        Vote(transaction_id=ID, prepared=True).facts
+        is not Vote(transaction_id=ID, prepared=True).facts
+    )
 
 
 def test_failures_say_what_their_receiver_needs() -> None:

@@ -1,6 +1,9 @@
-"""One round at one participant: votes are recorded before they are given, repeated messages find the record, poison stays alone.
+"""One round at one participant.
 
-Every sequence of messages is compared with PostgreSQL in test/integration; here are the rules one by one, and what goes wrong.
+Votes are recorded before they are given, repeated messages find the record, poison stays alone.
+
+Every sequence of messages is compared with PostgreSQL in test/integration; here are the rules one
+by one, and what goes wrong.
 """
 
 from collections.abc import Sequence
@@ -42,22 +45,34 @@ class Place:
         self.script: Any = Script()
         self.disk = Disk("place", ("branches", "counters", "stock"))
         self.disk.tables["stock"]["units"] = 10
-        self.store = MemoryBranchStore(self.disk, self.script, lambda: 0.0, lambda: self.disk.die(0))
-        self.participant: Participant[Any, Ask] = Participant(self.store, Ask, self._take, self._give_back)
+        self.store = MemoryBranchStore(
+            self.disk, self.script, lambda: 0.0, lambda: self.disk.die(0)
+        )
+        self.participant: Participant[Any, Ask] = Participant(
+            self.store, Ask, self._take, self._give_back
+        )
         self.poison: set[TransactionId] = set()
 
-    def _take(self, connection: LocalTransaction, asked: Sequence[tuple[TransactionId, Ask]]) -> list[Taken | Refused]:
+    def _take(
+        self, connection: LocalTransaction, asked: Sequence[tuple[TransactionId, Ask]]
+    ) -> list[Taken | Refused]:
         return [self._taken(connection, *each) for each in asked]
 
-    def _taken(self, connection: LocalTransaction, transaction_id: TransactionId, ask: Ask) -> Taken | Refused:
+    def _taken(
+        self, connection: LocalTransaction, transaction_id: TransactionId, ask: Ask
+    ) -> Taken | Refused:
         if transaction_id in self.poison:
             raise ZeroDivisionError(transaction_id)
         if ask.amount > self.units:
-            return Refused("too_much", f"{self.units} are left", contended=True, facts={"left": self.units})
+            return Refused(
+                "too_much", f"{self.units} are left", contended=True, facts={"left": self.units}
+            )
         connection.put("stock", "units", self.units - ask.amount)
         return Taken(facts={"took": ask.amount})
 
-    def _give_back(self, connection: LocalTransaction, taken: Sequence[tuple[TransactionId, Ask]]) -> None:
+    def _give_back(
+        self, connection: LocalTransaction, taken: Sequence[tuple[TransactionId, Ask]]
+    ) -> None:
         for _, ask in taken:
             connection.put("stock", "units", self.units + ask.amount)
 
@@ -147,7 +162,9 @@ def test_abort_that_overtakes_prepare_makes_it_refuse(place: Place) -> None:
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_commit_of_an_unknown_or_aborted_branch_is_a_violation(place: Place, *, known: bool) -> None:
+def test_commit_of_an_unknown_or_aborted_branch_is_a_violation(
+    place: Place, *, known: bool
+) -> None:
     """R5: never "not found, so done"."""
     if known:
         place.say(aborts=[identity(1)])
@@ -155,7 +172,9 @@ def test_commit_of_an_unknown_or_aborted_branch_is_a_violation(place: Place, *, 
     ballot = place.say(commits=[identity(1)])
 
     assert ballot.acknowledged == []
-    assert [each.detail for each in ballot.violations] == [f"commit of an {'aborted' if known else 'unknown'} branch"]
+    assert [each.detail for each in ballot.violations] == [
+        f"commit of an {'aborted' if known else 'unknown'} branch"
+    ]
 
 
 def test_a_prepare_that_comes_again_with_its_own_commit_finds_the_vote(place: Place) -> None:
@@ -246,7 +265,9 @@ def test_a_poisonous_branch_is_refused_alone(place: Place) -> None:
     place.say(prepares=[prepare(1), prepare(2)])
     place.poison = {identity(4)}
 
-    ballot = place.say(aborts=[identity(1)], commits=[identity(2)], prepares=[prepare(3), prepare(4), prepare(5)])
+    ballot = place.say(
+        aborts=[identity(1)], commits=[identity(2)], prepares=[prepare(3), prepare(4), prepare(5)]
+    )
 
     assert votes(ballot) == {identity(3): True, identity(4): False, identity(5): True}
     assert ballot.acknowledged == [identity(1), identity(2)]
@@ -255,7 +276,10 @@ def test_a_poisonous_branch_is_refused_alone(place: Place) -> None:
 
 
 def test_a_vote_found_after_a_failure_is_flushed_too(place: Place) -> None:
-    """R4 holds on the way through poison: another replica's vote is repeated only when it is durable."""
+    """R4 holds on the way through poison.
+
+    Another replica's vote is repeated only when it is durable.
+    """
     place.script.next = ["unflushed"]
     with pytest.raises(Unavailable):
         place.say(prepares=[prepare(1, 4)])
@@ -319,10 +343,15 @@ def test_one_answer_for_each_question_is_a_law_for_the_trade(place: Place) -> No
     """A ``take`` that forgets somebody is a bug, and its orders are refused one by one."""
     place.participant._take = lambda _connection, _asked: []
 
-    assert votes(place.say(prepares=[prepare(1), prepare(2)])) == {identity(1): False, identity(2): False}
+    assert votes(place.say(prepares=[prepare(1), prepare(2)])) == {
+        identity(1): False,
+        identity(2): False,
+    }
 
 
-def test_a_participant_of_which_more_was_heard_takes_nothing_and_does_not_count(place: Place) -> None:
+def test_a_participant_of_which_more_was_heard_takes_nothing_and_does_not_count(
+    place: Place,
+) -> None:
     """R12: what was restored from an older backup takes no prepares, whoever asks, until it is reconciled."""
     asked = {"log_counter": 9, "prepares": [prepare(1)]}
     place.say(prepares=[prepare(9)])
@@ -342,7 +371,12 @@ def test_a_commit_in_a_round_that_breaks_makes_nobody_look_restored(place: Place
     before = place.say(log_counter=0, prepares=[prepare(1), prepare(2)])
     place.poison = {identity(3)}
 
-    ballot = place.say(log_counter=0, commits=[identity(1)], aborts=[identity(2)], prepares=[prepare(3), prepare(4)])
+    ballot = place.say(
+        log_counter=0,
+        commits=[identity(1)],
+        aborts=[identity(2)],
+        prepares=[prepare(3), prepare(4)],
+    )
 
     assert votes(ballot) == {identity(3): False, identity(4): True}
     assert ballot.counter > before.counter

@@ -31,7 +31,9 @@ async def _gone() -> Any:
 async def test_a_caller_who_hangs_up_in_the_middle_of_a_body_is_no_failure_of_ours() -> None:
     """Nobody hears the answer; it must not be logged as an error of the service either."""
     headers = [(b"content-type", b"application/json")]
-    request = Request({"type": "http", "method": "POST", "path": "/orders", "headers": headers}, _gone)
+    request = Request(
+        {"type": "http", "method": "POST", "path": "/orders", "headers": headers}, _gone
+    )
 
     with pytest.raises(Problem, match="hung up"):
         await read_json(request)
@@ -73,4 +75,6 @@ async def test_no_key_is_claimed_for_an_order_that_is_sent_away() -> None:
     no_claims: Any = None
 
     with pytest.raises(Unavailable):
-        await Checkout(engine, no_claims, deadline_seconds=5).place(OrderRequest(1, {1: 1}, 1, "key"))
+        await Checkout(engine, no_claims, deadline_seconds=5).place(
+            OrderRequest(1, {1: 1}, 1, "key")
+        )

@@ -31,7 +31,11 @@ def test_a_database_that_goes_away_is_a_clean_503(failure: Exception) -> None:
 
 @pytest.mark.parametrize(
     ("failure", "status"),
-    [(ProtocolViolation("no"), 400), (Problem(413, "too large"), 413), (RuntimeError("a bug"), 500)],
+    [
+        (ProtocolViolation("no"), 400),
+        (Problem(413, "too large"), 413),
+        (RuntimeError("a bug"), 500),
+    ],
     ids=lambda value: type(value).__name__,
 )
 def test_every_other_failure_is_a_problem_too(failure: Exception, status: int) -> None:

@@ -1,4 +1,7 @@
-"""The documentation is true: its commands exist, its links lead somewhere, its map is the tree, its schemas are the code's."""
+"""The documentation is true.
+
+Its commands exist, its links lead somewhere, its map is the tree, its schemas are the code's.
+"""
 
 import json
 import re
@@ -22,7 +25,12 @@ README_LINES_MAX = 150
 SERVICES = ("order_service", "payment_service", "stock_service", "delivery_service")
 PAGES = sorted(
     page
-    for page in (*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("test/*/README.md"), *ROOT.glob("docs/**/*.md"))
+    for page in (
+        *ROOT.glob("*.md"),
+        *ROOT.glob("*/README.md"),
+        *ROOT.glob("test/*/README.md"),
+        *ROOT.glob("docs/**/*.md"),
+    )
     if "node_modules" not in page.parts
 )
 SERVICE_LINES = range(12, 31)
@@ -73,7 +81,10 @@ def _map() -> set[str]:
 
 def _test_map() -> set[str]:
     """Return the folders of tests that test/README.md names."""
-    return {f"test/{name}" for name in re.findall(r"^\| ([a-z0-9]+/) \|", TESTS.read_text(), re.MULTILINE)}
+    return {
+        f"test/{name}"
+        for name in re.findall(r"^\| ([a-z0-9]+/) \|", TESTS.read_text(), re.MULTILINE)
+    }
 
 
 def _folders(parent: Path) -> set[str]:
@@ -96,7 +107,10 @@ def test_every_make_target_that_a_page_names_exists(page: Path) -> None:
 
 
 def test_the_readme_names_the_commands_that_matter() -> None:
-    """The three ways to begin: see it, run it, test it. An empty search for commands is noticed, too."""
+    """The three ways to begin: see it, run it, test it.
+
+    An empty search for commands is noticed, too.
+    """
     assert {"demo", "up", "test"} <= _commands(README)
     assert {"newman", "model"} <= {command for page in PAGES for command in _commands(page)}
 
@@ -130,7 +144,9 @@ def test_the_readme_is_read_in_three_minutes() -> None:
 def test_the_index_names_every_page_of_the_folder() -> None:
     """No page can only be found by listing the folder."""
     named = {path for path, _ in _links(INDEX)}
-    pages = {page for page in INDEX.parent.glob("*.md") if page != INDEX} | {INDEX.parent / "adr" / "README.md"}
+    pages = {page for page in INDEX.parent.glob("*.md") if page != INDEX} | {
+        INDEX.parent / "adr" / "README.md"
+    }
 
     assert pages - named == set()
 
@@ -145,7 +161,9 @@ def test_the_maps_name_every_folder_and_no_other() -> None:
 def test_a_service_is_introduced_on_half_a_page(service: str) -> None:
     """Ten minutes per service begin with some twenty lines, which name every module that is worth reading."""
     page = ROOT / service / "README.md"
-    modules = {path.name for path in (ROOT / service).glob("*.py") if not path.name.startswith("__")}
+    modules = {
+        path.name for path in (ROOT / service).glob("*.py") if not path.name.startswith("__")
+    }
 
     assert len(page.read_text().splitlines()) in SERVICE_LINES
     assert modules - {path.name for path, _ in _links(page)} == set()
@@ -157,17 +175,23 @@ def test_the_crash_table_has_every_point_at_which_a_test_kills(page: Path) -> No
     rows = "\n".join(line for line in page.read_text().splitlines() if line.startswith("|"))
 
     assert {
-        point for point in (*crash_points.COORDINATOR_POINTS, *crash_points.PARTICIPANT_POINTS) if f"`{point}`" not in rows
+        point
+        for point in (*crash_points.COORDINATOR_POINTS, *crash_points.PARTICIPANT_POINTS)
+        if f"`{point}`" not in rows
     } == set()
 
 
 def test_the_schemas_on_the_page_are_those_of_the_code() -> None:
     """Who writes a participant in another language reads exactly what the code checks."""
-    block = re.search(r"^```json schema\n(.*?)^```$", PROTOCOL.read_text(), re.MULTILINE | re.DOTALL)
+    block = re.search(
+        r"^```json schema\n(.*?)^```$", PROTOCOL.read_text(), re.MULTILINE | re.DOTALL
+    )
     assert block
     written = json.loads(block[1])["$defs"]
     transaction_id = written.pop("TransactionId")
-    _, generated = models_json_schema([(model, "validation") for model in (Round, Ballot, Question, Outcomes)])
+    _, generated = models_json_schema(
+        [(model, "validation") for model in (Round, Ballot, Question, Outcomes)]
+    )
 
     assert _inlined(written, transaction_id) == _bare(generated["$defs"])
 
@@ -181,8 +205,18 @@ def _inlined(node: Any, transaction_id: dict[str, Any]) -> Any:
 
 
 def _bare(node: Any, *, names: bool = True) -> Any:
-    """Return a schema without what is only for people and without defaults; ``names`` says that the keys are names."""
+    """Return a schema without what is only for people and without defaults.
+
+    ``names`` says that the keys are names.
+    """
     if isinstance(node, dict):
-        left = {key: value for key, value in node.items() if names or key not in ("title", "description", "default")}
-        return {key: _bare(value, names=not names and key == "properties") for key, value in left.items()}
+        left = {
+            key: value
+            for key, value in node.items()
+            if names or key not in ("title", "description", "default")
+        }
+        return {
+            key: _bare(value, names=not names and key == "properties")
+            for key, value in left.items()
+        }
     return [_bare(each, names=False) for each in node] if isinstance(node, list) else node

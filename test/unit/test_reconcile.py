@@ -1,4 +1,7 @@
-"""What `shop reconcile` makes of the branches and the log that it finds: every case of its table, and an end at any step."""
+"""What `shop reconcile` makes of the branches and the log that it finds.
+
+Every case of its table, and an end at any step.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -23,7 +26,10 @@ def identity(number: int) -> str:
 
 
 class Services:
-    """A log and three participants in memory; what they are asked to do can fail after so many calls."""
+    """A log and three participants in memory.
+
+    What they are asked to do can fail after so many calls.
+    """
 
     participants = PARTICIPANTS
 
@@ -66,11 +72,21 @@ class Services:
     def decisions(self, after: str, limit: int) -> list[dict[str, Any]]:
         """Return decisions behind ``after``."""
         known = sorted(each for each in self.orders if each > after)[:limit]
-        return [{"transaction_id": e, "decision": self.orders[e], "payloads": PAYLOADS, "memo": {"of": e}} for e in known]
+        return [
+            {
+                "transaction_id": e,
+                "decision": self.orders[e],
+                "payloads": PAYLOADS,
+                "memo": {"of": e},
+            }
+            for e in known
+        ]
 
     def branches(self, name: str, after: str, limit: int) -> list[dict[str, Any]]:
         """Return branches behind ``after``."""
-        return [deepcopy(row) for each, row in sorted(self.held[name].items()) if each > after][:limit]
+        return [deepcopy(row) for each, row in sorted(self.held[name].items()) if each > after][
+            :limit
+        ]
 
     def hold(self, restored: Sequence[str]) -> None:
         """Note who was restored."""
@@ -87,7 +103,9 @@ class Services:
         self._called()
         if self.stands["written"] < log_counter:
             self.stands |= {"written": log_counter, "generation": self.stands["generation"] + 1}
-        self.stands["restored"] = [each for each in self.stands["restored"] if each not in reconciled]
+        self.stands["restored"] = [
+            each for each in self.stands["restored"] if each not in reconciled
+        ]
 
     def rebuild(self, lost: Sequence[Mapping[str, Any]]) -> Outcomes:
         """Write lost decisions again, first writer wins."""
@@ -105,11 +123,21 @@ class Services:
         self._called()
         votes = []
         for prepare in message.prepares:
-            assert (prepare.payload, prepare.memo) == (PAYLOADS[name], {"of": prepare.transaction_id})
+            assert (prepare.payload, prepare.memo) == (
+                PAYLOADS[name],
+                {"of": prepare.transaction_id},
+            )
             fits = prepare.transaction_id not in self.refuses
             self.order_of(name, prepare.transaction_id, "prepared" if fits else "aborted")
             reason = None if fits else "gone"
-            votes.append(Vote(transaction_id=prepare.transaction_id, prepared=fits, reason=reason, detail=reason))
+            votes.append(
+                Vote(
+                    transaction_id=prepare.transaction_id,
+                    prepared=fits,
+                    reason=reason,
+                    detail=reason,
+                )
+            )
         for each in message.commits:
             assert self.held[name][each]["state"] != "aborted"
             self.held[name][each]["state"] = "committed"
@@ -117,7 +145,12 @@ class Services:
 
     def order_of(self, name: str, order_id: str, state: str) -> None:
         """Have a branch."""
-        self.held[name][order_id] = {"transaction_id": order_id, "state": state, "generation": 1, "payload": PAYLOADS[name]}
+        self.held[name][order_id] = {
+            "transaction_id": order_id,
+            "state": state,
+            "generation": 1,
+            "payload": PAYLOADS[name],
+        }
 
     def _called(self) -> None:
         self.calls_left -= 1
@@ -154,7 +187,9 @@ def lost_log() -> Services:
         (("prepared", None, None), "cancelled"),
     ],
 )
-def test_what_the_branches_prove_is_written_again(states: tuple[str | None, ...], word: str) -> None:
+def test_what_the_branches_prove_is_written_again(
+    states: tuple[str | None, ...], word: str
+) -> None:
     """R12: committed anywhere, it was confirmed; not promised by all, it cannot have been."""
     services = lost_log()
     known = {name: state for name, state in zip(PARTICIPANTS, states, strict=True) if state}
@@ -178,7 +213,10 @@ def test_what_the_branches_prove_is_written_again(states: tuple[str | None, ...]
     ],
 )
 def test_what_nobody_can_prove_a_human_has_to_say(options: dict[str, Any], word: str) -> None:
-    """R12: the lost log may have confirmed it and told so; until a human has spoken no orders flow."""
+    """R12: the lost log may have confirmed it and told so.
+
+    Until a human has spoken no orders flow.
+    """
     services = lost_log()
     order_id = services.order(1, None, payment="prepared", stock="prepared", delivery="prepared")
 
@@ -195,13 +233,25 @@ def test_what_nobody_can_prove_a_human_has_to_say(options: dict[str, Any], word:
 def test_a_log_that_has_caught_up_since_somebody_noticed_is_reconciled_all_the_same() -> None:
     """R12: how far it has come by now does not bring back what it has forgotten."""
     services = Services()
-    services.stands |= {"written": 9, "restored": [LOG], "heard": {**services.stands["heard"], LOG: 7}}
+    services.stands |= {
+        "written": 9,
+        "restored": [LOG],
+        "heard": {**services.stands["heard"], LOG: 7},
+    }
     order_id = services.order(1, None, payment="committed", stock="committed", delivery="prepared")
 
     findings = reconciled(services)
 
-    assert (findings.log_was_restored, findings.done, services.orders) == (True, True, {order_id: "confirmed"})
-    assert (services.stands["generation"], services.stands["written"], services.stands["restored"]) == (2, 10, [])
+    assert (findings.log_was_restored, findings.done, services.orders) == (
+        True,
+        True,
+        {order_id: "confirmed"},
+    )
+    assert (
+        services.stands["generation"],
+        services.stands["written"],
+        services.stands["restored"],
+    ) == (2, 10, [])
 
 
 def test_an_order_of_an_older_generation_is_known_by_its_oldest_branch() -> None:
@@ -227,7 +277,10 @@ def test_a_log_that_is_not_behind_keeps_its_undecided_orders() -> None:
 
 
 def test_a_branch_that_a_participant_has_lost_itself_proves_nothing() -> None:
-    """With two databases restored, what is missing may have been promised: it is never presumed cancelled."""
+    """With two databases restored, what is missing may have been promised.
+
+    It is never presumed cancelled.
+    """
     services = lost_log()
     services.counted["stock"]["counter"] = 3
     order_id = services.order(1, None, payment="prepared", delivery="prepared")
@@ -240,7 +293,10 @@ def test_a_branch_that_a_participant_has_lost_itself_proves_nothing() -> None:
 
 
 def test_a_restored_participant_gets_back_what_it_has_lost() -> None:
-    """R12: what is missing is prepared and committed, what is prepared committed; nothing else is touched."""
+    """R12: what is missing is prepared and committed, what is prepared committed.
+
+    Nothing else is touched.
+    """
     services = Services()
     services.counted["stock"]["counter"] = 3
     others = {"payment": "committed", "delivery": "committed"}
@@ -255,7 +311,11 @@ def test_a_restored_participant_gets_back_what_it_has_lost() -> None:
     assert {each: row["state"] for each, row in services.held["stock"].items()} == dict.fromkeys(
         (missing, half, whole), "committed"
     )
-    assert (findings.done, services.counted["stock"]["counter"], services.stands["restored"]) == (True, 11, [])
+    assert (findings.done, services.counted["stock"]["counter"], services.stands["restored"]) == (
+        True,
+        11,
+        [],
+    )
 
 
 def test_what_a_participant_refuses_is_left_to_a_human() -> None:
@@ -267,7 +327,9 @@ def test_what_a_participant_refuses_is_left_to_a_human() -> None:
 
     findings = reconciled(services)
 
-    assert findings.for_a_human == [f"order {order_id} is confirmed, and payment refuses it now: gone"]
+    assert findings.for_a_human == [
+        f"order {order_id} is confirmed, and payment refuses it now: gone"
+    ]
     assert (findings.done, services.stands["restored"]) == (False, [])
 
 
@@ -294,7 +356,9 @@ def test_a_dry_run_changes_nothing_and_tells_what_would_be_done() -> None:
     assert set(planned.replayed["stock"]) <= set(done.replayed["stock"])
 
 
-def test_a_run_that_ends_at_any_step_is_finished_by_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_ends_at_any_step_is_finished_by_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Every step stands for itself and may be repeated."""
     monkeypatch.setattr(tool, "BATCH", 2)
     whole = _both_lost()

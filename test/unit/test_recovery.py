@@ -60,10 +60,14 @@ class Place:
         self.disk.tables["accounts"][1] = 1000
         #: What happens to a local transaction, by its number; the first one prepares.
         self.faults: dict[int, str] = {}
-        store = MemoryBranchStore(self.disk, ChosenFate(self.faults), lambda: self.now, lambda: None)
+        store = MemoryBranchStore(
+            self.disk, ChosenFate(self.faults), lambda: self.now, lambda: None
+        )
         self.participant: Participant[Any, Any] = Participant(store, *TRADES["payment"])
         self.coordinator = Coordinator()
-        self.recovery = Recovery(self.participant, self.coordinator, self._run, interval_seconds=0.001)
+        self.recovery = Recovery(
+            self.participant, self.coordinator, self._run, interval_seconds=0.001
+        )
         self.prepare(range(branches))
 
     async def _run(self, work: Callable[[], Any]) -> Any:
@@ -72,7 +76,9 @@ class Place:
     def prepare(self, numbers: Sequence[int]) -> None:
         """Prepare branches now."""
         payload = {"user_id": 1, "amount": 1}
-        prepares = [Prepare(transaction_id=identity(number + 1), payload=payload) for number in numbers]
+        prepares = [
+            Prepare(transaction_id=identity(number + 1), payload=payload) for number in numbers
+        ]
         self.participant.round(Round(generation=3, prepares=prepares))
 
     def states(self) -> list[State]:
@@ -120,7 +126,9 @@ async def test_an_answer_without_a_decision_changes_nothing() -> None:
     assert place.states() == [State.PREPARED]
 
 
-async def test_many_are_asked_about_in_parts_past_what_has_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_are_asked_about_in_parts_past_what_has_no_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """R13 and L4: questions have a limit, and the undecided oldest ones do not hide the others."""
     monkeypatch.setattr(sweep_module, "QUESTION_MAX", 2)
     place = Place(5)
@@ -140,10 +148,16 @@ async def test_a_sweep_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     place.now += 6
     place.coordinator.cancelled = {identity(number) for number in (1, 2, 3)}
 
-    assert [await place.recovery.once(), await place.recovery.once(), await place.recovery.once()] == [2, 1, 0]
+    assert [
+        await place.recovery.once(),
+        await place.recovery.once(),
+        await place.recovery.once(),
+    ] == [2, 1, 0]
 
 
-async def test_the_last_full_question_is_followed_by_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_last_full_question_is_followed_by_an_empty_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """As many as fit exactly are all resolved in one recovery."""
     monkeypatch.setattr(sweep_module, "QUESTION_MAX", 2)
     place = Place(2)
@@ -183,7 +197,9 @@ async def test_a_read_peeks_and_applies_what_is_recorded(monkeypatch: pytest.Mon
     place = Place(3)
     place.coordinator.confirmed = {identity(2)}
 
-    await place.recovery.peek([InDoubt(transaction_id=identity(number), generation=3) for number in (1, 2, 3)])
+    await place.recovery.peek(
+        [InDoubt(transaction_id=identity(number), generation=3) for number in (1, 2, 3)]
+    )
 
     assert [verb for verb, _ in place.coordinator.asked] == ["peek", "peek"]
     assert place.states() == [State.PREPARED, State.COMMITTED, State.PREPARED]
@@ -215,7 +231,11 @@ async def test_a_question_says_how_far_the_log_was_seen(verb: str) -> None:
     place.participant.round(Round(generation=3, log_counter=17, aborts=[identity(9)]))
     place.now += 6
 
-    await (place.recovery.once() if verb == "outcomes" else place.recovery.peek(place.participant.store.in_doubt(5, 1)))
+    await (
+        place.recovery.once()
+        if verb == "outcomes"
+        else place.recovery.peek(place.participant.store.in_doubt(5, 1))
+    )
 
     assert place.coordinator.asked[0][0] == verb
     assert place.coordinator.log_seen == 17

@@ -9,7 +9,16 @@ import pytest
 from two_phase.coordinator import remote_participant as lane_module
 from two_phase.coordinator.remote_participant import RemoteParticipant
 from two_phase.errors import Unavailable
-from two_phase.messages import Ballot, Decision, LogPosition, Prepare, Round, TransactionId, Violation, Vote
+from two_phase.messages import (
+    Ballot,
+    Decision,
+    LogPosition,
+    Prepare,
+    Round,
+    TransactionId,
+    Violation,
+    Vote,
+)
 
 
 def identity(number: int) -> TransactionId:
@@ -41,7 +50,9 @@ class Participant:
         return answer
 
     def _all(self, message: Round) -> Ballot:
-        votes = [Vote(transaction_id=each.transaction_id, prepared=True) for each in message.prepares]
+        votes = [
+            Vote(transaction_id=each.transaction_id, prepared=True) for each in message.prepares
+        ]
         return Ballot(votes=votes, acknowledged=[*message.aborts, *message.commits])
 
 
@@ -63,7 +74,10 @@ async def until(condition: object) -> None:
 
 
 async def test_decisions_ride_on_the_next_round_in_their_order() -> None:
-    """One request carries aborts, commits and prepares; the answers are matched to what was asked."""
+    """One request carries aborts, commits and prepares.
+
+    The answers are matched to what was asked.
+    """
     participant = Participant()
     remote = RemoteParticipant("payment", participant)
     remote.announce([(FIRST, Decision.CANCELLED), (identity(3), Decision.CONFIRMED)])
@@ -155,9 +169,14 @@ async def test_a_silent_participant_keeps_nobody_awake(monkeypatch: pytest.Monke
 
 
 async def test_a_violation_is_not_repeated() -> None:
-    """What contradicts a participant's record stays contradictory; both sides have logged and counted it."""
+    """What contradicts a participant's record stays contradictory.
+
+    Both sides have logged and counted it.
+    """
     participant = Participant()
-    participant.answers = [Ballot(violations=[Violation(transaction_id=FIRST, detail="commit of an aborted branch")])]
+    participant.answers = [
+        Ballot(violations=[Violation(transaction_id=FIRST, detail="commit of an aborted branch")])
+    ]
     remote = RemoteParticipant("payment", participant)
     remote.announce([(FIRST, Decision.CONFIRMED)])
 
@@ -196,7 +215,10 @@ async def test_a_round_has_a_limit_and_the_rest_follows(monkeypatch: pytest.Monk
     async with delivering(remote):
         await until(lambda: remote.unacknowledged == 0)
 
-    assert [each.aborts for each in participant.rounds] == [[identity(0), identity(1)], [identity(2)]]
+    assert [each.aborts for each in participant.rounds] == [
+        [identity(0), identity(1)],
+        [identity(2)],
+    ]
 
 
 async def test_nothing_to_say_is_not_said() -> None:
@@ -211,7 +233,11 @@ async def test_a_counter_that_has_not_risen_is_a_restored_participant() -> None:
     """R12: what a database from an older backup votes is no answer, and what it acknowledges still is."""
     participant = Participant()
     vote = Vote(transaction_id=SECOND, prepared=True)
-    participant.answers = [Ballot(counter=5), Ballot(counter=6, votes=[vote]), Ballot(counter=6, acknowledged=[FIRST])]
+    participant.answers = [
+        Ballot(counter=5),
+        Ballot(counter=6, votes=[vote]),
+        Ballot(counter=6, acknowledged=[FIRST]),
+    ]
     remote = RemoteParticipant("payment", participant)
 
     await remote.handshake(MARK)
@@ -261,12 +287,19 @@ async def test_what_was_under_way_during_a_reconciliation_accuses_nobody() -> No
 async def test_only_who_counts_is_told_of_the_log() -> None:
     """A participant of an older version takes no member that it does not know."""
     participant = Participant()
-    participant.answers = [Ballot(), Ballot(), Ballot(counter=5, log_seen=30), Ballot(counter=6, log_seen=40)]
+    participant.answers = [
+        Ballot(),
+        Ballot(),
+        Ballot(counter=5, log_seen=30),
+        Ballot(counter=6, log_seen=40),
+    ]
     remote = RemoteParticipant("payment", participant)
 
     for _ in range(2):
         await remote.handshake(MARK)
         await remote.ask([PREPARE], MARK)
 
-    assert [(each.log_counter, each.counter_heard) for each in participant.rounds] == [(None, 0)] * 3 + [(40, 0)]
+    assert [(each.log_counter, each.counter_heard) for each in participant.rounds] == [
+        (None, 0)
+    ] * 3 + [(40, 0)]
     assert [remote.counts, remote.log_position_seen] == [True, 40]

@@ -8,7 +8,8 @@ from shop.local.replicas import migration
 
 
 @pytest.mark.parametrize(
-    ("query", "given"), [("", os.devnull), ("?sslmode=verify-full&sslrootcert=system", "/authorities.pem")]
+    ("query", "given"),
+    [("", os.devnull), ("?sslmode=verify-full&sslrootcert=system", "/authorities.pem")],
 )
 def test_certificate_authorities_are_loaded_only_for_a_database_that_needs_them(
     monkeypatch: pytest.MonkeyPatch, query: str, given: str

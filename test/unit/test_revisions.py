@@ -1,4 +1,7 @@
-"""Migrations are numbered without gaps: services compare numbers to know whether a schema is old enough or past what they know."""
+"""Migrations are numbered without gaps.
+
+Services compare numbers to know whether a schema is old enough or past what they know.
+"""
 
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -20,7 +23,9 @@ def _loaded(path: Path) -> ModuleType:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_each_revision_has_the_next_number_in_its_name_and_follows_the_one_before(service: str) -> None:
+def test_each_revision_has_the_next_number_in_its_name_and_follows_the_one_before(
+    service: str,
+) -> None:
     """The newest number is the newest revision, and there is one line of them."""
     paths = sorted((ROOT / service / "migrations" / "versions").glob("*.py"))
     numbers = [f"{number:04}" for number in range(1, len(paths) + 1)]

@@ -39,7 +39,12 @@ class TinyShop:
                 self.products[product["product_id"]] = product
                 return httpx.Response(201, json=product)
             case "POST", ["delivery", "slots"]:
-                slot = {"slot_id": len(self.slots), "free": body["couriers"], "booked": 0, "held": 0}
+                slot = {
+                    "slot_id": len(self.slots),
+                    "free": body["couriers"],
+                    "booked": 0,
+                    "held": 0,
+                }
                 self.slots[slot["slot_id"]] = slot
                 return httpx.Response(201, json=slot)
             case "POST", ["orders"]:
@@ -56,7 +61,9 @@ class TinyShop:
             ("delivery", "no_courier"): not slot["free"],
         }
         refused = [{"participant": who, "reason": why} for (who, why), so in refusals.items() if so]
-        self.orders.append({"status": "cancelled" if refused else "confirmed", "amount": product["price"]})
+        self.orders.append(
+            {"status": "cancelled" if refused else "confirmed", "amount": product["price"]}
+        )
         if refused:
             # Each bug is one that a shop without two-phase commit would have.
             if self.bug == "keeps the money" and refused[0]["participant"] == "delivery":

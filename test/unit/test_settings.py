@@ -11,7 +11,10 @@ from service_chassis.settings import ParticipantSettings, told
 
 RIGHT = {
     "DATABASE_URL": "postgresql+psycopg2://role:hunter2@127.0.0.1:5432/shop",
-    **{f"{name}_URLS": "http://127.0.0.1:8001, http://[::1]:8002/" for name in ("ORDER", "PAYMENT", "STOCK", "DELIVERY")},
+    **{
+        f"{name}_URLS": "http://127.0.0.1:8001, http://[::1]:8002/"
+        for name in ("ORDER", "PAYMENT", "STOCK", "DELIVERY")
+    },
     **{f"{name}_KEY": "k" * 32 for name in ("ORDER", "PAYMENT", "STOCK", "DELIVERY")},
 }
 
@@ -26,10 +29,14 @@ def _right_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("settings", [OrderSettings, ParticipantSettings])
 @pytest.mark.parametrize(
-    ("given", "taken"), [("debug", "DEBUG"), ("Warning", "WARNING"), ("INFO", "INFO"), (" error ", "ERROR")]
+    ("given", "taken"),
+    [("debug", "DEBUG"), ("Warning", "WARNING"), ("INFO", "INFO"), (" error ", "ERROR")],
 )
 def test_log_level_is_taken_in_any_case(
-    monkeypatch: pytest.MonkeyPatch, settings: type[OrderSettings | ParticipantSettings], given: str, taken: str
+    monkeypatch: pytest.MonkeyPatch,
+    settings: type[OrderSettings | ParticipantSettings],
+    given: str,
+    taken: str,
 ) -> None:
     """The rest of the world writes it in small letters as often."""
     monkeypatch.setenv("LOG_LEVEL", given)
@@ -56,13 +63,31 @@ def test_log_level_is_taken_in_any_case(
         ("ORDER_URLS", "http://order-service:8001,ftp://x", "ORDER_URLS: must be base URLs"),
         ("ORDER_KEY", "hunter2", "ORDER_KEY: a key has at least 32 characters"),
         ("DATABASE_URL", "hunter2", "DATABASE_URL: is not a database URL"),
-        ("DATABASE_URL", "postgresql+psycopg2://u:hunter2@h:port/x", "DATABASE_URL: is not a database URL"),
-        ("DATABASE_URL", "postgresql+psycopg2://u:hunter2@h:0/x", "DATABASE_URL: has a port that is none"),
-        ("DATABASE_URL", "postgresql+psycopg2://u:hunter2@h/x?hunter2=1", "DATABASE_URL: has a parameter"),
-        ("DATABASE_URL", "mysql://u:hunter2@h/x", "DATABASE_URL: must begin with postgresql+psycopg2://"),
+        (
+            "DATABASE_URL",
+            "postgresql+psycopg2://u:hunter2@h:port/x",
+            "DATABASE_URL: is not a database URL",
+        ),
+        (
+            "DATABASE_URL",
+            "postgresql+psycopg2://u:hunter2@h:0/x",
+            "DATABASE_URL: has a port that is none",
+        ),
+        (
+            "DATABASE_URL",
+            "postgresql+psycopg2://u:hunter2@h/x?hunter2=1",
+            "DATABASE_URL: has a parameter",
+        ),
+        (
+            "DATABASE_URL",
+            "mysql://u:hunter2@h/x",
+            "DATABASE_URL: must begin with postgresql+psycopg2://",
+        ),
     ],
 )
-def test_wrong_setting_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
+def test_wrong_setting_is_told_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
     """A line for it, and nothing of what was given, which may be a secret."""
     monkeypatch.setenv(name, value)
 
@@ -75,7 +100,9 @@ def test_wrong_setting_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch, name
 
 
 @pytest.mark.parametrize("folder", ["nowhere", "file"])
-def test_folder_of_secrets_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str) -> None:
+def test_folder_of_secrets_that_is_none_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str
+) -> None:
     """A volume that was not mounted is not passed over."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("SECRETS_DIR", str(tmp_path / folder))

@@ -80,7 +80,9 @@ def _own(module: Any) -> set[str]:
     """Return the members that ``module`` defines itself."""
     tree = ast.parse(Path(module.__file__).read_text())
     classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
-    found = {each.name for node in classes for each in node.body if isinstance(each, ast.FunctionDef)}
+    found = {
+        each.name for node in classes for each in node.body if isinstance(each, ast.FunctionDef)
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.AnnAssign | ast.Assign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]

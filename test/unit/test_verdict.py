@@ -17,7 +17,10 @@ NO = Vote(transaction_id=ID, prepared=False, reason="out_of_stock", detail="too 
 
 @pytest.mark.parametrize("votes", list(itertools.product((YES, NO, None), repeat=3)))
 def test_only_three_yes_votes_confirm(votes: tuple[Vote | None, ...]) -> None:
-    """L1: no confirmation without every vote; R7: a participant that is silent has not voted yes."""
+    """L1: no confirmation without every vote; R7.
+
+    A participant that is silent has not voted yes.
+    """
     heard = {name: vote for name, vote in zip(PARTICIPANTS, votes, strict=True) if vote is not None}
 
     verdict = judge(TRANSACTION, heard)

@@ -1,7 +1,9 @@
-"""The queue in front of a batch: what waits for the next one, and for whom the next one waits. No timer makes it wait.
+"""The queue in front of a batch: what waits for the next one, and for whom the next one waits.
 
-Callers that were answered together come again together. The first of them would otherwise leave alone, and who must claim a key
-first would always miss the batch of the others.
+No timer makes it wait.
+
+Callers that were answered together come again together. The first of them would otherwise leave
+alone, and who must claim a key first would always miss the batch of the others.
 """
 
 import asyncio
@@ -12,12 +14,16 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-#: A request takes three turns of the event loop from its socket to the queue; the others leave its sender time to send it.
+#: A request takes three turns of the event loop from its socket to the queue; the others leave its
+#: sender time to send it.
 QUIET_TURNS = 12
 
 
 class BatchQueue(Generic[T]):
-    """Items that leave together; ``arrival_seconds`` is how long they wait for those that are announced."""
+    """Items that leave together.
+
+    ``arrival_seconds`` is how long they wait for those that are announced.
+    """
 
     def __init__(self, arrival_seconds: float) -> None:
         self._arrival_seconds = arrival_seconds
@@ -54,7 +60,8 @@ class BatchQueue(Generic[T]):
         await self._arrival.wait()
         await self._wait_until_quiet(enough)
         if self._arriving and len(self._waiting) < enough:
-            # Not for those who are announced meanwhile: where everybody claims a key, somebody always is.
+            # Not for those who are announced meanwhile: where everybody claims a key, somebody
+            # always is.
             await asyncio.wait(set(self._arriving), timeout=self._arrival_seconds)
             await self._wait_until_quiet(enough)
 

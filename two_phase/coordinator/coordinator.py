@@ -1,11 +1,13 @@
-"""The batch loop of the coordinator: take what has arrived, ask everybody at once, decide once, tell.
+"""The batch loop of the coordinator.
+
+Take what has arrived, ask everybody at once, decide once, tell.
 
     submit() -> [queue] -> take -> ask three participants -> judge -> DecisionLog.decide -> tell the callers and the participants
                              ^______________________ next batch ______________________|
 
-A batch is whatever arrived while the last one was under way: there is no timer, a lone transaction travels at once, and 128
-concurrent ones share one forced write per participant and one in the log. The order of two lines is the whole proof:
-``decide`` returns, and only then anybody is told.
+A batch is whatever arrived while the last one was under way: there is no timer, a lone transaction
+travels at once, and 128 concurrent ones share one forced write per participant and one in the log.
+The order of two lines is the whole proof: ``decide`` returns, and only then anybody is told.
 """
 
 import asyncio
@@ -22,7 +24,14 @@ from two_phase.coordinator.remote_participant import RemoteParticipant
 from two_phase.coordinator.restore_detector import RestoreDetector
 from two_phase.coordinator.verdict import Transaction, Verdict, judge
 from two_phase.errors import Unavailable
-from two_phase.messages import ROUND_PREPARES_MAX, Decision, LogPosition, Prepare, TransactionId, Vote
+from two_phase.messages import (
+    ROUND_PREPARES_MAX,
+    Decision,
+    LogPosition,
+    Prepare,
+    TransactionId,
+    Vote,
+)
 
 log = logging.getLogger(__name__)
 
@@ -44,17 +53,22 @@ class Limits:
     unsure: int = 1024
     prepare_seconds: float = 2.0
     decision_seconds: float = 1.0
-    #: How long a batch waits for what is expected: some forced writes of a claim, not its time-outs.
+    #: How long a batch waits for what is expected: some forced writes of a claim, not its
+    #: time-outs.
     arrival_seconds: float = 0.1
     #: How long a transaction may wait in the queue and still be worth starting.
     queue_timeout_seconds: float = 2.0
-    #: How long, after the start, a silent participant may keep questions about unknown transactions without an answer.
+    #: How long, after the start, a silent participant may keep questions about unknown transactions
+    #: without an answer.
     startup_grace_seconds: float = 10.0
 
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """What ``submit`` gives back: the caller awaits ``outcome`` and, when its patience ends first, calls ``give_up``."""
+    """What ``submit`` gives back.
+
+    The caller awaits ``outcome`` and, when its patience ends first, calls ``give_up``.
+    """
 
     transaction: Transaction
     submitted: float
@@ -74,7 +88,8 @@ class Ticket:
 class Outcome:
     """A durable decision, and the verdict that led to it (which the log may have overruled).
 
-    ``existed`` if the decision was in the log already: by an earlier try to write it, or by somebody else.
+    ``existed`` if the decision was in the log already: by an earlier try to write it, or by
+    somebody else.
     """
 
     decision: Decision
@@ -85,7 +100,9 @@ class Outcome:
 class Coordinator:
     """Drives transactions to their decision, a batch at a time."""
 
-    def __init__(self, participants: Sequence[RemoteParticipant], decision_log: DecisionLog, limits: Limits) -> None:
+    def __init__(
+        self, participants: Sequence[RemoteParticipant], decision_log: DecisionLog, limits: Limits
+    ) -> None:
         self._participants = {participant.name: participant for participant in participants}
         self._log = decision_log
         self._limits = limits
@@ -120,23 +137,26 @@ class Coordinator:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._restore_detector.watch())
             for participant in self._participants.values():
-                group.create_task(participant.deliver(self._restore_detector.position, self._queue.is_under_way))
+                group.create_task(
+                    participant.deliver(self._restore_detector.position, self._queue.is_under_way)
+                )
             while True:
                 await self._queue.wait_for_batch(self._limits.batch)
                 await self._one_batch(self._take())
 
     async def drain(self) -> None:
         """Return when everything that was submitted is decided and told, as far as the participants can be reached."""
-        while (
+        while (  # noqa: ASYNC110 - many things may keep us
             len(self._queue)
             or self._background
             or any(participant.unacknowledged for participant in self._participants.values())
-        ):  # noqa: ASYNC110 - many things may keep us
+        ):
             await asyncio.sleep(0.01)
 
     def _take(self) -> list[Ticket]:
         metrics.QUEUE.set(len(self._queue))
-        # Of a crowd half: the more share a round, while some are left to go when these are answered.
+        # Of a crowd half: the more share a round, while some are left to go when these are
+        # answered.
         most = min(ROUND_PREPARES_MAX, max(self._limits.batch, len(self._queue) // 2))
         patience_ends = asyncio.get_running_loop().time() - self._limits.queue_timeout_seconds
         batch: list[Ticket] = []
@@ -175,42 +195,68 @@ class Coordinator:
                 async with asyncio.timeout(self._limits.prepare_seconds):
                     votes = await participant.ask(prepares, position)
             except (Unavailable, TimeoutError) as silence:
-                log.warning("no vote from %s", participant.name, extra={"why": str(silence), "transactions": len(prepares)})
+                log.warning(
+                    "no vote from %s",
+                    participant.name,
+                    extra={"why": str(silence), "transactions": len(prepares)},
+                )
                 return {}
             crash_points.reach("first_votes_in")
             return votes
 
-        return dict(zip(self._participants, await asyncio.gather(*map(ask, self._participants.values())), strict=True))
+        return dict(
+            zip(
+                self._participants,
+                await asyncio.gather(*map(ask, self._participants.values())),
+                strict=True,
+            )
+        )
 
     def _write(self, verdicts: Sequence[Verdict], generation: int) -> "asyncio.Future[Records]":
         self._restore_detector.observe()
-        return asyncio.ensure_future(self._log.decide(verdicts, generation, self._restore_detector.round_counts_seen()))
+        return asyncio.ensure_future(
+            self._log.decide(verdicts, generation, self._restore_detector.round_counts_seen())
+        )
 
-    async def _decide(self, batch: Sequence[Ticket], verdicts: Sequence[Verdict], generation: int) -> None:
+    async def _decide(
+        self, batch: Sequence[Ticket], verdicts: Sequence[Verdict], generation: int
+    ) -> None:
         asking = self._write(verdicts, generation)
         try:
             recorded = await asyncio.wait_for(asyncio.shield(asking), self._limits.decision_seconds)
         except Exception as failure:  # noqa: BLE001 - whatever it was, only the log knows now
-            log.warning("the decision log gave no answer", extra={"why": str(failure), "transactions": len(batch)})
+            log.warning(
+                "the decision log gave no answer",
+                extra={"why": str(failure), "transactions": len(batch)},
+            )
             self._spawn(self._learn(batch, verdicts, generation, asking))
             return
         crash_points.reach("decision_durable")
         self._announce(batch, verdicts, recorded)
 
     async def _learn(
-        self, batch: Sequence[Ticket], verdicts: Sequence[Verdict], generation: int, asking: "asyncio.Future[Records]"
+        self,
+        batch: Sequence[Ticket],
+        verdicts: Sequence[Verdict],
+        generation: int,
+        asking: "asyncio.Future[Records]",
     ) -> None:
         """Repeat the same insert until the log tells what became of the first one (R3).
 
-        The first one may hang for ever on a broken connection, so a second one is sent while it is still under way.
+        The first one may hang for ever on a broken connection, so a second one is sent while it is
+        still under way.
         """
         self._unsure += len(batch)
         metrics.UNSURE.set(self._unsure)
         under_way = [asking]
         pause_seconds = 0.05
         while True:
-            done, _ = await asyncio.wait(under_way, timeout=pause_seconds, return_when=asyncio.FIRST_COMPLETED)
-            answered = [attempt for attempt in under_way if attempt in done and attempt.exception() is None]
+            done, _ = await asyncio.wait(
+                under_way, timeout=pause_seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            answered = [
+                attempt for attempt in under_way if attempt in done and attempt.exception() is None
+            ]
             under_way = [attempt for attempt in under_way if attempt not in done]
             if answered:
                 break
@@ -225,7 +271,9 @@ class Coordinator:
         metrics.UNSURE.set(self._unsure)
         self._announce(batch, verdicts, answered[0].result())
 
-    def _announce(self, batch: Sequence[Ticket], verdicts: Sequence[Verdict], recorded: Records) -> None:
+    def _announce(
+        self, batch: Sequence[Ticket], verdicts: Sequence[Verdict], recorded: Records
+    ) -> None:
         announced = [(transaction_id, row.decision) for transaction_id, row in recorded.items()]
         for participant in self._participants.values():
             participant.announce(announced)
@@ -236,9 +284,14 @@ class Coordinator:
 
     def _settle(self, ticket: Ticket, verdict: Verdict, recorded: LoggedDecision | None) -> None:
         if recorded is None:
-            log.error("the log was restored", extra={"transaction_id": verdict.transaction.transaction_id})
+            log.error(
+                "the log was restored", extra={"transaction_id": verdict.transaction.transaction_id}
+            )
             self._restore_detector.log_is_behind()
-            _fail(ticket, Unavailable("the decision log was restored; orders wait for its reconciliation"))
+            _fail(
+                ticket,
+                Unavailable("the decision log was restored; orders wait for its reconciliation"),
+            )
         elif not ticket.outcome.done():
             ticket.outcome.set_result(Outcome(recorded.decision, verdict, existed=recorded.existed))
 
@@ -249,7 +302,11 @@ class Coordinator:
 
 
 def _prepare(transaction: Transaction, participant: RemoteParticipant) -> Prepare:
-    memo: dict[str, Any] = {"memo": dict(transaction.memo)} if transaction.memo is not None and participant.counts else {}
+    memo: dict[str, Any] = (
+        {"memo": dict(transaction.memo)}
+        if transaction.memo is not None and participant.counts
+        else {}
+    )
     return Prepare(
         transaction_id=transaction.transaction_id,
         payload=dict(transaction.payloads[participant.name]),
@@ -261,14 +318,19 @@ def _prepare(transaction: Transaction, participant: RemoteParticipant) -> Prepar
 def _verdict(ticket: Ticket, votes: Mapping[str, Mapping[TransactionId, Vote]]) -> Verdict:
     transaction = ticket.transaction
     heard = {
-        name: ballot[transaction.transaction_id] for name, ballot in votes.items() if transaction.transaction_id in ballot
+        name: ballot[transaction.transaction_id]
+        for name, ballot in votes.items()
+        if transaction.transaction_id in ballot
     }
     # Nobody waits for an abandoned one any more: whatever was voted, it counts as unanswered.
     return judge(transaction, {} if ticket.abandoned else heard)
 
 
 def _let_go(future: "asyncio.Future[Any]") -> None:
-    """Look at a failure that nobody may be left to hear of; asyncio would report it as forgotten."""
+    """Look at a failure that nobody may be left to hear of.
+
+    Asyncio would report it as forgotten.
+    """
     if not future.cancelled():
         future.exception()
 

@@ -1,7 +1,8 @@
 """What the engine asks of a decision log, the only place where the outcome of a transaction exists.
 
-An implementation promises three things. The first writer wins: a decision is inserted, never updated. What it returns is
-durable. And what it returns is what the log *says*, which may differ from what was asked for.
+An implementation promises three things. The first writer wins: a decision is inserted, never
+updated. What it returns is durable. And what it returns is what the log *says*, which may differ
+from what was asked for.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,8 @@ from two_phase.messages import Decision, InDoubt, Outcomes, TransactionId
 class LoggedDecision:
     """What the log says of a transaction; ``existed`` if the row was not written by this very call.
 
-    A row found may be another's: the answer to a request with a key must then be read from the log, not from the votes.
+    A row found may be another's: the answer to a request with a key must then be read from the log,
+    not from the votes.
     """
 
     decision: Decision
@@ -31,9 +33,11 @@ LOG = "log"
 class LogStatus:
     """How far the log has come, and what it knows of its participants.
 
-    The ``generation`` rises when the log has been reconciled after it was restored from an older backup; ``log_position`` counts forced
-    writes. ``round_counts`` is the highest counter that was heard from each participant, and ``restored`` are those that were restored
-    and wait for their reconciliation; both know the log itself as ``LOG``, once somebody has noticed that it fell back.
+    The ``generation`` rises when the log has been reconciled after it was restored from an older
+    backup; ``log_position`` counts forced writes. ``round_counts`` is the highest counter that was
+    heard from each participant, and ``restored`` are those that were restored and wait for their
+    reconciliation; both know the log itself as ``LOG``, once somebody has noticed that it fell
+    back.
     """
 
     generation: int
@@ -47,7 +51,10 @@ class DecisionLog(Protocol):
 
     @property
     def log_position(self) -> int:
-        """How far the log had come, as far as this process knows: it writes nothing if it is behind that (R12)."""
+        """How far the log had come, as far as this process knows.
+
+        It writes nothing if it is behind that (R12).
+        """
         ...
 
     def observe(self, log_seen: int) -> None:
@@ -55,7 +62,10 @@ class DecisionLog(Protocol):
         ...
 
     def open(self) -> None:
-        """Answer questions about unknown transactions from now on: those who may have seen more have been heard."""
+        """Answer questions about unknown transactions from now on.
+
+        Those who may have seen more have been heard.
+        """
         ...
 
     async def status(self) -> LogStatus:
@@ -65,29 +75,39 @@ class DecisionLog(Protocol):
     async def note_restored(self, name: str, seen: int = 0) -> None:
         """Let all replicas know that a participant, or the LOG, was restored from an older backup, and had been seen at ``seen``.
 
-        A log that has come so far, which means that it was reconciled meanwhile, takes no such note of itself. One that has taken it
-        decides nothing, however far it comes, until it is reconciled.
+        A log that has come so far, which means that it was reconciled meanwhile, takes no such note
+        of itself. One that has taken it decides nothing, however far it comes, until it is
+        reconciled.
         """
         ...
 
     async def decide(
         self, verdicts: Sequence[Verdict], generation: int, round_counts_seen: Mapping[str, int]
     ) -> Mapping[TransactionId, LoggedDecision]:
-        """Write the verdicts, each unless its transaction is decided already; return what the log says of each.
+        """Write the verdicts, each unless its transaction is decided already.
 
-        ``generation`` is the log's generation in which these transactions began; ``round_counts`` is the highest counter that was
-        heard from each participant, to be kept.
+        Return what the log says of each.
 
-        After it returns the decisions may be told. A transaction that is missing in the answer is not this log's to decide
-        (it was begun by another generation, or by a log that had come further): nothing was written, and a human is needed. If it
-        raises, nothing is known: the same call may be repeated, and tells the truth once it returns.
+        ``generation`` is the log's generation in which these transactions began; ``round_counts``
+        is the highest counter that was heard from each participant, to be kept.
+
+        After it returns the decisions may be told. A transaction that is missing in the answer is
+        not this log's to decide (it was begun by another generation, or by a log that had come
+        further): nothing was written, and a human is needed. If it raises, nothing is known: the
+        same call may be repeated, and tells the truth once it returns.
         """
         ...
 
     async def outcomes(self, transactions: Sequence[InDoubt], log_seen: int = 0) -> Outcomes:
-        """Return the decisions on ``transactions``; one that is unknown is cancelled first, durably, so that it stays so."""
+        """Return the decisions on ``transactions``.
+
+        One that is unknown is cancelled first, durably, so that it stays so.
+        """
         ...
 
     async def peek(self, transactions: Sequence[InDoubt], log_seen: int = 0) -> Outcomes:
-        """Return the decisions recorded by now, and write nothing; raises Unavailable where a log that is behind would guess."""
+        """Return the decisions recorded by now, and write nothing.
+
+        Raises Unavailable where a log that is behind would guess.
+        """
         ...

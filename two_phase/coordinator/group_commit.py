@@ -1,4 +1,7 @@
-"""Calls that travel together: whatever arrives while the last call is under way shares the next one (group commit)."""
+"""Calls that travel together.
+
+Whatever arrives while the last call is under way shares the next one (group commit).
+"""
 
 import asyncio
 from collections import deque

@@ -1,7 +1,8 @@
 """What an operator's tool says to a coordinator whose log was restored from an older backup, and what the coordinator must do.
 
-The tool looks at the branches of all participants. What they prove is written into the log again, row by row and first writer wins,
-as any other decision; what they cannot prove a human has to say. In the end the log is told how far it had been seen.
+The tool looks at the branches of all participants. What they prove is written into the log again,
+row by row and first writer wins, as any other decision; what they cannot prove a human has to say.
+In the end the log is told how far it had been seen.
 """
 
 from collections.abc import Sequence
@@ -10,14 +11,24 @@ from typing import Any, Protocol
 from pydantic import Field
 
 from two_phase.coordinator.decision_log import LogStatus
-from two_phase.messages import MAX_INTEGER, PROTOCOL_VERSION, Decision, Message, Outcomes, TransactionId
+from two_phase.messages import (
+    MAX_INTEGER,
+    PROTOCOL_VERSION,
+    Decision,
+    Message,
+    Outcomes,
+    TransactionId,
+)
 
 #: Rows of one call.
 LOST_MAX = 500
 
 
 class Lost(Message):
-    """A transaction that a log has forgotten: its decision, and its branches by participant, as an auditor lists them."""
+    """A transaction that a log has forgotten.
+
+    Its decision, and its branches by participant, as an auditor lists them.
+    """
 
     transaction_id: TransactionId
     decision: Decision
@@ -65,7 +76,9 @@ class Reconciliation(Protocol):
         ...
 
     async def rebuild(self, lost: Sequence[Lost]) -> Outcomes:
-        """Write what was lost, each unless it is decided, durably; return what the log says of each.
+        """Write what was lost, each unless it is decided, durably.
+
+        Return what the log says of each.
 
         A transaction that is missing in the answer could not be rebuilt from its branches.
         """

@@ -3,9 +3,10 @@
     a participant   its counter of forced rounds is not higher than what had been heard from it before the round was sent
     the log         its counter of forced writes is lower than what a participant, or this process, has seen of it
 
-Until `shop reconcile` has mended it nobody is asked to prepare; commits and aborts still go. That one of them was restored is
-noted in the log, so that all replicas know, and that it stays known. Everything is looked at again once a second, so that nobody
-needs a restart; a replica that starts asks every participant first, because its own memory is empty.
+Until `shop reconcile` has mended it nobody is asked to prepare; commits and aborts still go. That
+one of them was restored is noted in the log, so that all replicas know, and that it stays known.
+Everything is looked at again once a second, so that nobody needs a restart; a replica that starts
+asks every participant first, because its own memory is empty.
 """
 
 import asyncio
@@ -29,7 +30,11 @@ class RestoreDetector:
     """What one replica of the coordinator knows of how far everybody has come."""
 
     def __init__(
-        self, participants: Sequence[RemoteParticipant], decision_log: DecisionLog, *, startup_grace_seconds: float
+        self,
+        participants: Sequence[RemoteParticipant],
+        decision_log: DecisionLog,
+        *,
+        startup_grace_seconds: float,
     ) -> None:
         self._participants = participants
         self._log = decision_log
@@ -40,7 +45,8 @@ class RestoreDetector:
         #: Participants of which the log has a note.
         self._noted: set[str] = set()
         self._gauges = {
-            name: metrics.RESTORED.labels(name) for name in (LOG, *(participant.name for participant in participants))
+            name: metrics.RESTORED.labels(name)
+            for name in (LOG, *(participant.name for participant in participants))
         }
 
     def position(self) -> LogPosition:
@@ -50,7 +56,9 @@ class RestoreDetector:
 
     def observe(self) -> None:
         """Let the log know what the participants have seen of it."""
-        self._log.observe(max((participant.log_position_seen for participant in self._participants), default=0))
+        self._log.observe(
+            max((participant.log_position_seen for participant in self._participants), default=0)
+        )
 
     def round_counts_seen(self) -> dict[str, int]:
         """Return the highest counter that was heard from each participant that counts."""
@@ -66,9 +74,13 @@ class RestoreDetector:
             return "the service is starting"
         if self._log_is_behind:
             return "the decision log was restored from an older backup; orders wait for its reconciliation"
-        if restored := [participant.name for participant in self._participants if participant.restored]:
+        if restored := [
+            participant.name for participant in self._participants if participant.restored
+        ]:
             return f"{' and '.join(restored)} was restored from an older backup; orders wait for its reconciliation"
-        if silent := [participant.name for participant in self._participants if not participant.connected]:
+        if silent := [
+            participant.name for participant in self._participants if not participant.connected
+        ]:
             return f"no answer from {' and '.join(silent)} since the service started"
         return None if self._opened else "the service is starting"
 
@@ -91,9 +103,16 @@ class RestoreDetector:
             except Exception as failure:  # noqa: BLE001 - whatever it was, the next look may succeed
                 log.warning("nobody can tell how far the log has come", extra={"why": str(failure)})
             await asyncio.gather(
-                *(self._handshake(participant) for participant in self._participants if not participant.connected)
+                *(
+                    self._handshake(participant)
+                    for participant in self._participants
+                    if not participant.connected
+                )
             )
-            if all(participant.connected for participant in self._participants) or loop.time() > patience_ends:
+            if (
+                all(participant.connected for participant in self._participants)
+                or loop.time() > patience_ends
+            ):
                 self.observe()
                 self._log.open()
                 self._opened = True
@@ -110,7 +129,8 @@ class RestoreDetector:
         self._generation = status.generation
         behind = status.log_position < seen
         if behind and LOG not in status.restored:
-            # Else it would be forgotten as soon as others, who have seen less of it, have written so much.
+            # Else it would be forgotten as soon as others, who have seen less of it, have written
+            # so much.
             await self._log.note_restored(LOG, seen)
         self._say(behind=behind or LOG in status.restored)
         for participant in self._participants:

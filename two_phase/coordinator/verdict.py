@@ -1,4 +1,6 @@
-"""The coordinator's rule, as a function: votes and silences in, a verdict out. No clock, no socket, no database.
+"""The coordinator's rule, as a function: votes and silences in, a verdict out.
+
+No clock, no socket, no database.
 
 every participant voted prepared  ->  confirmed
 anybody refused, or was silent    ->  cancelled, and every participant hears of it (R7)
@@ -15,8 +17,9 @@ from two_phase.messages import Decision, TransactionId, Vote
 class Transaction:
     """What the coordinator asks for: one payload per participant, all of them or none.
 
-    ``instead_of`` names earlier attempts, which the participants abort first; ``record`` is what the decision log keeps
-    beside the decision, and ``memo`` what the participants keep of that beside their branches: both mean nothing to the protocol.
+    ``instead_of`` names earlier attempts, which the participants abort first; ``record`` is what
+    the decision log keeps beside the decision, and ``memo`` what the participants keep of that
+    beside their branches: both mean nothing to the protocol.
     """
 
     transaction_id: TransactionId
@@ -46,12 +49,17 @@ class Verdict:
 
 
 def judge(transaction: Transaction, votes: Mapping[str, Vote]) -> Verdict:
-    """Return the verdict on the ``votes`` heard so far; a participant without a vote counts as a no.
+    """Return the verdict on the ``votes`` heard so far.
 
-    Raises AssertionError for a vote on another transaction or from somebody who was not asked: that is a bug in the caller.
+    A participant without a vote counts as a no.
+
+    Raises AssertionError for a vote on another transaction or from somebody who was not asked: that
+    is a bug in the caller.
     """
     assert votes.keys() <= transaction.payloads.keys()
     assert all(vote.transaction_id == transaction.transaction_id for vote in votes.values())
-    unanimous = len(votes) == len(transaction.payloads) and all(vote.prepared for vote in votes.values())
+    unanimous = len(votes) == len(transaction.payloads) and all(
+        vote.prepared for vote in votes.values()
+    )
     decision = Decision.CONFIRMED if unanimous else Decision.CANCELLED
     return Verdict(transaction, decision, votes)

@@ -20,7 +20,9 @@ M = TypeVar("M", Round, Question, Hold, Lift, Rebuild, Resume)
 
 async def _body(request: Request) -> bytes:
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise HTTPException(415, "the body must not be compressed or encoded", {"Accept-Encoding": "identity"})
+        raise HTTPException(
+            415, "the body must not be compressed or encoded", {"Accept-Encoding": "identity"}
+        )
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():
@@ -32,19 +34,27 @@ async def _body(request: Request) -> bytes:
 
 
 async def read_message(request: Request, model: type[M]) -> M:
-    """Return the message in the body; raises ProtocolViolation for one that is malformed or of another version."""
+    """Return the message in the body.
+
+    Raises ProtocolViolation for one that is malformed or of another version.
+    """
     try:
         message = model.model_validate_json(await _body(request))
     except ValidationError as error:
-        raise ProtocolViolation(f"malformed message: {error.errors(include_url=False, include_input=False)}") from error
+        raise ProtocolViolation(
+            f"malformed message: {error.errors(include_url=False, include_input=False)}"
+        ) from error
     if message.version != PROTOCOL_VERSION:
-        raise ProtocolViolation(f"version {message.version} is not spoken here, only {PROTOCOL_VERSION}")
+        raise ProtocolViolation(
+            f"version {message.version} is not spoken here, only {PROTOCOL_VERSION}"
+        )
     return message
 
 
 def message_response(body: BaseModel) -> Response:
     """Return a message as the answer; counters are left out for a peer that does not count."""
-    # Who does not know of counters has not asked for them, and takes no message with members that it does not know.
+    # Who does not know of counters has not asked for them, and takes no message with members that
+    # it does not know.
     unasked = {"counter", "log_seen"} if isinstance(body, Ballot) and body.counter is None else None
     return Response(body.model_dump_json(exclude=unasked), media_type="application/json")
 

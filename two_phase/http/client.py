@@ -1,8 +1,11 @@
-"""The HTTP side of the protocol: how a round, a question and their answers travel, and what counts as an answer.
+"""The HTTP side of the protocol.
 
-Only a 200 with a well-formed body of this version counts (R6); everything else, from a refused connection to a foreign
-body, is Unavailable: no answer. Several base URLs are the replicas of one service: the next one is tried when a connection
-could not be made at all, and only then, so that nothing is asked twice.
+How a round, a question and their answers travel, and what counts as an answer.
+
+Only a 200 with a well-formed body of this version counts (R6); everything else, from a refused
+connection to a foreign body, is Unavailable: no answer. Several base URLs are the replicas of one
+service: the next one is tried when a connection could not be made at all, and only then, so that
+nothing is asked twice.
 
 httpx is the client, and aiohttp carries its requests.
 """
@@ -22,9 +25,18 @@ from two_phase.http.paths import (
     PEEK_PATH,
     ROUND_PATH,
 )
-from two_phase.messages import PROTOCOL_VERSION, ROUND_BYTES_MAX, Ballot, InDoubt, Outcomes, Question, Round
+from two_phase.messages import (
+    PROTOCOL_VERSION,
+    ROUND_BYTES_MAX,
+    Ballot,
+    InDoubt,
+    Outcomes,
+    Question,
+    Round,
+)
 
-#: So long a connection stays open unused: shorter than any listener keeps it, which must not close it under a request.
+#: So long a connection stays open unused: shorter than any listener keeps it, which must not close
+#: it under a request.
 IDLE_SECONDS = 30
 _NO_AUTH = httpx.Auth()
 #: httpx takes a URL apart each time that it is given as text.
@@ -95,12 +107,18 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 data=await request.aread(),
                 allow_redirects=False,
             ) as answer:
-                return _WholeResponse(answer.status, answer.raw_headers, await self._whole(answer.content))
+                return _WholeResponse(
+                    answer.status, answer.raw_headers, await self._whole(answer.content)
+                )
         except aiohttp.ClientConnectorError as failure:
             raise httpx.ConnectError(str(failure)) from failure
         except TimeoutError as failure:
             raise httpx.TimeoutException(f"not within {self._timeout_seconds} s") from failure
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError, aiohttp.ClientResponseError) as failure:
+        except (
+            aiohttp.ServerDisconnectedError,
+            aiohttp.ClientPayloadError,
+            aiohttp.ClientResponseError,
+        ) as failure:
             raise httpx.RemoteProtocolError(repr(failure)) from failure
         except aiohttp.ClientError as failure:
             raise httpx.ReadError(repr(failure)) from failure
@@ -137,8 +155,12 @@ class Peer:
         assert urls
         self._urls = [url.rstrip("/") for url in urls]
         bearer = f"Bearer {key.get_secret_value()}".encode()
-        self._headers = httpx.Headers({b"Authorization": bearer, b"Content-Type": b"application/json"})
-        transport = AiohttpTransport(timeout_seconds=timeout_seconds, answer_bytes_max=ROUND_BYTES_MAX)
+        self._headers = httpx.Headers(
+            {b"Authorization": bearer, b"Content-Type": b"application/json"}
+        )
+        transport = AiohttpTransport(
+            timeout_seconds=timeout_seconds, answer_bytes_max=ROUND_BYTES_MAX
+        )
         self._client = _Client(transport=transport, timeout=None, trust_env=False)
 
     async def close(self) -> None:
@@ -146,8 +168,12 @@ class Peer:
         await self._client.aclose()
 
     async def call(self, path: str, message: BaseModel, answer: type[A]) -> A:
-        """Post ``message`` and return the well-formed answer; raises Unavailable for everything else."""
-        # What nobody has set is absent: an older peer takes no message with members that it does not know.
+        """Post ``message`` and return the well-formed answer.
+
+        Raises Unavailable for everything else.
+        """
+        # What nobody has set is absent: an older peer takes no message with members that it does
+        # not know.
         body = message.model_dump_json(exclude_unset=True).encode()
         reason: Exception | None = None
         for _ in self._urls:
@@ -165,7 +191,9 @@ class Peer:
         raise Unavailable(f"no connection: {reason!r}")
 
     def _request(self, path: str, body: bytes) -> httpx.Request:
-        return httpx.Request("POST", _url(self._urls[0] + path), headers=self._headers, stream=httpx.ByteStream(body))
+        return httpx.Request(
+            "POST", _url(self._urls[0] + path), headers=self._headers, stream=httpx.ByteStream(body)
+        )
 
     def _try_another_next(self) -> None:
         self._urls.append(self._urls.pop(0))
@@ -202,7 +230,9 @@ class HttpCoordinator:
 
     async def outcomes(self, transactions: Sequence[InDoubt], log_seen: int) -> Outcomes:
         """Return decisions, after deciding what was undecided; raises Unavailable."""
-        return await self._peer.call(OUTCOMES_PATH, question_about(transactions, log_seen), Outcomes)
+        return await self._peer.call(
+            OUTCOMES_PATH, question_about(transactions, log_seen), Outcomes
+        )
 
     async def peek(self, transactions: Sequence[InDoubt], log_seen: int) -> Outcomes:
         """Return the decisions that are recorded by now; raises Unavailable."""

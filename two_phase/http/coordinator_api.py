@@ -1,4 +1,7 @@
-"""The internal HTTP endpoints of a coordinator, each one path; authentication is the business of the application that mounts them."""
+"""The internal HTTP endpoints of a coordinator, each one path.
+
+Authentication is the business of the application that mounts them.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
@@ -22,16 +25,23 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
 def coordinator_routes(
-    decision_log: DecisionLog, decisions: Decisions | None = None, reconciliation: Reconciliation | None = None
+    decision_log: DecisionLog,
+    decisions: Decisions | None = None,
+    reconciliation: Reconciliation | None = None,
 ) -> APIRouter:
-    """Return the endpoints of a coordinator: ``outcomes`` decides what is unknown, ``peek`` never writes."""
+    """Return the endpoints of a coordinator.
+
+    ``outcomes`` decides what is unknown, ``peek`` never writes.
+    """
     router = APIRouter()
 
     @router.post(OUTCOMES_PATH, responses=answers_with(Outcomes), openapi_extra=takes(Question))
     async def decide_outcomes(request: Request) -> Response:
         """Tell the decisions on the transactions asked about; an unknown one is cancelled first."""
         question = await read_message(request, Question)
-        return message_response(await decision_log.outcomes(question.transactions, question.log_seen))
+        return message_response(
+            await decision_log.outcomes(question.transactions, question.log_seen)
+        )
 
     @router.post(PEEK_PATH, responses=answers_with(Outcomes), openapi_extra=takes(Question))
     async def peek_outcomes(request: Request) -> Response:

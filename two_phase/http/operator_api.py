@@ -39,8 +39,13 @@ def add_operator_routes(router: APIRouter, reconciliation: Reconciliation) -> No
 
     @router.post(REBUILD_PATH, responses=answers_with(Outcomes), openapi_extra=takes(Rebuild))
     async def rebuild_decisions(request: Request) -> Response:
-        """Write lost decisions again; what the answer leaves out cannot be told from its branches."""
-        return message_response(await reconciliation.rebuild((await read_message(request, Rebuild)).lost))
+        """Write lost decisions again.
+
+        What the answer leaves out cannot be told from its branches.
+        """
+        return message_response(
+            await reconciliation.rebuild((await read_message(request, Rebuild)).lost)
+        )
 
     @router.post(RESUME_PATH, responses=answers_with(Done), openapi_extra=takes(Resume))
     async def resume_orders(request: Request) -> Response:

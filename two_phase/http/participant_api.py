@@ -1,4 +1,7 @@
-"""The internal HTTP endpoints of a participant, each one path; authentication is the business of the application that mounts them."""
+"""The internal HTTP endpoints of a participant, each one path.
+
+Authentication is the business of the application that mounts them.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -23,7 +26,8 @@ from two_phase.participant.branches import BEFORE_ALL
 from two_phase.participant.participant import Participant
 from two_phase.participant.recovery import Run
 
-#: What an auditor may look at: branches, whether everything is conserved, decisions with the payloads of their branches.
+#: What an auditor may look at: branches, whether everything is conserved, decisions with the
+#: payloads of their branches.
 Records = Callable[[State | None, TransactionId, int], list[dict[str, Any]]]
 Conserved = Callable[[], tuple[int, list[dict[str, Any]]]]
 
@@ -34,7 +38,10 @@ def rounds(
     """Return the endpoint that takes rounds."""
 
     async def round_(request: Request) -> Response:
-        """Apply aborts, commits and prepares, in this order; answer with votes and acknowledgements."""
+        """Apply aborts, commits and prepares, in this order.
+
+        Answer with votes and acknowledgements.
+        """
         message = await read_message(request, Round)
         return message_response(await run(lambda: participant.round(message)))
 
@@ -47,14 +54,19 @@ def participant_routes(
     conservation: Conserved | None = None,
     run: Run[Any] = asyncio.to_thread,
 ) -> APIRouter:
-    """Return the endpoints of a participant: rounds in, ballots out, and what an auditor may look at."""
+    """Return the endpoints of a participant.
+
+    Rounds in, ballots out, and what an auditor may look at.
+    """
     router = APIRouter()
-    router.post(ROUND_PATH, name="take_round", responses=answers_with(Ballot), openapi_extra=takes(Round))(
-        rounds(participant, run)
-    )
+    router.post(
+        ROUND_PATH, name="take_round", responses=answers_with(Ballot), openapi_extra=takes(Round)
+    )(rounds(participant, run))
 
     @router.get(BRANCHES_PATH, responses=answers_with(BranchList))
-    async def list_branches(state: State | None = None, limit: Limit = 100, after: TransactionId = BEFORE_ALL) -> Response:
+    async def list_branches(
+        state: State | None = None, limit: Limit = 100, after: TransactionId = BEFORE_ALL
+    ) -> Response:
         """List branches, all or those in one ``state``, by id, beginning behind ``after``."""
         assert records
         return json_response({"items": await run(lambda: records(state, after, limit))})

@@ -1,4 +1,6 @@
-"""What the internal endpoints answer that is no message of the protocol: records for an auditor, counters, standings.
+"""What the internal endpoints answer that is no message of the protocol.
+
+Records for an auditor, counters, standings.
 
 These models are for documents; what is answered is written from the records themselves.
 """

@@ -1,6 +1,8 @@
 """What a participant writes down of a transaction, and the contract of the store that keeps it.
 
-A branch is a promise on disk: all that is needed to repeat its vote, to commit it or to give it back stands in it."""
+A branch is a promise on disk: all that is needed to repeat its vote, to commit it or to give it
+back stands in it.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +20,10 @@ BEFORE_ALL: TransactionId = "00000000-0000-0000-0000-000000000000"
 
 
 class Collision(Exception):
-    """Somebody else was faster or stood in the way; nothing was written, and the same round may be tried again."""
+    """Somebody else was faster or stood in the way.
+
+    Nothing was written, and the same round may be tried again.
+    """
 
 
 class Locked(Collision):
@@ -31,7 +36,10 @@ class Poison(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """What one participant holds for one transaction; ``payload`` and ``memo`` are the JSON texts that it was sent."""
+    """What one participant holds for one transaction.
+
+    ``payload`` and ``memo`` are the JSON texts that it was sent.
+    """
 
     transaction_id: TransactionId
     state: State
@@ -44,7 +52,10 @@ class Branch:
     memo: str | None = None
 
     def vote(self) -> Vote:
-        """Return the recorded answer to this branch's prepare: the same however often it is asked."""
+        """Return the recorded answer to this branch's prepare.
+
+        The same however often it is asked.
+        """
         if self.state is not State.ABORTED:
             return Vote(transaction_id=self.transaction_id, prepared=True, facts=dict(self.facts))
         return Vote(
@@ -65,7 +76,9 @@ class BranchStore(Protocol[C]):
 
     @contextmanager
     def begin(self, *, forced: bool, hurried: bool = False) -> Iterator[C]:
-        """Open a local transaction, committed on leaving and durable by then if ``forced``; if ``hurried``, it waits for no row.
+        """Open a local transaction, committed on leaving and durable by then if ``forced``.
+
+        If ``hurried``, it waits for no row.
 
         Raises Collision (Locked is one), Poison or Unavailable, and nothing was written.
         """
@@ -75,15 +88,20 @@ class BranchStore(Protocol[C]):
         """Lock and return the branches that exist among ``ids``, in the order of their ids."""
         ...
 
-    def settle(self, connection: C, ids: Sequence[TransactionId], state: State) -> list[TransactionId]:
+    def settle(
+        self, connection: C, ids: Sequence[TransactionId], state: State
+    ) -> list[TransactionId]:
         """Move what is prepared among ``ids`` to ``state``; return which those were."""
         ...
 
-    def add(self, connection: C, branches: Sequence[Branch], *, forced: bool, log_counter: int) -> Counters:
+    def add(
+        self, connection: C, branches: Sequence[Branch], *, forced: bool, log_counter: int
+    ) -> Counters:
         """Insert new branches, count this local transaction if it is ``forced``, and remember how far the log has come.
 
-        Returns the counters. It comes last, because what it locks is wanted by every round; and it is a write even without
-        branches, so that all that a forced transaction has read is durable when it ends.
+        Returns the counters. It comes last, because what it locks is wanted by every round; and it
+        is a write even without branches, so that all that a forced transaction has read is durable
+        when it ends.
         """
         ...
 
@@ -92,10 +110,15 @@ class BranchStore(Protocol[C]):
         ...
 
     def raise_to(self, counter: int) -> Counters:
-        """Bring the counter to ``counter`` at least, durably, and return the counters: the last step of a reconciliation."""
+        """Bring the counter to ``counter`` at least, durably, and return the counters.
+
+        The last step of a reconciliation.
+        """
         ...
 
-    def in_doubt(self, older_than_seconds: float, limit: int, after: TransactionId = BEFORE_ALL) -> list[InDoubt]:
+    def in_doubt(
+        self, older_than_seconds: float, limit: int, after: TransactionId = BEFORE_ALL
+    ) -> list[InDoubt]:
         """Return up to ``limit`` prepared branches recorded at least so long ago, by id, beginning behind ``after``."""
         ...
 
@@ -105,7 +128,14 @@ def branch_of(prepare: Prepare, generation: int, verdict: Taken | Refused) -> Br
     if isinstance(verdict, Refused):
         return refusal_of(prepare, generation, verdict)
     payload = to_json(prepare.payload).decode()
-    return Branch(prepare.transaction_id, State.PREPARED, generation, payload, verdict.facts, memo=_memo(prepare))
+    return Branch(
+        prepare.transaction_id,
+        State.PREPARED,
+        generation,
+        payload,
+        verdict.facts,
+        memo=_memo(prepare),
+    )
 
 
 def _memo(prepare: Prepare) -> str | None:

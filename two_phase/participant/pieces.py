@@ -42,27 +42,42 @@ class Answer:
 
 def singles(message: Round) -> list[Round]:
     """Return a round for each thing that ``message`` says, in its order."""
-    return [_only(message, kind, slice(place, place + 1)) for kind in _KINDS for place in range(len(getattr(message, kind)))]
+    return [
+        _only(message, kind, slice(place, place + 1))
+        for kind in _KINDS
+        for place in range(len(getattr(message, kind)))
+    ]
 
 
 def halves(message: Round) -> list[Round]:
-    """Return smaller rounds that say the same in the same order: each kind alone, or two halves; none if it says one thing."""
+    """Return smaller rounds that say the same in the same order: each kind alone, or two halves.
+
+    None if it says one thing.
+    """
     kinds = [kind for kind in _KINDS if getattr(message, kind)]
     if len(kinds) > 1:
         return [_only(message, kind, slice(None)) for kind in kinds]
     count = len(getattr(message, kinds[0])) if kinds else 0
-    return [] if count < 2 else [_only(message, kinds[0], each) for each in (slice(count // 2), slice(count // 2, None))]  # noqa: PLR2004 - one thing has no halves
+    return (
+        []
+        if count < 2  # noqa: PLR2004 - one thing has no halves
+        else [
+            _only(message, kinds[0], each) for each in (slice(count // 2), slice(count // 2, None))
+        ]
+    )
 
 
 def _only(message: Round, kind: str, part: slice) -> Round:
-    return message.model_copy(update={each: getattr(message, each)[part] if each == kind else [] for each in _KINDS})
+    return message.model_copy(
+        update={each: getattr(message, each)[part] if each == kind else [] for each in _KINDS}
+    )
 
 
 def joined(message: Round, parts: Sequence[tuple[Round, Ballot]]) -> Ballot:
     """Return one ballot for the pieces of ``message``."""
     ballots = [ballot for _, ballot in parts]
-    # The first that was forced, if any should be: a restored participant must not pass by the number of its pieces, nor a
-    # sound one fail by a commit, which is not counted.
+    # The first that was forced, if any should be: a restored participant must not pass by the
+    # number of its pieces, nor a sound one fail by a commit, which is not counted.
     counting = [ballot.counter for piece, ballot in parts if piece.prepares or not message.prepares]
     return Ballot(
         counter=min((each for each in counting if each is not None), default=None),

@@ -1,8 +1,8 @@
 """A participant's way out of doubt: it asks the coordinator, and never guesses (R2 and R10).
 
-Recovery asks ``outcomes`` for branches that are in doubt for too long; the coordinator then decides what was undecided. A
-read that meets a younger branch in doubt asks by ``peek``, which never decides. Both apply what they hear by the same code as
-a round from the coordinator.
+Recovery asks ``outcomes`` for branches that are in doubt for too long; the coordinator then decides
+what was undecided. A read that meets a younger branch in doubt asks by ``peek``, which never
+decides. Both apply what they hear by the same code as a round from the coordinator.
 """
 
 import asyncio
@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Branches asked about in one question; a recovery pass asks again until it has caught up, at most so many times.
+#: Branches asked about in one question; a recovery pass asks again until it has caught up, at most
+#: so many times.
 QUESTION_MAX = 500
 QUESTIONS_PER_PASS = 40
 
@@ -43,7 +44,10 @@ Run = Callable[[Callable[[], T]], Awaitable[T]]
 
 
 class Recovery:
-    """Resolves the branches in doubt of one participant; any number of replicas may recover at once."""
+    """Resolves the branches in doubt of one participant.
+
+    Any number of replicas may recover at once.
+    """
 
     def __init__(
         self,
@@ -70,7 +74,10 @@ class Recovery:
                 log.warning("branches stay in doubt", extra={"why": failure.detail})
 
     async def once(self) -> int:
-        """Resolve what is in doubt for longer than the limit; return how many branches that were. Raises Unavailable."""
+        """Resolve what is in doubt for longer than the limit; return how many branches that were.
+
+        Raises Unavailable.
+        """
         resolved, after = 0, BEFORE_ALL
         for _ in range(QUESTIONS_PER_PASS):
             question = await self._question(after)
@@ -90,7 +97,9 @@ class Recovery:
 
     async def _question(self, after: TransactionId) -> list[InDoubt]:
         found: list[InDoubt] = await self._run(
-            lambda: self._participant.store.in_doubt(self._in_doubt_after_seconds, QUESTION_MAX, after)
+            lambda: self._participant.store.in_doubt(
+                self._in_doubt_after_seconds, QUESTION_MAX, after
+            )
         )
         return found
 
@@ -102,7 +111,8 @@ class Recovery:
     async def peek(self, question: Sequence[InDoubt]) -> None:
         """Apply what the coordinator has recorded about ``question`` by now.
 
-        Raises Unavailable when it cannot be asked, or when what it has told cannot be applied: then nothing true can be shown.
+        Raises Unavailable when it cannot be asked, or when what it has told cannot be applied: then
+        nothing true can be shown.
         """
         for start in range(0, len(question), QUESTION_MAX):
             part = question[start : start + QUESTION_MAX]

@@ -1,11 +1,15 @@
-"""How far a participant has come, counted in its own database: a database that was restored from an older backup has fallen back.
+"""How far a participant has come, counted in its own database.
 
-The counter is the sum over sixteen rows. Every forced local transaction adds one to one of them, chosen by lot, as the last
-thing it does. A sequence would not do: it is logged ahead, so that a restored one may come back too high. Nor would a single row: all
-replicas would wait for each other's flush at its lock.
+A database that was restored from an older backup has fallen back.
 
-What a statement reads of others' rows is what they have committed, so that the sum is exact and never falls: who begins after
-another has ended gets a higher one. Two that overlap may get the same.
+The counter is the sum over sixteen rows. Every forced local transaction adds one to one of them,
+chosen by lot, as the last thing it does. A sequence would not do: it is logged ahead, so that a
+restored one may come back too high. Nor would a single row: all replicas would wait for each
+other's flush at its lock.
+
+What a statement reads of others' rows is what they have committed, so that the sum is exact and
+never falls: who begins after another has ended gets a higher one. Two that overlap may get the
+same.
 """
 
 from dataclasses import dataclass

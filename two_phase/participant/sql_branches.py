@@ -1,6 +1,9 @@
-"""The branches of one participant in PostgreSQL: one table, the same in every participant, and the SQL over it.
+"""The branches of one participant in PostgreSQL.
 
-Rows are locked in the order of their ids, so that any number of replicas work side by side; they are never deleted.
+One table, the same in every participant, and the SQL over it.
+
+Rows are locked in the order of their ids, so that any number of replicas work side by side; they
+are never deleted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +18,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from two_phase.errors import Unavailable
 from two_phase.messages import InDoubt, State, TransactionId
 from two_phase.participant.branches import BEFORE_ALL, Branch, Collision, Locked, Poison
-from two_phase.participant.round_counter import ROUND_COUNTERS_DDL, Counters, raise_to, read_counters
+from two_phase.participant.round_counter import (
+    ROUND_COUNTERS_DDL,
+    Counters,
+    raise_to,
+    read_counters,
+)
 from two_phase.sql import Planned, id_array
 
 BRANCHES_DDL_1 = """
@@ -83,7 +91,8 @@ _ADD = Planned("""
 """)
 
 
-# What was recorded in the future is old too: the clock has jumped back, and nobody must wait until it has caught up.
+# What was recorded in the future is old too: the clock has jumped back, and nobody must wait until
+# it has caught up.
 _IN_DOUBT = text("""
     SELECT transaction_id::text, generation FROM branches
     WHERE state = 'prepared' AND transaction_id > CAST(:after AS uuid)
@@ -105,7 +114,9 @@ _IN_DOUBT_SUMMARY = text("""
 """)
 
 
-_LEVEL = text("SELECT set_config('synchronous_commit', :level, true), set_config('lock_timeout', :lock_timeout, true)")
+_LEVEL = text(
+    "SELECT set_config('synchronous_commit', :level, true), set_config('lock_timeout', :lock_timeout, true)"
+)
 
 
 _NOT_DONE = {"40001", "40P01"}  # serialization failure, deadlock
@@ -114,8 +125,9 @@ _NOT_DONE = {"40001", "40P01"}  # serialization failure, deadlock
 _LOCK_TIMEOUT = "55P03"
 
 
-#: How long a row that others have locked is waited for: longer than a round holds it that meets none; by what only applies
-#: decisions, such as a read, longer than by a round of prepares that may hold its branches; and not for long where one was met.
+#: How long a row that others have locked is waited for: longer than a round holds it that meets
+#: none; by what only applies decisions, such as a read, longer than by a round of prepares that may
+#: hold its branches; and not for long where one was met.
 LOCK_TIMEOUT, DECISION_LOCK_TIMEOUT, HURRIED_LOCK_TIMEOUT = "500ms", "1s", "20ms"
 
 
@@ -133,24 +145,38 @@ class SqlBranchStore:
                 # Every session of a service is forced, and waits, unless it says otherwise.
                 if hurried or not forced:
                     lock_timeout = HURRIED_LOCK_TIMEOUT if hurried else DECISION_LOCK_TIMEOUT
-                    connection.execute(_LEVEL, {"level": "on" if forced else "off", "lock_timeout": lock_timeout})
+                    connection.execute(
+                        _LEVEL, {"level": "on" if forced else "off", "lock_timeout": lock_timeout}
+                    )
                 yield connection
         except (DBAPIError, PoolTimeoutError) as error:
             raise _meaning(error) from error
 
-    def find(self, connection: Connection, ids: Sequence[TransactionId]) -> dict[TransactionId, Branch]:
+    def find(
+        self, connection: Connection, ids: Sequence[TransactionId]
+    ) -> dict[TransactionId, Branch]:
         """Lock and return the branches that exist among ``ids``."""
         rows = connection.execute(_FIND, {"ids": id_array(ids)})
         return {row[0]: Branch(row[0], State(row[1]), *row[2:]) for row in rows}
 
-    def settle(self, connection: Connection, ids: Sequence[TransactionId], state: State) -> list[TransactionId]:
+    def settle(
+        self, connection: Connection, ids: Sequence[TransactionId], state: State
+    ) -> list[TransactionId]:
         """Move what is prepared among ``ids`` to ``state``; return which those were."""
-        return [row[0] for row in _SETTLE.rows(connection, {"ids": id_array(ids), "state": state.value})]
+        return [
+            row[0] for row in _SETTLE.rows(connection, {"ids": id_array(ids), "state": state.value})
+        ]
 
-    def add(self, connection: Connection, branches: Sequence[Branch], *, forced: bool, log_counter: int) -> Counters:
+    def add(
+        self, connection: Connection, branches: Sequence[Branch], *, forced: bool, log_counter: int
+    ) -> Counters:
         """Insert new branches and count, in one statement; see BranchStore."""
         rows = "[" + ",".join(map(_as_json, branches)) + "]"
-        return Counters(*_ADD.rows(connection, {"rows": rows, "forced": int(forced), "log_counter": log_counter})[0])
+        return Counters(
+            *_ADD.rows(
+                connection, {"rows": rows, "forced": int(forced), "log_counter": log_counter}
+            )[0]
+        )
 
     def counters(self) -> Counters:
         """Return the counters as they are."""
@@ -162,15 +188,22 @@ class SqlBranchStore:
         with self.begin(forced=True) as connection:
             return raise_to(connection, counter)
 
-    def in_doubt(self, older_than_seconds: float, limit: int, after: TransactionId = BEFORE_ALL) -> list[InDoubt]:
+    def in_doubt(
+        self, older_than_seconds: float, limit: int, after: TransactionId = BEFORE_ALL
+    ) -> list[InDoubt]:
         """Return branches in doubt for so long, by the database's clock; see BranchStore."""
         parameters = {"older_than_seconds": older_than_seconds, "limit": limit, "after": after}
         with self.begin(forced=False) as connection:
             rows = connection.execute(_IN_DOUBT, parameters).all()
         return [InDoubt(transaction_id=row[0], generation=row[1]) for row in rows]
 
-    def records(self, state: State | None, after: TransactionId, limit: int) -> list[dict[str, Any]]:
-        """Return up to ``limit`` branches as they stand, by id, beginning behind ``after``: what an auditor looks at."""
+    def records(
+        self, state: State | None, after: TransactionId, limit: int
+    ) -> list[dict[str, Any]]:
+        """Return up to ``limit`` branches as they stand, by id, beginning behind ``after``.
+
+        What an auditor looks at.
+        """
         parameters = {"state": state and state.value, "after": after, "limit": limit}
         with self.begin(forced=False) as connection:
             return [dict(row) for row in connection.execute(_RECORDS, parameters).mappings()]
@@ -182,10 +215,15 @@ class SqlBranchStore:
         return int(count), float(age_seconds)
 
 
-def touching(connection: Connection, condition: str, parameters: Mapping[str, Any]) -> list[InDoubt]:
+def touching(
+    connection: Connection, condition: str, parameters: Mapping[str, Any]
+) -> list[InDoubt]:
     """Return the branches in doubt whose row meets an SQL ``condition``, such as ``payload->>'user_id' = :user_id``."""
     statement = f"SELECT transaction_id::text, generation FROM branches WHERE state = 'prepared' AND ({condition})"  # noqa: S608 - the condition is the service's own constant
-    return [InDoubt(transaction_id=row[0], generation=row[1]) for row in connection.execute(text(statement), parameters)]
+    return [
+        InDoubt(transaction_id=row[0], generation=row[1])
+        for row in connection.execute(text(statement), parameters)
+    ]
 
 
 def _as_json(branch: Branch) -> str:
@@ -198,7 +236,8 @@ def _as_json(branch: Branch) -> str:
         "detail": branch.detail,
         "contended": branch.contended,
     }
-    # PostgreSQL takes longer to read a member than to write its column: what has its default is left out.
+    # PostgreSQL takes longer to read a member than to write its column: what has its default is
+    # left out.
     short = to_json({name: value for name, value in columns.items() if value}).decode()
     payload = f', "payload": {branch.payload}' if branch.payload else ""
     memo = f', "memo": {branch.memo}' if branch.memo else ""

@@ -1,4 +1,7 @@
-"""The counters by which a restored database is noticed: the log's own, and what it has heard of its participants."""
+"""The counters by which a restored database is noticed.
+
+The log's own, and what it has heard of its participants.
+"""
 
 from alembic import op
 

@@ -1,4 +1,7 @@
-"""One row, one commit, no distributed transaction at all: a FastAPI ``async def`` endpoint on asyncpg."""
+"""One row, one commit, no distributed transaction at all.
+
+A FastAPI ``async def`` endpoint on asyncpg.
+"""
 
 import json
 import os
@@ -11,7 +14,9 @@ from fastapi import FastAPI
 
 from comparisons.order import NewOrder, Placed, placed, total_of
 
-INSERT = "INSERT INTO bare.orders (order_id, user_id, slot_id, items, total) VALUES ($1, $2, $3, $4, $5)"
+INSERT = (
+    "INSERT INTO bare.orders (order_id, user_id, slot_id, items, total) VALUES ($1, $2, $3, $4, $5)"
+)
 POOL_SIZE = int(os.environ.get("POOL_SIZE", "20"))
 
 
@@ -32,5 +37,7 @@ async def place(order: NewOrder) -> Placed:
     """Insert an order and commit."""
     order_id = uuid4()
     items = json.dumps([item.model_dump() for item in order.items])
-    await app.state.pool.execute(INSERT, order_id, order.user_id, order.slot_id, items, total_of(order))
+    await app.state.pool.execute(
+        INSERT, order_id, order.user_id, order.slot_id, items, total_of(order)
+    )
     return placed(order_id, order)

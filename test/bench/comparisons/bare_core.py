@@ -1,4 +1,7 @@
-"""One row, one commit, no distributed transaction at all: a FastAPI ``def`` endpoint, SQLAlchemy Core and psycopg2."""
+"""One row, one commit, no distributed transaction at all.
+
+A FastAPI ``def`` endpoint, SQLAlchemy Core and psycopg2.
+"""
 
 import os
 from uuid import uuid4
@@ -20,7 +23,9 @@ orders = Table(
 )
 
 app = FastAPI()
-engine = create_engine(os.environ["DATABASE_URL"], pool_size=int(os.environ.get("POOL_SIZE", "20")), max_overflow=0)
+engine = create_engine(
+    os.environ["DATABASE_URL"], pool_size=int(os.environ.get("POOL_SIZE", "20")), max_overflow=0
+)
 
 
 @app.post("/orders", status_code=201)

@@ -1,4 +1,7 @@
-"""A FastAPI POST that checks its body and answers, without a database: what the web framework alone can do."""
+"""A FastAPI POST that checks its body and answers, without a database.
+
+What the web framework alone can do.
+"""
 
 from uuid import uuid4
 

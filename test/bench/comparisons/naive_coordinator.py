@@ -1,7 +1,10 @@
-"""Two-phase commit as it is usually written: per order three prepares at once, the decision, three commits, then the answer.
+"""Two-phase commit as it is usually written.
 
-aiohttp carries the calls, because it is the fastest of the usual clients; the decision is one ORM row. There is no recovery and
-no time-out handling here: what is measured is the bare cost of the pattern.
+Per order three prepares at once, the decision, three commits, then the answer.
+
+aiohttp carries the calls, because it is the fastest of the usual clients; the decision is one ORM
+row. There is no recovery and no time-out handling here: what is measured is the bare cost of the
+pattern.
 """
 
 import asyncio
@@ -41,7 +44,9 @@ class Order(Base):
     total: Mapped[int] = mapped_column(BigInteger)
 
 
-engine = create_engine(os.environ["DATABASE_URL"], pool_size=int(os.environ.get("POOL_SIZE", "15")), max_overflow=0)
+engine = create_engine(
+    os.environ["DATABASE_URL"], pool_size=int(os.environ.get("POOL_SIZE", "15")), max_overflow=0
+)
 
 
 @asynccontextmanager
@@ -63,7 +68,11 @@ async def _tell(participant: str, verb: str, body: dict[str, Any]) -> bool:
 
 
 async def _tell_all(verb: str, bodies: dict[str, dict[str, Any]]) -> bool:
-    return all(await asyncio.gather(*(_tell(participant, verb, body) for participant, body in bodies.items())))
+    return all(
+        await asyncio.gather(
+            *(_tell(participant, verb, body) for participant, body in bodies.items())
+        )
+    )
 
 
 def _decide(order_id: UUID, order: NewOrder, status: str) -> None:
@@ -91,9 +100,13 @@ async def place(order: NewOrder) -> Placed:
         "stock": {"id": item.product_id, "amount": item.quantity},
         "delivery": {"id": order.slot_id, "amount": 1},
     }
-    prepared = await _tell_all("prepare", {name: {"order_id": str(order_id), **body} for name, body in wanted.items()})
+    prepared = await _tell_all(
+        "prepare", {name: {"order_id": str(order_id), **body} for name, body in wanted.items()}
+    )
     await run_in_threadpool(_decide, order_id, order, "confirmed" if prepared else "cancelled")
-    await _tell_all("commit" if prepared else "abort", {name: {"order_id": str(order_id)} for name in wanted})
+    await _tell_all(
+        "commit" if prepared else "abort", {name: {"order_id": str(order_id)} for name in wanted}
+    )
     if not prepared:
         raise HTTPException(409)
     return placed(order_id, order)

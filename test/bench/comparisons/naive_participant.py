@@ -1,4 +1,7 @@
-"""A participant of the naive comparison: one ORM session per call, which holds the amount and keeps a branch row."""
+"""A participant of the naive comparison.
+
+One ORM session per call, which holds the amount and keeps a branch row.
+"""
 
 import os
 from uuid import UUID
@@ -40,7 +43,9 @@ class Branch(Base):
 
 
 app = FastAPI()
-engine = create_engine(os.environ["DATABASE_URL"], pool_size=int(os.environ.get("POOL_SIZE", "15")), max_overflow=0)
+engine = create_engine(
+    os.environ["DATABASE_URL"], pool_size=int(os.environ.get("POOL_SIZE", "15")), max_overflow=0
+)
 
 
 @app.post("/prepare")
@@ -51,7 +56,14 @@ def prepare(wanted: Prepare) -> Answer:
         if resource is None or resource.available < wanted.amount:
             return Answer(ok=False)
         resource.available -= wanted.amount
-        session.add(Branch(order_id=wanted.order_id, resource_id=wanted.id, amount=wanted.amount, state="prepared"))
+        session.add(
+            Branch(
+                order_id=wanted.order_id,
+                resource_id=wanted.id,
+                amount=wanted.amount,
+                state="prepared",
+            )
+        )
     return Answer(ok=True)
 
 
@@ -71,5 +83,7 @@ def abort(settled: Settle) -> Answer:
         branch = session.get(Branch, settled.order_id, with_for_update=True)
         if branch is not None and branch.state == "prepared":
             branch.state = "aborted"
-            session.get_one(Resource, branch.resource_id, with_for_update=True).available += branch.amount
+            session.get_one(
+                Resource, branch.resource_id, with_for_update=True
+            ).available += branch.amount
     return Answer(ok=True)

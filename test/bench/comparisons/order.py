@@ -1,4 +1,7 @@
-"""The order that every comparison takes and the answer that it gives: the same bytes in and out as the shop's own."""
+"""The order that every comparison takes and the answer that it gives.
+
+The same bytes in and out as the shop's own.
+"""
 
 from uuid import UUID
 
@@ -58,7 +61,10 @@ def placed(order_id: UUID, order: NewOrder, courier: str = "Olga") -> Placed:
         order_id=order_id,
         status="confirmed",
         user_id=order.user_id,
-        items=[PricedItem(product_id=item.product_id, quantity=item.quantity, price=PRICE) for item in order.items],
+        items=[
+            PricedItem(product_id=item.product_id, quantity=item.quantity, price=PRICE)
+            for item in order.items
+        ],
         total=total_of(order),
         slot_id=order.slot_id,
         courier=courier,

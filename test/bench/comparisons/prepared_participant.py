@@ -1,8 +1,11 @@
-"""A participant on the database's own two-phase commit: PREPARE TRANSACTION, then COMMIT PREPARED, through psycopg2.
+"""A participant on the database's own two-phase commit.
 
-The row lock lives from the prepare to the commit, over the network and the decision. Two orders that hold each other's rows at
-two participants wait for each other, and no database can see it: only a lock time-out ends that, and one of them is refused.
-Commits have connections of their own, because all others may be waiting for just these commits.
+PREPARE TRANSACTION, then COMMIT PREPARED, through psycopg2.
+
+The row lock lives from the prepare to the commit, over the network and the decision. Two orders
+that hold each other's rows at two participants wait for each other, and no database can see it:
+only a lock time-out ends that, and one of them is refused. Commits have connections of their own,
+because all others may be waiting for just these commits.
 """
 
 import os

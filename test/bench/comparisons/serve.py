@@ -1,8 +1,11 @@
-"""Runs one comparison under uvicorn: python -m comparisons.serve MODULE PORT, with the app in MODULE.
+"""Runs one comparison under uvicorn.
 
-asyncio's own event loop serves them, because uvloop accepts a single new connection per turn of its loop: with hundreds of
-clients the last one waits for seconds, and the comparison would look worse than it is. Their orders/s are the same on both.
-On SIGUSR1 the process writes how many requests it has answered to the file that REQUESTS_FILE names.
+Python -m comparisons.serve MODULE PORT, with the app in MODULE.
+
+asyncio's own event loop serves them, because uvloop accepts a single new connection per turn of its
+loop: with hundreds of clients the last one waits for seconds, and the comparison would look worse
+than it is. Their orders/s are the same on both. On SIGUSR1 the process writes how many requests it
+has answered to the file that REQUESTS_FILE names.
 """
 
 import asyncio

@@ -1,7 +1,10 @@
-"""DTM, a coordinator for distributed transactions: built by Go from its published module, run in TCC mode on PostgreSQL.
+"""DTM, a coordinator for distributed transactions.
 
-Its settings are those of its own benchmark (warnings only in the log) and of its documentation (branch states written in
-batches, which is its default), with no more connections than the server can bear.
+Built by Go from its published module, run in TCC mode on PostgreSQL.
+
+Its settings are those of its own benchmark (warnings only in the log) and of its documentation
+(branch states written in batches, which is its default), with no more connections than the server
+can bear.
 """
 
 import re
@@ -13,10 +16,9 @@ from pathlib import Path
 
 import httpx
 from psycopg2.extensions import parse_dsn
+from shop.ports import LOOPBACK
 from systems import PARTICIPANTS, Comparison, Program
 from usage import Server
-
-from shop.ports import LOOPBACK
 
 HERE = Path(__file__).parent
 NAME = "DTM"
@@ -57,7 +59,12 @@ def build(folder: Path, say: Callable[[str], None]) -> Built:
 def _go(*arguments: str) -> str:
     try:
         return subprocess.run(
-            ["go", *arguments], cwd=HERE, check=True, capture_output=True, text=True, timeout=BUILD_SECONDS
+            ["go", *arguments],
+            cwd=HERE,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=BUILD_SECONDS,
         ).stdout
     except subprocess.CalledProcessError as failure:
         raise Unbuilt(f"go {arguments[0]} has failed: {failure.stderr.strip()[-500:]}") from None
@@ -103,15 +110,23 @@ class DtmServer(Program):
         """Return how many requests it has answered, by its own metrics; ``file`` is not needed."""
         del file
         page = httpx.get(f"http://{LOOPBACK}:{self.port}/api/metrics").text
-        counted = re.findall(r'^dtm_server_process_total\{api="(\w+)".*\} (\S+)$', page, re.MULTILINE)
-        return sum(int(float(count)) for api, count in counted if api in ("prepare", "registerbranch", "submit", "abort"))
+        counted = re.findall(
+            r'^dtm_server_process_total\{api="(\w+)".*\} (\S+)$', page, re.MULTILINE
+        )
+        return sum(
+            int(float(count))
+            for api, count in counted
+            if api in ("prepare", "registerbranch", "submit", "abort")
+        )
 
 
 def system(built: Built, server: Server, folder: Path) -> Comparison:
     """Return DTM with its order endpoint and its three participants, after making their tables."""
     server.run(f"DROP SCHEMA IF EXISTS {SCHEMA}, dtm_barrier CASCADE; CREATE SCHEMA {SCHEMA}")
     for script in ("dtmsvr.storage.postgres.sql", "dtmcli.barrier.postgres.sql"):
-        server.run(f"SET search_path = {SCHEMA}; {(built.scripts / script).read_text()}; RESET search_path")
+        server.run(
+            f"SET search_path = {SCHEMA}; {(built.scripts / script).read_text()}; RESET search_path"
+        )
     server.run((HERE / "dtm_tables.sql").read_text())
     programs = [
         Program("app", "peers.dtm_order"),
@@ -119,4 +134,6 @@ def system(built: Built, server: Server, folder: Path) -> Comparison:
         *(Program(each, "peers.dtm_participant", {"PARTICIPANT": each}) for each in PARTICIPANTS),
     ]
     finished = f"{SCHEMA}.trans_global WHERE status = 'succeed'"
-    return Comparison(NAME, programs, server.dsn, finished, clients=CLIENTS, folder=folder).counting_on(server)
+    return Comparison(
+        NAME, programs, server.dsn, finished, clients=CLIENTS, folder=folder
+    ).counting_on(server)

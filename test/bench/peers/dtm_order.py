@@ -1,7 +1,10 @@
-"""The order endpoint in front of DTM: begin, register the three branches, try them at once, submit, answer.
+"""The order endpoint in front of DTM.
 
-DTM's TCC mode is spoken over its HTTP API, by aiohttp with connections that are kept. DTM confirms the branches by itself after
-the answer, as it does for all who do not ask it to wait. The order itself stands in DTM's own row: it costs no write of its own.
+Begin, register the three branches, try them at once, submit, answer.
+
+DTM's TCC mode is spoken over its HTTP API, by aiohttp with connections that are kept. DTM confirms
+the branches by itself after the answer, as it does for all who do not ask it to wait. The order
+itself stands in DTM's own row: it costs no write of its own.
 """
 
 import asyncio
@@ -41,13 +44,21 @@ async def _tried(gid: str, wanted: dict[str, dict[str, int]]) -> bool:
     """Try the branches at once, each as soon as DTM knows what to confirm or cancel."""
     tries = []
     async with asyncio.TaskGroup() as group:
-        # DTM locks the transaction's row to register a branch: to do that at once as well only makes its connections wait.
+        # DTM locks the transaction's row to register a branch: to do that at once as well only
+        # makes its connections wait.
         for number, (participant, amount) in enumerate(wanted.items(), 1):
-            url, branch = PEERS[participant], {"gid": gid, "trans_type": "tcc", "branch_id": f"{number:02}"}
+            url, branch = (
+                PEERS[participant],
+                {"gid": gid, "trans_type": "tcc", "branch_id": f"{number:02}"},
+            )
             urls = {verb: f"{url}/{verb}" for verb in ("confirm", "cancel")}
-            if not await _succeeds(f"{DTM}/registerBranch", {**branch, **urls, "data": json.dumps(amount)}):
+            if not await _succeeds(
+                f"{DTM}/registerBranch", {**branch, **urls, "data": json.dumps(amount)}
+            ):
                 return False
-            tries.append(group.create_task(_succeeds(f"{url}/try", amount, {**branch, "op": "try"})))
+            tries.append(
+                group.create_task(_succeeds(f"{url}/try", amount, {**branch, "op": "try"}))
+            )
     return all(each.result() for each in tries)
 
 
@@ -61,7 +72,11 @@ async def place(order: NewOrder) -> Placed:
         "stock": {"id": item.product_id, "amount": item.quantity},
         "delivery": {"id": order.slot_id, "amount": 1},
     }
-    transaction = {"gid": str(order_id), "trans_type": "tcc", "custom_data": order.model_dump_json()}
+    transaction = {
+        "gid": str(order_id),
+        "trans_type": "tcc",
+        "custom_data": order.model_dump_json(),
+    }
     if not await _succeeds(f"{DTM}/prepare", transaction):
         raise HTTPException(503)
     tried = await _tried(str(order_id), wanted)

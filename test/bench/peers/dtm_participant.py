@@ -1,8 +1,11 @@
-"""A participant for DTM in its TCC mode: try holds an amount, confirm spends it, cancel gives it back; each is one statement.
+"""A participant for DTM in its TCC mode.
 
-Each verb first takes its place in DTM's barrier table, as DTM's own clients do, so that a call that comes twice or out of order
-does nothing. DTM's clients spend a transaction of four round trips on that; one statement that does all of it is atomic as well,
-and a CHECK of the table refuses what there is not enough of.
+Try holds an amount, confirm spends it, cancel gives it back; each is one statement.
+
+Each verb first takes its place in DTM's barrier table, as DTM's own clients do, so that a call that
+comes twice or out of order does nothing. DTM's clients spend a transaction of four round trips on
+that; one statement that does all of it is atomic as well, and a CHECK of the table refuses what
+there is not enough of.
 """
 
 import os
@@ -22,12 +25,11 @@ _BARRIER = (
     f"INSERT INTO dtm.{PARTICIPANT}_barrier (trans_type, gid, branch_id, op, barrier_id, reason, create_time, update_time)"
     " VALUES ('tcc', $1, $2, '{op}', '01', '{reason}', now(), now()) ON CONFLICT DO NOTHING RETURNING 1"
 )
-_FIRST = (
-    f"WITH first AS ({_BARRIER}) UPDATE dtm.{PARTICIPANT}_resources SET {{change}} WHERE id = $3 AND EXISTS (TABLE first)"
-)
+_FIRST = f"WITH first AS ({_BARRIER}) UPDATE dtm.{PARTICIPANT}_resources SET {{change}} WHERE id = $3 AND EXISTS (TABLE first)"
 TRY = _FIRST.format(op="try", reason="try", change="available = available - $4, held = held + $4")
 CONFIRM = _FIRST.format(op="confirm", reason="confirm", change="held = held - $4")
-# A cancel that finds no try takes the try's place as well, so that the try does nothing when it comes late.
+# A cancel that finds no try takes the try's place as well, so that the try does nothing when it
+# comes late.
 CANCEL = (
     f"WITH untried AS ({_BARRIER.format(op='try', reason='cancel')}), first AS ({_BARRIER.format(op='cancel', reason='cancel')})"
     f" UPDATE dtm.{PARTICIPANT}_resources SET available = available + $4, held = held - $4"
