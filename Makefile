@@ -128,8 +128,8 @@ conformance: .venv/installed ## try the rules of the protocol on any participant
 	@$(BIN)/python -m shop conformance $(URL) $(ARGS)
 
 bench: .venv/installed ## measure the shop against everything it is compared with
-##   (QUICK=1: c=64 alone; PEERS=0: no DTM; or GROWTH=1, SOAK=minutes, OVERLOAD=1)
-	@exec $(BIN)/python test/bench/$(if $(GROWTH),growth.py,$(if $(SOAK),soak.py --minutes $(SOAK),$(if $(OVERLOAD),overload.py,run.py $(if $(QUICK),--quick) $(if $(PEERS),--peers $(if $(filter 0,$(PEERS)),never,always)))))
+##   (QUICK=1: c=64; PEERS=0: no DTM; READS=1, GROWTH=1, SOAK=minutes, OVERLOAD=1)
+	@exec $(BIN)/python test/bench/$(if $(READS),reads.py,$(if $(GROWTH),growth.py,$(if $(SOAK),soak.py --minutes $(SOAK),$(if $(OVERLOAD),overload.py,run.py $(if $(QUICK),--quick) $(if $(PEERS),--peers $(if $(filter 0,$(PEERS)),never,always))))))
 
 clean: ## remove what was installed and what local runs left
 	@"$$PYTHON" -I tools/install.py clean

@@ -1,4 +1,7 @@
-"""The load generator of all measurements: wrk, one thread, with the orders of orders.lua."""
+"""The load generator of all measurements.
+
+Wrk, one thread, with the orders of orders.lua or the paths of reads.lua.
+"""
 
 import json
 import os
@@ -11,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SCRIPT = Path(__file__).with_name("orders.lua")
+READS = Path(__file__).with_name("reads.lua")
 #: Longer than any answer should take; what takes longer is counted as lost.
 PATIENCE_SECONDS = 10
 
@@ -44,7 +48,7 @@ class Counted:
 
     @property
     def per_second(self) -> float:
-        """Return the orders that were confirmed per second."""
+        """Return the requests that were answered with success per second."""
         return (self.requests - self.refused) / self.seconds
 
 
@@ -91,7 +95,19 @@ def send(
         *("--timeout", f"{PATIENCE_SECONDS}s", "--script", str(SCRIPT), url, "--"),
         *(orders.users, orders.products, orders.slots, os.urandom(8).hex()),
     ]
-    environment = {**os.environ, "REPLICAS": " ".join(replicas)}
+    return _counted(command, {**os.environ, "REPLICAS": " ".join(replicas)})
+
+
+def read(url: str, paths: Path, *, clients: int, seconds: int) -> Counted:
+    """Get the ``paths`` of a file, one a line, in any order, from ``clients`` connections."""
+    command = [
+        *("wrk", "--threads", "1", "--connections", str(clients), "--duration", f"{seconds}s"),
+        *("--timeout", f"{PATIENCE_SECONDS}s", "--script", str(READS), url, "--", str(paths)),
+    ]
+    return _counted(command, dict(os.environ))
+
+
+def _counted(command: Sequence[str], environment: dict[str, str]) -> Counted:
     said = subprocess.run(
         command, check=True, capture_output=True, text=True, env=environment
     ).stdout

@@ -17,6 +17,7 @@ from typing import Any
 
 import idle
 import load
+import reads
 import report
 import runs
 import tables
@@ -27,13 +28,12 @@ from ratios import RATIOS, by_round, median
 from rich.console import Console
 from seed import Size
 from shop_system import Shop, slots_for
-from systems import HERE, Comparison, System, comparisons
+from systems import Comparison, System, comparisons
 
 CLIENTS = (1, 16, 64, 256)
 VARIANTS = ("spread", "one product", "one account")
 #: Above what the shop can do, so that no slot runs out of couriers.
 ORDERS_PER_SECOND_MAX = 6000
-TABLES = HERE / "comparisons" / "tables.sql"
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,24 @@ class Plan:
     idle_seconds: int = 0
     #: Whether the systems of others are measured: `if possible`, `always` or `never`.
     peers: str = "if possible"
+    #: How long each read is measured.
+    read_seconds: int = 0
     #: The systems that are measured; all if there are none.
     only: tuple[str, ...] = ()
     #: Whether the result replaces that of the last run.
     kept: bool = True
 
 
-FULL = Plan(rounds=3, warm_seconds=1, seconds=5, quick=False, idle_seconds=30)
+@dataclass(frozen=True)
+class Found:
+    """What was measured: orders, the shop at rest, reads."""
+
+    samples: Sequence[Sample]
+    resting: dict[str, idle.Idle]
+    readings: Sequence[dict[str, Any]]
+
+
+FULL = Plan(rounds=3, warm_seconds=1, seconds=5, quick=False, idle_seconds=30, read_seconds=3)
 QUICK = Plan(
     rounds=3, warm_seconds=1, seconds=3, quick=True, peers="never", only=("shop", "bare core")
 )
@@ -96,6 +107,7 @@ def main() -> None:
         with shop.running():
             resting = _resting(plan, shop, console)
             samples = list(_samples(plan, shop, peer, folder, console))
+            found = Found(samples, resting, _readings(plan, shop, folder, console))
             settings = {
                 "generator": f"{generator}, 1 thread",
                 "postgres": shop.server.version,
@@ -103,7 +115,7 @@ def main() -> None:
                 "price": PRICE,
                 **asdict(plan),
             }
-    _tell(plan, samples, resting, settings, console)
+    _tell(plan, found, settings, console)
 
 
 def _plan(asked: argparse.Namespace) -> Plan:
@@ -138,6 +150,7 @@ def _shop(plan: Plan, folder: Path) -> Shop:
         return Shop(folder, Size(1000, 1000, slots_for(each)), 0, clients=(64,))
     # Half of the numbers of clients are far below the maximum.
     spread, in_a_row = slots_for(2 * 2 * each), slots_for(2 * each)
+    spread += reads.slots_needed(plan.rounds, plan.read_seconds)
     return Shop(folder, Size(1000, 1000, spread), in_a_row, clients=CLIENTS)
 
 
@@ -146,6 +159,15 @@ def _resting(plan: Plan, shop: Shop, console: Console) -> dict[str, idle.Idle]:
         return {}
     with console.status(f"the shop rests for {plan.idle_seconds} s"):
         return idle.measured(shop, plan.idle_seconds)
+
+
+def _readings(plan: Plan, shop: Shop, folder: Path, console: Console) -> list[dict[str, Any]]:
+    if not plan.read_seconds or plan.only:
+        return []
+    bare = reads.bare_get(shop.comparisons_url, folder)
+    with console.status("the shop is read"):
+        found = reads.measured(shop, bare, folder, rounds=plan.rounds, seconds=plan.read_seconds)
+        return [each.as_json() for each in found]
 
 
 def _samples(
@@ -174,13 +196,9 @@ def _samples(
 
 
 def _comparisons(shop: Shop, peer: dtm.Built | None, folder: Path) -> list[Comparison]:
-    with_database = shop.dsn("comparisons")
-    shop.server.run("CREATE DATABASE comparisons")
-    server = type(shop.server)(with_database, shop.server.pid)
-    server.run(TABLES.read_text())
-    found = comparisons(
-        with_database.replace("postgresql", "postgresql+psycopg2", 1), server, folder
-    )
+    database_url = shop.comparisons_url
+    server = type(shop.server)(shop.dsn("comparisons"), shop.server.pid)
+    found = comparisons(database_url, server, folder)
     return found if peer is None else [*found, dtm.system(peer, server, folder)]
 
 
@@ -199,14 +217,10 @@ def _rotated(systems: Sequence[System], number: int) -> list[System]:
     return [*systems[first:], *systems[:first]]
 
 
-def _tell(
-    plan: Plan,
-    samples: Sequence[Sample],
-    resting: dict[str, idle.Idle],
-    settings: dict[str, Any],
-    console: Console,
-) -> None:
-    result = runs.described(report.as_json(samples, settings) | {"idle": idle.as_json(resting)})
+def _tell(plan: Plan, found: Found, settings: dict[str, Any], console: Console) -> None:
+    samples = found.samples
+    beside = {"idle": idle.as_json(found.resting), "reads": found.readings}
+    result = runs.described(report.as_json(samples, settings) | beside)
     console.print(
         f"{settings['generator']}; PostgreSQL {settings['postgres']}, fsync on, the same server for all systems"
     )
@@ -218,8 +232,9 @@ def _tell(
         console.print(f"ratio {median(by_round(RATIOS[0], samples)):.2f}")
         return
     report.print_costs(console, samples)
-    idle.tell(console, resting, plan.idle_seconds)
+    idle.tell(console, found.resting, plan.idle_seconds)
     report.print_ratios(console, samples)
+    reads.tell(console, found.readings)
     if before := runs.earlier(report.NAME):
         report.print_change(console, before, result)
     for path in report.write(result, samples) if plan.kept else []:

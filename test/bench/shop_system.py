@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from seed import COURIERS_PER_SLOT, Size, seed
 from systems import wait_until
 from usage import Server
 
+COMPARISONS = Path(__file__).parent / "comparisons" / "tables.sql"
 SERVICES = ("order", "payment", "stock", "delivery")
 ITEMS_PER_ORDER = 100
 #: As many prices are taught before a run: with more products, some orders learn their price while
@@ -65,7 +66,7 @@ class Shop:
             "one account": lambda: Orders("1-1", "1-1", f"{self._next_slot()}+"),
         }
         self._folder = folder
-        self._size = size
+        self.size = size
         self._slots_in_a_row = slots_in_a_row
         self._count = replicas
         self.replicas: Sequence[str] = ()
@@ -97,7 +98,7 @@ class Shop:
             self._allow_prepared_transactions()
             self.url = self._orders("public")[0]
             self.replicas = [url.removeprefix("http://") for url in self._orders("public")]
-            seed(self.server, replace(self._size, slots=self._size.slots + self._slots_in_a_row))
+            seed(self.server, replace(self.size, slots=self.size.slots + self._slots_in_a_row))
             self._teach_prices()
             yield
         finally:
@@ -141,6 +142,21 @@ class Shop:
         """Return the superuser's address of ``database``."""
         password = json.loads((self._folder / "secrets.json").read_text())["postgres"]
         return f"postgresql://postgres:{password}@127.0.0.1:{self._addresses['postgres']['port']}/{database}"
+
+    def address(self, service: str) -> str:
+        """Return the public address of ``service``."""
+        return str(self._addresses["services"][service]["public"])
+
+    @cached_property
+    def comparisons_url(self) -> str:
+        """The address of the comparisons' database for SQLAlchemy.
+
+        It is made when it is asked for first.
+        """
+        self.server.run("CREATE DATABASE comparisons")
+        dsn = self.dsn("comparisons")
+        Server(dsn, self.server.pid).run(COMPARISONS.read_text())
+        return dsn.replace("postgresql", "postgresql+psycopg2", 1)
 
     def _environment(self) -> dict[str, str]:
         given = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
@@ -186,12 +202,12 @@ class Shop:
 
     def _next_slot(self) -> int:
         return max(
-            self._size.slots + 1, int(self.server.value(_NEXT_SLOT.format(spread=self._size.slots)))
+            self.size.slots + 1, int(self.server.value(_NEXT_SLOT.format(spread=self.size.slots)))
         )
 
     def _teach_prices(self) -> None:
         """Order every product once: order_service learns a price from the first order for it, which takes a second round."""
-        products = range(1, min(self._size.products, TAUGHT_MAX) + 1)
+        products = range(1, min(self.size.products, TAUGHT_MAX) + 1)
         with httpx.Client(timeout=20) as client:
             for url, first in itertools.product(
                 self._orders("public"), range(0, len(products), ITEMS_PER_ORDER)
@@ -200,7 +216,7 @@ class Shop:
                     {"product_id": each, "quantity": 1}
                     for each in products[first : first + ITEMS_PER_ORDER]
                 ]
-                slot_id = 1 + first // ITEMS_PER_ORDER % self._size.slots
+                slot_id = 1 + first // ITEMS_PER_ORDER % self.size.slots
                 order = {"user_id": 1, "items": items, "slot_id": slot_id}
                 wait_until(partial(_is_taken, client, url, order), "the shop takes no order")
 

@@ -20,6 +20,7 @@ from typing import Any
 import growth
 import idle
 import overload
+import reads
 import report
 import runs
 import soak
@@ -132,6 +133,8 @@ def _blocks(results: Mapping[str, Result]) -> Iterator[str]:
             f"under {idle.CPU_PERCENT_MAX:g} % of a core and {idle.RSS_MB_MAX:g} MB for a service"
         )
         yield _table((f"at rest ({limits})", "% of a core", "MB"), _resting(first["idle"]))
+    if readings := first.get("reads"):
+        yield _table(reads.headings(readings), reads.rows(readings))
     if growth.NAME in results:
         yield _table(
             (

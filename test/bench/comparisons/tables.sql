@@ -6,6 +6,8 @@ CREATE SCHEMA bare;
 CREATE TABLE bare.orders (
     order_id uuid PRIMARY KEY, user_id bigint NOT NULL, slot_id bigint NOT NULL, items jsonb NOT NULL, total bigint NOT NULL
 );
+CREATE TABLE bare.accounts (user_id bigint PRIMARY KEY, name text NOT NULL, balance bigint NOT NULL);
+INSERT INTO bare.accounts SELECT id, 'user ' || id, 1000000000 FROM generate_series(1, 1000) AS id;
 
 DO $$
 DECLARE
