@@ -13,9 +13,6 @@ from service_chassis.participant_service import Database
 from service_chassis.problems import answered, created
 from service_chassis.web import StrictRoute, takes_lists
 
-_TOUCHES_SLOT = "CAST(payload->>'slot_id' AS bigint) = :slot_id"
-_ANY = "true"
-
 
 def routes(database: Database) -> APIRouter:
     """Return the endpoints, which work at ``database``."""
@@ -39,7 +36,7 @@ def routes(database: Database) -> APIRouter:
         """List the slots in the order in which they were opened."""
         after = int(query.cursor or 0)
         found = await database.read(
-            lambda connection: slots.page(connection, after, query.limit + 1), _ANY, {}
+            lambda connection: slots.page(connection, after, query.limit + 1), several=True
         )
         return answered(
             {
@@ -51,11 +48,8 @@ def routes(database: Database) -> APIRouter:
     @router.get("/{slot_id}", responses={200: answer(Slot, "The slot."), 404: problem(404)})
     async def show_slot(slot_id: Identifier) -> Response:
         """Show a slot, and how many of its couriers undecided orders hold."""
-        touched = {"slot_id": slot_id}
         return answered(
-            await database.read(
-                lambda connection: slots.found(connection, slot_id), _TOUCHES_SLOT, touched
-            )
+            await database.read(lambda connection: slots.shown(connection, slot_id), slot_id)
         )
 
     return router

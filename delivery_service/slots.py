@@ -10,14 +10,26 @@ from delivery_service.book import held
 from delivery_service.models import Slot
 from delivery_service.schemas import NewSlot
 from service_chassis.problems import Invalid, NotFound
-from two_phase.sql import bigint_array
+from two_phase.participant.reads import DOUBTS, Seen, in_doubt_among, undecided
+from two_phase.sql import Planned, bigint_array
 
 _OPEN = insert(Slot).returning(Slot.slot_id, Slot.starts_at, sort_by_parameter_order=True)
 _COURIERS = text("""
     INSERT INTO couriers (slot_id, position, name)
     SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:positions AS bigint[]), CAST(:names AS text[]))
 """)
-_FIND = text("SELECT slot_id, starts_at FROM slots WHERE slot_id = :slot_id")
+# Asked for by every customer who chooses a time: the slot and the branches in doubt that touch it
+# in one statement, so that a snapshot and a connection serve for both.
+_SHOW = Planned(f"""
+    SELECT slot_id, starts_at, couriers, available, held, doubts FROM slots, (
+        SELECT count(*) AS couriers, count(*) - count(transaction_id) AS available FROM couriers
+        WHERE slot_id = CAST(:slot_id AS bigint)
+    ) AS counted, (
+        SELECT count(*) AS held, {DOUBTS} AS doubts
+        FROM branches WHERE state = 'prepared' AND CAST(payload->>'slot_id' AS bigint) = CAST(:slot_id AS bigint)
+    ) AS undecided
+    WHERE slot_id = CAST(:slot_id AS bigint)
+""")  # noqa: S608 - a constant
 _PAGE = text(
     "SELECT slot_id, starts_at FROM slots WHERE slot_id > :after ORDER BY slot_id LIMIT :limit"
 )
@@ -63,17 +75,19 @@ def open_slots(connection: Connection, new: Sequence[NewSlot], *, many: bool = F
     return _bodies(connection, slots)
 
 
-def found(connection: Connection, slot_id: int) -> Body:
+def shown(connection: Connection, slot_id: int) -> Seen[Body]:
     """Return the slot; raises NotFound."""
-    row = connection.execute(_FIND, {"slot_id": slot_id}).one_or_none()
-    if row is None:
+    rows = _SHOW.rows(connection, {"slot_id": slot_id})
+    if not rows:
         raise NotFound(f"there is no slot {slot_id}")
-    return _bodies(connection, [row])[0]
+    *slot, doubts = rows[0]
+    return _body(*slot), in_doubt_among(doubts)
 
 
-def page(connection: Connection, after: int, limit: int) -> list[Body]:
+def page(connection: Connection, after: int, limit: int) -> Seen[list[Body]]:
     """Return up to ``limit`` slots behind the id ``after``."""
-    return _bodies(connection, connection.execute(_PAGE, {"after": after, "limit": limit}).all())
+    slots = connection.execute(_PAGE, {"after": after, "limit": limit}).all()
+    return _bodies(connection, slots), undecided(connection)
 
 
 def unbalanced(connection: Connection) -> tuple[int, list[Body]]:
@@ -84,16 +98,24 @@ def unbalanced(connection: Connection) -> tuple[int, list[Body]]:
 
 def _bodies(connection: Connection, slots: Sequence[Any]) -> list[Body]:
     ids = {slot.slot_id for slot in slots}
-    counts = {row.slot_id: row for row in connection.execute(_COUNT, {"ids": bigint_array(ids)})}
+    rows = connection.execute(_COUNT, {"ids": bigint_array(ids)})
+    counts = {row.slot_id: (row.couriers, row.available) for row in rows}
     on_hold = held(connection, ids)
-    return [_body(slot, counts.get(slot.slot_id), on_hold.get(slot.slot_id, 0)) for slot in slots]
+    return [
+        _body(
+            slot.slot_id,
+            slot.starts_at,
+            *counts.get(slot.slot_id, (0, 0)),
+            on_hold.get(slot.slot_id, 0),
+        )
+        for slot in slots
+    ]
 
 
-def _body(slot: Any, count: Any, on_hold: int) -> Body:
-    couriers, available = (count.couriers, count.available) if count else (0, 0)
+def _body(slot_id: int, starts_at: datetime, couriers: int, available: int, on_hold: int) -> Body:
     return {
-        "slot_id": slot.slot_id,
-        "starts_at": slot.starts_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "slot_id": slot_id,
+        "starts_at": starts_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         "couriers": couriers,
         "held": on_hold,
         "booked": couriers - available - on_hold,

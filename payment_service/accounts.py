@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, insert, select, text
 
@@ -11,11 +11,21 @@ from payment_service.models import Account
 from payment_service.schemas import ENTRIES, NewUser
 from service_chassis.problems import Invalid, NotFound, Problem
 from two_phase.messages import MAX_INTEGER
+from two_phase.participant.reads import DOUBTS, Seen, in_doubt_among, undecided
+from two_phase.sql import Planned
 
 _OPEN = insert(Account).returning(
     Account.user_id, Account.name, Account.available, sort_by_parameter_order=True
 )
-_FIND = text("SELECT user_id, name, available, opening FROM accounts WHERE user_id = :user_id")
+# Asked for by every customer who waits for an order: the account and the branches in doubt that
+# touch it in one statement, so that a snapshot and a connection serve for both.
+_SHOW = Planned(f"""
+    SELECT user_id, name, available, opening, held, doubts FROM accounts, (
+        SELECT coalesce(CAST(sum(CAST(payload->>'amount' AS bigint)) AS bigint), 0) AS held, {DOUBTS} AS doubts
+        FROM branches WHERE state = 'prepared' AND CAST(payload->>'user_id' AS bigint) = CAST(:user_id AS bigint)
+    ) AS undecided
+    WHERE user_id = CAST(:user_id AS bigint)
+""")  # noqa: S608 - a constant
 _LOCK = text(
     "SELECT user_id, name, available, opening FROM accounts WHERE user_id = :user_id FOR UPDATE"
 )
@@ -59,6 +69,15 @@ _END = (datetime.max.replace(tzinfo=UTC), "")
 Body = dict[str, Any]
 
 
+class _Shown(NamedTuple):
+    user_id: int
+    name: str
+    available: int
+    opening: int
+    held: int
+    doubts: Sequence[dict[str, Any]] | None
+
+
 def open_accounts(connection: Connection, users: Sequence[NewUser]) -> list[Body]:
     """Open an account for each and return them, in this order."""
     rows = [
@@ -67,7 +86,7 @@ def open_accounts(connection: Connection, users: Sequence[NewUser]) -> list[Body
     return [_body(row, 0) for row in connection.execute(_OPEN, rows)]
 
 
-def page(connection: Connection, name: str | None, after: int, limit: int) -> list[Body]:
+def page(connection: Connection, name: str | None, after: int, limit: int) -> Seen[list[Body]]:
     """Return up to ``limit`` accounts behind the id ``after``, whose names begin with ``name`` if one is given."""
     accounts = select(Account.user_id, Account.name, Account.available).where(
         Account.user_id > after
@@ -76,12 +95,13 @@ def page(connection: Connection, name: str | None, after: int, limit: int) -> li
         accounts = accounts.where(Account.name.startswith(name, autoescape=True))
     rows = connection.execute(accounts.order_by(Account.user_id).limit(limit)).all()
     on_hold = held(connection, {row.user_id for row in rows})
-    return [_body(row, on_hold.get(row.user_id, 0)) for row in rows]
+    return [_body(row, on_hold.get(row.user_id, 0)) for row in rows], undecided(connection)
 
 
-def found(connection: Connection, user_id: int) -> Body:
+def shown(connection: Connection, user_id: int) -> Seen[Body]:
     """Return the account; raises NotFound."""
-    return _body(_row(connection, user_id), held(connection, {user_id}).get(user_id, 0))
+    account = _shown(connection, user_id)
+    return _body(account, account.held), in_doubt_among(account.doubts)
 
 
 def deposit(connection: Connection, user_id: int, amount: int, key: str | None) -> Body:
@@ -114,23 +134,24 @@ def deposit(connection: Connection, user_id: int, amount: int, key: str | None) 
     return dict(connection.execute(_DEPOSIT, parameters).scalar_one())
 
 
-def statement(connection: Connection, user_id: int, before: str | None, limit: int) -> Body:
+def statement(connection: Connection, user_id: int, before: str | None, limit: int) -> Seen[Body]:
     """Return the account's deposits and committed payments behind ``before``, the newest first.
 
     Raises NotFound.
     """
-    account = found(connection, user_id)
+    account = _shown(connection, user_id)
     at, entry_id = _position(before) if before else _END
     parameters = {"user_id": user_id, "at": at, "id": entry_id, "limit": limit + 1}
     rows = connection.execute(_STATEMENT, parameters).all()
     more = len(rows) > limit
-    return {
+    body = {
         "user_id": user_id,
-        "balance": account["balance"],
-        "opening": _row(connection, user_id).opening,
+        "balance": account.available + account.held,
+        "opening": account.opening,
         "items": [_entry(row) for row in rows[:limit]],
         "next_cursor": ENTRIES.write(_position_of(rows[limit - 1])) if more else None,
     }
+    return body, in_doubt_among(account.doubts)
 
 
 def unbalanced(connection: Connection) -> tuple[int, list[Body]]:
@@ -139,11 +160,11 @@ def unbalanced(connection: Connection) -> tuple[int, list[Body]]:
     return connection.execute(_COUNT).scalar_one(), broken
 
 
-def _row(connection: Connection, user_id: int) -> Any:
-    row = connection.execute(_FIND, {"user_id": user_id}).one_or_none()
-    if row is None:
+def _shown(connection: Connection, user_id: int) -> _Shown:
+    rows = _SHOW.rows(connection, {"user_id": user_id})
+    if not rows:
         raise NotFound(f"there is no user {user_id}")
-    return row
+    return _Shown(*rows[0])
 
 
 def _body(row: Any, on_hold: int) -> Body:

@@ -24,8 +24,6 @@ from service_chassis.participant_service import Database
 from service_chassis.problems import answered, created
 from service_chassis.web import StrictRoute, takes_lists
 
-_TOUCHES_USER = "CAST(payload->>'user_id' AS bigint) = :user_id"
-_ANY = "true"
 _FULL = problem(409, says="The balance would pass what an account holds.", kind="limit_exceeded")
 
 
@@ -51,8 +49,7 @@ def routes(database: Database) -> APIRouter:
         after = int(query.cursor or 0)
         found = await database.read(
             lambda connection: accounts.page(connection, query.name, after, query.limit + 1),
-            _ANY,
-            {},
+            several=True,
         )
         return answered(
             {
@@ -64,11 +61,8 @@ def routes(database: Database) -> APIRouter:
     @router.get("/{user_id}", responses={200: answer(Account, "The account."), 404: problem(404)})
     async def show_account(user_id: Identifier) -> Response:
         """Show the balance, and what of it undecided orders hold."""
-        touched = {"user_id": user_id}
         return answered(
-            await database.read(
-                lambda connection: accounts.found(connection, user_id), _TOUCHES_USER, touched
-            )
+            await database.read(lambda connection: accounts.shown(connection, user_id), user_id)
         )
 
     @router.post(
@@ -95,14 +89,13 @@ def routes(database: Database) -> APIRouter:
 
         Nothing undecided or cancelled is in it.
         """
-        touched = {"user_id": user_id}
         return answered(
             await database.read(
                 lambda connection: accounts.statement(
                     connection, user_id, query.cursor, query.limit
                 ),
-                _TOUCHES_USER,
-                touched,
+                user_id,
+                several=True,
             )
         )
 

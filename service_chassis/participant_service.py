@@ -8,12 +8,13 @@ recovery, reads that see every decision told, health and metrics. Its own public
 import asyncio
 import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from fastapi import APIRouter
 from pydantic import BaseModel
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, QueuePool, text
 
 from service_chassis.database import connect, repeated
 from service_chassis.documents import Document
@@ -29,8 +30,9 @@ from two_phase.http.paths import ROUND_PATH
 from two_phase.messages import InDoubt
 from two_phase.metrics import watch_in_doubt
 from two_phase.participant.participant import GiveBack, Participant, Take
+from two_phase.participant.reads import Seen
 from two_phase.participant.recovery import Recovery
-from two_phase.participant.sql_branches import SqlBranchStore, touching
+from two_phase.participant.sql_branches import SqlBranchStore
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +45,10 @@ P = TypeVar("P", bound=BaseModel)
 
 
 class Database:
-    """How a participant's public endpoints reach its database.
+    """How a participant's public endpoints reach its database: each call is one local transaction.
 
-    Each call is one local transaction.
+    Reads have threads of their own, half as many as the pool has connections: no crowd of them
+    keeps a round waiting, and few threads of Python do more than many.
     """
 
     def __init__(self, engine: Engine, recovery: Recovery) -> None:
@@ -53,6 +56,9 @@ class Database:
         self.recovery = recovery
         self._turns = Turns(patience_seconds=PATIENCE_SECONDS)
         self._peek = Together(self._peeked)
+        pool = engine.pool
+        assert isinstance(pool, QueuePool)
+        self._readers = ThreadPoolExecutor(pool.size() // 2, "reads")
 
     async def write(self, work: Callable[[Connection], T], row: Hashable = None) -> T:
         """Run ``work`` in a transaction that is durable when this returns.
@@ -71,33 +77,36 @@ class Database:
             return await asyncio.to_thread(lambda: repeated(committed))
 
     async def read(
-        self, work: Callable[[Connection], T], touches: str, parameters: Mapping[str, Any]
+        self,
+        look: Callable[[Connection], Seen[T]],
+        resource: Hashable = None,
+        *,
+        several: bool = False,
     ) -> T:
-        """Run ``work`` after every decision that was told has been applied to what it reads (R10).
+        """Return what ``look`` sees with every decision applied that was told before (R10).
 
-        ``touches`` is the SQL condition for branches that matter to it. Raises Unavailable when
-        such a branch is in doubt and the coordinator cannot be asked.
+        Reads of one ``resource`` that have to ask, ask together. With ``several`` all statements of
+        ``look`` have the same snapshot. Raises Unavailable when it meets a branch in doubt and the
+        coordinator cannot be asked.
         """
+        engine = self.engine
+        if several:
+            engine = engine.execution_options(isolation_level="REPEATABLE READ")
 
-        def in_doubt() -> Any:
-            with self.engine.connect() as connection:
-                return touching(connection, touches, parameters)
+        def looked() -> Seen[T]:
+            with engine.connect() as connection:
+                return look(connection)
 
-        def seen() -> T:
-            # One snapshot for all statements of a read, so that what it adds up belongs together.
-            with self.engine.connect().execution_options(
-                isolation_level="REPEATABLE READ"
-            ) as connection:
-                return work(connection)
+        loop = asyncio.get_running_loop()
+        seen, question = await loop.run_in_executor(self._readers, looked)
+        # What is not decided by now was not when it was seen.
+        if question and await self._ask(resource, question):
+            seen, _ = await loop.run_in_executor(self._readers, looked)
+        return seen
 
-        question = await asyncio.to_thread(in_doubt)
-        if question:
-            await self._ask((touches, *map(str, parameters.values())), question)
-        return await asyncio.to_thread(seen)
-
-    async def _ask(self, resource: Hashable, question: Sequence[InDoubt]) -> None:
+    async def _ask(self, resource: Hashable, question: Sequence[InDoubt]) -> bool:
         try:
-            await self._peek(resource, question)
+            return await self._peek(resource, question)
         except Unavailable as failure:
             log.warning(
                 "a read could not ask about a branch in doubt", extra={"why": failure.detail}
@@ -106,9 +115,9 @@ class Database:
                 "an order that matters here is in doubt, and its decision cannot be asked for now"
             ) from failure
 
-    async def _peeked(self, questions: Sequence[Sequence[InDoubt]]) -> None:
+    async def _peeked(self, questions: Sequence[Sequence[InDoubt]]) -> bool:
         every = {each.transaction_id: each for question in questions for each in question}
-        await self.recovery.peek(list(every.values()))
+        return await self.recovery.peek(list(every.values()))
 
 
 def participant_service(

@@ -14,6 +14,7 @@ from two_phase.coordinator.group_commit import GroupCommit
 from two_phase.errors import Unavailable
 
 Q = TypeVar("Q")
+A = TypeVar("A")
 
 _TOGETHER_MAX = 256
 
@@ -45,21 +46,22 @@ class Turns:
             lock.release()
 
 
-class Together(Generic[Q]):
+class Together(Generic[Q, A]):
     """Calls for one resource that travel together; those for others do not wait for them."""
 
-    def __init__(self, work: Callable[[Sequence[Q]], Awaitable[None]]) -> None:
+    def __init__(self, work: Callable[[Sequence[Q]], Awaitable[A]]) -> None:
         self._work = work
-        self._groups: WeakValueDictionary[Hashable, GroupCommit[Q, None]] = WeakValueDictionary()
+        self._groups: WeakValueDictionary[Hashable, GroupCommit[Q, A]] = WeakValueDictionary()
 
-    async def __call__(self, resource: Hashable, question: Q) -> None:
+    async def __call__(self, resource: Hashable, question: Q) -> A:
         """Ask ``question`` with all that are asked for ``resource`` meanwhile.
+
+        Return the answer to all.
 
         Raises what the shared call raised.
         """
         group = self._groups.setdefault(resource, GroupCommit(self._all, _TOGETHER_MAX))
-        await group(question)
+        return await group(question)
 
-    async def _all(self, questions: Sequence[Q]) -> Sequence[None]:
-        await self._work(questions)
-        return [None] * len(questions)
+    async def _all(self, questions: Sequence[Q]) -> Sequence[A]:
+        return [await self._work(questions)] * len(questions)

@@ -23,8 +23,6 @@ from stock_service.schemas import (
     Restock,
 )
 
-_TOUCHES_PRODUCT = "payload @> jsonb_build_object('items', jsonb_build_array(jsonb_build_object('product_id', :product_id)))"
-_ANY = "true"
 _FULL = problem(409, says="The quantity would pass what a product has.", kind="limit_exceeded")
 
 
@@ -49,7 +47,7 @@ def routes(database: Database) -> APIRouter:
         """List the products in the order in which they were added."""
         after = int(query.cursor or 0)
         found = await database.read(
-            lambda connection: products.page(connection, after, query.limit + 1), _ANY, {}
+            lambda connection: products.page(connection, after, query.limit + 1), several=True
         )
         return answered(
             {
@@ -63,10 +61,9 @@ def routes(database: Database) -> APIRouter:
     )
     async def show_product(product_id: Identifier) -> Response:
         """Show a product, and what of it undecided orders hold."""
-        touched = {"product_id": product_id}
         return answered(
             await database.read(
-                lambda connection: products.found(connection, product_id), _TOUCHES_PRODUCT, touched
+                lambda connection: products.shown(connection, product_id), product_id
             )
         )
 

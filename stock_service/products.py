@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, insert, text
 
@@ -11,13 +11,24 @@ from stock_service.models import Product
 from stock_service.reserve import reserved
 from stock_service.schemas import NewProduct
 from two_phase.messages import MAX_INTEGER
+from two_phase.participant.reads import DOUBTS, Seen, in_doubt_among, undecided
+from two_phase.sql import Planned
 
 _ADD = insert(Product).returning(
     Product.product_id, Product.name, Product.price, Product.available, sort_by_parameter_order=True
 )
-_FIND = text(
-    "SELECT product_id, name, price, available FROM products WHERE product_id = :product_id"
-)
+# Asked for by every customer who looks at a product: it and the branches in doubt that touch it in
+# one statement, so that a snapshot and a connection serve for both.
+_SHOW = Planned(f"""
+    SELECT product_id, name, price, available, reserved, doubts FROM products, (
+        SELECT coalesce(CAST(sum((
+            SELECT sum(CAST(item->>'quantity' AS bigint)) FROM jsonb_array_elements(payload->'items') AS item
+            WHERE CAST(item->>'product_id' AS bigint) = CAST(:product_id AS bigint)
+        )) AS bigint), 0) AS reserved, {DOUBTS} AS doubts
+        FROM branches WHERE state = 'prepared' AND payload @> CAST(:touching AS jsonb)
+    ) AS undecided
+    WHERE product_id = CAST(:product_id AS bigint)
+""")  # noqa: S608 - a constant
 _PAGE = text("""
     SELECT product_id, name, price, available FROM products WHERE product_id > :after ORDER BY product_id LIMIT :limit
 """)
@@ -53,6 +64,13 @@ _COUNT = text("SELECT count(*) FROM products")
 Body = dict[str, Any]
 
 
+class _Shown(NamedTuple):
+    product_id: int
+    name: str
+    price: int
+    available: int
+
+
 def add_products(connection: Connection, new: Sequence[NewProduct]) -> list[Body]:
     """Add each product and return them, in this order."""
     rows = [
@@ -67,19 +85,21 @@ def add_products(connection: Connection, new: Sequence[NewProduct]) -> list[Body
     return [_body(row, 0) for row in connection.execute(_ADD, rows)]
 
 
-def found(connection: Connection, product_id: int) -> Body:
+def shown(connection: Connection, product_id: int) -> Seen[Body]:
     """Return the product; raises NotFound."""
-    row = connection.execute(_FIND, {"product_id": product_id}).one_or_none()
-    if row is None:
+    touching = f'{{"items": [{{"product_id": {product_id}}}]}}'
+    rows = _SHOW.rows(connection, {"product_id": product_id, "touching": touching})
+    if not rows:
         raise NotFound(f"there is no product {product_id}")
-    return _body(row, reserved(connection, {product_id}).get(product_id, 0))
+    *product, on_hold, doubts = rows[0]
+    return _body(_Shown(*product), on_hold), in_doubt_among(doubts)
 
 
-def page(connection: Connection, after: int, limit: int) -> list[Body]:
+def page(connection: Connection, after: int, limit: int) -> Seen[list[Body]]:
     """Return up to ``limit`` products behind the id ``after``."""
     rows = connection.execute(_PAGE, {"after": after, "limit": limit}).all()
     on_hold = reserved(connection, {row.product_id for row in rows})
-    return [_body(row, on_hold.get(row.product_id, 0)) for row in rows]
+    return [_body(row, on_hold.get(row.product_id, 0)) for row in rows], undecided(connection)
 
 
 def set_price(connection: Connection, product_id: int, price: int) -> Body:
@@ -88,7 +108,7 @@ def set_price(connection: Connection, product_id: int, price: int) -> Body:
     Orders at the old price are refused from now on.
     """
     connection.execute(_PRICE, {"product_id": product_id, "price": price})
-    return found(connection, product_id)
+    return shown(connection, product_id)[0]
 
 
 def restock(connection: Connection, product_id: int, quantity: int, key: str | None) -> Body:

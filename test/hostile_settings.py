@@ -13,6 +13,7 @@ AGAINST_US = {
     "default_table_access_method": "heap2",
     "default_transaction_deferrable": "on",
     "default_transaction_isolation": "serializable",
+    "enable_bitmapscan": "on",
     "enable_seqscan": "on",
     "escape_string_warning": "off",
     "exit_on_error": "on",

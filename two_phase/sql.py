@@ -19,8 +19,14 @@ from sqlalchemy.exc import DBAPIError
 from two_phase.messages import TransactionId
 
 #: What makes plans last: one for all parameters, by index even where the table is still small, and
-#: none worth compiling.
-PLANNING = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "jit": "off"}
+#: none worth compiling. A bitmap scan never marks the entries of an index that it finds dead: each
+#: look at what is in doubt would read all rows again that ever were, until the next vacuum.
+PLANNING = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "jit": "off",
+}
 
 #: The server says that it only reads by now (a standby, a fenced primary), or does not know a
 #: statement that was prepared: the session is not the one that was set up.

@@ -56,7 +56,7 @@ def opened(engine: Engine, balance: int) -> int:
 def balance_of(engine: Engine, user_id: int) -> dict[str, Any]:
     """Return the account as its owner sees it."""
     with engine.begin() as connection:
-        return accounts.found(connection, user_id)
+        return accounts.shown(connection, user_id)[0]
 
 
 def test_an_order_that_does_not_fit_does_not_block_a_smaller_one_behind_it(

@@ -259,7 +259,7 @@ def test_no_hot_statement_reads_more_when_its_table_grows(grown: Grown) -> None:
     [
         ("payment_service.payments_by_user", "/payment/users/77/statement"),
         ("order_service.orders_by_user", "/orders?user_id=77"),
-        ("payment_service.branches_in_doubt", "/payment/users/77"),
+        ("payment_service.branches_undecided", "/payment/users/77"),
     ],
 )
 def test_a_missing_index_is_seen(grown: Grown, index: str, page: str) -> None:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from payment_service import accounts
 from payment_service.charge import Charge, take
+from payment_service.schemas import NewUser
 from service_chassis.database import UnsafeDatabase, check_database, connect, is_reachable
 from shop.local.ports import LOOPBACK, Ports
 from shop.local.postgres import Postgres
@@ -120,7 +121,9 @@ def test_a_service_works_behind_a_pooler_in_session_mode(
         engine = pooled("session")
         check_database(engine, ROLE)
         with engine.begin() as connection:
-            user_id = int(accounts.open_account(connection, "Ivan", 0)["user_id"])
+            user_id = int(
+                accounts.open_accounts(connection, [NewUser(name="Ivan", balance=0)])[0]["user_id"]
+            )
 
         def deposit(_: int) -> None:
             with engine.begin() as connection:
@@ -132,7 +135,7 @@ def test_a_service_works_behind_a_pooler_in_session_mode(
             with engine.begin() as connection:
                 assert take(connection, [(ID, Charge(user_id=user_id, amount=1))]) == [Taken()]
         with engine.connect() as connection:
-            assert accounts.found(connection, user_id)["available"] == 38
+            assert accounts.shown(connection, user_id)[0]["available"] == 38
         assert is_reachable(engine)
     finally:
         with admin.begin() as connection:

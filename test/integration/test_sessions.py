@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from hostile_settings import AGAINST_US, ANOTHER_ACCESS_METHOD, assigned
 from payment_service import accounts
+from payment_service.schemas import NewUser
 from service_chassis.database import UnsafeDatabase, check_database, connect, is_reachable, repeated
 from service_chassis.sessions import LIMITS, MEANING, REQUIRED, pinned
 from shop.local.postgres import Postgres
@@ -62,7 +63,11 @@ def _engine(postgres: Postgres, role: str = ROLE, *, autocommit: bool = False) -
 
 def _account(engine: Engine, balance: int = 0) -> int:
     with engine.begin() as connection:
-        return int(accounts.open_account(connection, "Ivan", balance)["user_id"])
+        return int(
+            accounts.open_accounts(connection, [NewUser(name="Ivan", balance=balance)])[0][
+                "user_id"
+            ]
+        )
 
 
 def _deposit(engine: Engine, user_id: int, amount: int, key: str | None) -> dict[str, int]:
@@ -72,7 +77,7 @@ def _deposit(engine: Engine, user_id: int, amount: int, key: str | None) -> dict
 
 def _balance(engine: Engine, user_id: int) -> int:
     with engine.connect() as connection:
-        return int(accounts.found(connection, user_id)["balance"])
+        return int(accounts.shown(connection, user_id)[0]["balance"])
 
 
 @pytest.mark.parametrize("autocommit", [False, True])

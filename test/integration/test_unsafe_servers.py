@@ -8,6 +8,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from payment_service import accounts
+from payment_service.schemas import NewUser
 from service_chassis.database import UnsafeDatabase, check_database, connect
 from shop.local import postgres_binaries
 from shop.local.database import connected
@@ -69,10 +70,12 @@ def test_keys_and_names_do_not_depend_on_the_locale(postgres: Postgres, admin: E
             )
             check_database(engine, "payment_service")
             with engine.begin() as work:
-                user_id = accounts.open_account(work, "İı", 0)["user_id"]
+                user_id = accounts.open_accounts(work, [NewUser(name="İı", balance=0)])[0][
+                    "user_id"
+                ]
                 for key in ("I", "i", "I"):
                     accounts.deposit(work, user_id, 1, key)
-                found = accounts.found(work, user_id)
+                found = accounts.shown(work, user_id)[0]
 
             assert (found["name"], found["balance"]) == ("İı", 2)
         finally:

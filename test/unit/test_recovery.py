@@ -197,11 +197,11 @@ async def test_a_read_peeks_and_applies_what_is_recorded(monkeypatch: pytest.Mon
     place = Place(3)
     place.coordinator.confirmed = {identity(2)}
 
-    await place.recovery.peek(
-        [InDoubt(transaction_id=identity(number), generation=3) for number in (1, 2, 3)]
-    )
+    question = [InDoubt(transaction_id=identity(number), generation=3) for number in (1, 2, 3)]
 
-    assert [verb for verb, _ in place.coordinator.asked] == ["peek", "peek"]
+    assert not await place.recovery.peek([question[0]])
+    assert await place.recovery.peek(question)
+    assert [verb for verb, _ in place.coordinator.asked] == ["peek"] * 3
     assert place.states() == [State.PREPARED, State.COMMITTED, State.PREPARED]
 
 

@@ -108,17 +108,22 @@ class Recovery:
         counters: Counters = await self._run(self._participant.store.counters)
         return counters.log_seen
 
-    async def peek(self, question: Sequence[InDoubt]) -> None:
+    async def peek(self, question: Sequence[InDoubt]) -> bool:
         """Apply what the coordinator has recorded about ``question`` by now.
+
+        Tell if that is anything.
 
         Raises Unavailable when it cannot be asked, or when what it has told cannot be applied: then
         nothing true can be shown.
         """
+        any_decided = False
         for start in range(0, len(question), QUESTION_MAX):
             part = question[start : start + QUESTION_MAX]
             decided = _decided(part, await self._coordinator.peek(part, await self._log_seen()))
             if await self._apply(decided) < len(decided.aborts) + len(decided.commits):
                 raise Unavailable("a decision could not be applied")
+            any_decided = any_decided or bool(decided.aborts or decided.commits)
+        return any_decided
 
     async def _apply(self, decided: Round) -> int:
         if not decided.commits and not decided.aborts:

@@ -6,7 +6,7 @@ Rows are locked in the order of their ids, so that any number of replicas work s
 are never deleted.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,6 +53,16 @@ ALTER TABLE branches ADD COLUMN memo jsonb;
 """
 
 
+# An order without meaning: new entries meet dead ones and take their place. By id they would come
+# behind all, and each scan would pass by everything that was in doubt since the last vacuum.
+BRANCHES_DDL_3 = (
+    # What an attempt that was broken off has left is not valid, and would count as existing.
+    "DROP INDEX CONCURRENTLY IF EXISTS branches_undecided",
+    "CREATE INDEX CONCURRENTLY branches_undecided ON branches (uuid_hash(transaction_id)) WHERE state = 'prepared'",
+    "DROP INDEX CONCURRENTLY IF EXISTS branches_in_doubt",
+)
+
+
 _FIND = text("""
     SELECT transaction_id::text, state, generation, payload::text, facts, reason, detail, contended, memo::text
     FROM branches WHERE transaction_id = ANY (CAST(:ids AS uuid[])) ORDER BY transaction_id FOR UPDATE
@@ -92,10 +102,12 @@ _ADD = Planned("""
 
 
 # What was recorded in the future is old too: the clock has jumped back, and nobody must wait until
-# it has caught up.
+# it has caught up. Apart, because the order would else be had by walking over all branches that
+# there are.
 _IN_DOUBT = text("""
-    SELECT transaction_id::text, generation FROM branches
-    WHERE state = 'prepared' AND transaction_id > CAST(:after AS uuid)
+    WITH undecided AS MATERIALIZED (SELECT * FROM branches WHERE state = 'prepared')
+    SELECT transaction_id::text, generation FROM undecided
+    WHERE transaction_id > CAST(:after AS uuid)
           AND (recorded_at <= clock_timestamp() - make_interval(secs => :older_than_seconds) OR recorded_at > clock_timestamp())
     ORDER BY transaction_id LIMIT :limit
 """)
@@ -213,17 +225,6 @@ class SqlBranchStore:
         with self.begin(forced=False) as connection:
             count, age_seconds = connection.execute(_IN_DOUBT_SUMMARY).one()
         return int(count), float(age_seconds)
-
-
-def touching(
-    connection: Connection, condition: str, parameters: Mapping[str, Any]
-) -> list[InDoubt]:
-    """Return the branches in doubt whose row meets an SQL ``condition``, such as ``payload->>'user_id' = :user_id``."""
-    statement = f"SELECT transaction_id::text, generation FROM branches WHERE state = 'prepared' AND ({condition})"  # noqa: S608 - the condition is the service's own constant
-    return [
-        InDoubt(transaction_id=row[0], generation=row[1])
-        for row in connection.execute(text(statement), parameters)
-    ]
 
 
 def _as_json(branch: Branch) -> str:

@@ -9,9 +9,9 @@ down_revision = "0003"
 def upgrade() -> None:
     """Add them; no code needs them to work."""
     with op.get_context().autocommit_block():
-        op.execute(
-            "CREATE INDEX CONCURRENTLY IF NOT EXISTS accounts_by_name ON accounts (name text_pattern_ops)"
-        )
+        # What an attempt that was broken off has left is not valid.
+        op.execute("DROP INDEX CONCURRENTLY IF EXISTS accounts_by_name")
+        op.execute("CREATE INDEX CONCURRENTLY accounts_by_name ON accounts (name text_pattern_ops)")
 
 
 def downgrade() -> None:
