@@ -105,6 +105,15 @@ def without_answer(rows: Sequence[dict[str, Any]], said: Outcomes) -> list[dict[
 
 def rebuilt(lost: Lost) -> dict[str, Any] | None:
     """Return the row that was lost, or None if the branches cannot tell it."""
+    try:
+        return _rebuilt(lost)
+    except (KeyError, TypeError, ValueError, AttributeError) as failure:
+        # These are no branches of an order: something is missing in them, or is of another kind.
+        log.warning("a lost decision has no branches of an order", extra={"why": repr(failure)})
+        return None
+
+
+def _rebuilt(lost: Lost) -> dict[str, Any] | None:
     generation = max((int(branch["generation"]) for branch in lost.branches.values()), default=1)
     bare = {"transaction_id": lost.transaction_id, "generation": generation}
     record = _record(lost.branches)

@@ -16,6 +16,7 @@ from pydantic.json_schema import models_json_schema
 from service_chassis.fields import KEY_SCHEMA
 from service_chassis.problems import KINDS, MEDIA_TYPE
 from two_phase.http.records import REF
+from two_phase.messages import PROTOCOL_VERSION
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -212,6 +213,9 @@ def _made(app: FastAPI, about: Document) -> dict[str, Any]:
     schemas = made.setdefault("components", {}).setdefault("schemas", {})
     for name, schema in definitions["$defs"].items():
         schemas.setdefault(name, schema)
+    for schema in schemas.values():
+        if "version" in schema.get("properties", {}):
+            schema["properties"]["version"]["const"] = PROTOCOL_VERSION
     made["security"] = [{"key": []}] if about.key else []
     if about.key:
         made["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}

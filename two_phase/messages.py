@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 #: Raised when a message changes its meaning; a round of another version is refused, never half
 #: understood.
@@ -74,6 +74,19 @@ class Taken:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _whole(value: object) -> object:
+    return (
+        int(value)
+        if isinstance(value, float) and value.is_integer() and abs(value) <= MAX_INTEGER
+        else value
+    )
+
+
+#: An integer as JSON Schema has it: 1.0 is 1.
+WholeNumber = Annotated[int, BeforeValidator(_whole)]
+Count = Annotated[int, Field(ge=0, le=MAX_INTEGER), BeforeValidator(_whole)]
+
+
 class Message(BaseModel):
     """A message on the wire: strict, closed and immutable."""
 
@@ -101,7 +114,7 @@ class LogPosition:
     Its generation, and how many forced writes it had made when it was last heard.
     """
 
-    generation: int
+    generation: WholeNumber
     counter: int = 0
 
 
@@ -116,10 +129,10 @@ class Round(Message):
     ``memo``. Who counts says so in the answer to a round with nothing in it.
     """
 
-    version: int = PROTOCOL_VERSION
-    generation: int = Field(ge=1, le=MAX_INTEGER)
-    log_counter: int | None = Field(default=None, ge=0, le=MAX_INTEGER)
-    counter_heard: int = Field(default=0, ge=0, le=MAX_INTEGER)
+    version: WholeNumber = PROTOCOL_VERSION
+    generation: WholeNumber = Field(ge=1, le=MAX_INTEGER)
+    log_counter: Count | None = None
+    counter_heard: Count = 0
     aborts: list[TransactionId] = Field(default_factory=list, max_length=ROUND_DECISIONS_MAX)
     commits: list[TransactionId] = Field(default_factory=list, max_length=ROUND_DECISIONS_MAX)
     prepares: list[Prepare] = Field(default_factory=list, max_length=ROUND_PREPARES_MAX)
@@ -152,9 +165,9 @@ class Ballot(Message):
     found by it.
     """
 
-    version: int = PROTOCOL_VERSION
-    counter: int | None = Field(default=None, ge=0, le=MAX_INTEGER)
-    log_seen: int = Field(default=0, ge=0, le=MAX_INTEGER)
+    version: WholeNumber = PROTOCOL_VERSION
+    counter: Count | None = None
+    log_seen: Count = 0
     votes: list[Vote] = Field(default_factory=list)
     acknowledged: list[TransactionId] = Field(default_factory=list)
     violations: list[Violation] = Field(default_factory=list)
@@ -164,7 +177,7 @@ class InDoubt(Message):
     """A prepared branch whose decision was not heard, with the generation of the log that began it."""
 
     transaction_id: TransactionId
-    generation: int = Field(ge=1, le=MAX_INTEGER)
+    generation: WholeNumber = Field(ge=1, le=MAX_INTEGER)
 
 
 class Question(Message):
@@ -174,14 +187,14 @@ class Question(Message):
     for what it knows alone.
     """
 
-    version: int = PROTOCOL_VERSION
-    log_seen: int = Field(default=0, ge=0, le=MAX_INTEGER)
+    version: WholeNumber = PROTOCOL_VERSION
+    log_seen: Count = 0
     transactions: list[InDoubt] = Field(max_length=ROUND_DECISIONS_MAX)
 
 
 class Outcomes(Message):
     """The answer to a question. A transaction that is in neither list is undecided, or is not this log's to decide."""
 
-    version: int = PROTOCOL_VERSION
+    version: WholeNumber = PROTOCOL_VERSION
     confirmed: list[TransactionId] = Field(default_factory=list)
     cancelled: list[TransactionId] = Field(default_factory=list)

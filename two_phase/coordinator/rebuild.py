@@ -6,9 +6,9 @@ In the end the log is told how far it had been seen.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from two_phase.coordinator.decision_log import LogStatus
 from two_phase.messages import (
@@ -18,8 +18,12 @@ from two_phase.messages import (
     Message,
     Outcomes,
     TransactionId,
+    WholeNumber,
 )
 
+#: A counter that is set by hand has room to be counted on.
+COUNTER_MAX = MAX_INTEGER // 2
+ParticipantName = Annotated[str, StringConstraints(pattern="^[A-Za-z0-9_.-]{1,63}$")]
 #: Rows of one call.
 LOST_MAX = 500
 
@@ -38,30 +42,30 @@ class Lost(Message):
 class Rebuild(Message):
     """What is to be written again."""
 
-    version: int = PROTOCOL_VERSION
+    version: WholeNumber = PROTOCOL_VERSION
     lost: list[Lost] = Field(max_length=LOST_MAX)
 
 
 class Resume(Message):
     """Orders may flow again: the log was seen at ``log_counter``, and these participants are ``reconciled``."""
 
-    version: int = PROTOCOL_VERSION
-    log_counter: int = Field(default=0, ge=0, le=MAX_INTEGER)
-    reconciled: list[str] = Field(default_factory=list, max_length=100)
+    version: WholeNumber = PROTOCOL_VERSION
+    log_counter: WholeNumber = Field(default=0, ge=0, le=COUNTER_MAX)
+    reconciled: list[ParticipantName] = Field(default_factory=list, max_length=100)
 
 
 class Hold(Message):
     """These participants were restored: nobody is to ask them for a vote."""
 
-    version: int = PROTOCOL_VERSION
-    restored: list[str] = Field(max_length=100)
+    version: WholeNumber = PROTOCOL_VERSION
+    restored: list[ParticipantName] = Field(max_length=100)
 
 
 class Lift(Message):
     """A participant's counter is to be ``counter`` at least."""
 
-    version: int = PROTOCOL_VERSION
-    counter: int = Field(ge=0, le=MAX_INTEGER)
+    version: WholeNumber = PROTOCOL_VERSION
+    counter: WholeNumber = Field(ge=0, le=COUNTER_MAX)
 
 
 class Reconciliation(Protocol):

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from two_phase.messages import MAX_INTEGER, Decision, State, TransactionId
+from two_phase.messages import Decision, State, TransactionId
 
 #: Where a document has the schema of a model.
 REF = "#/components/schemas/{model}"
@@ -55,8 +55,8 @@ class Conservation(BaseModel):
 class CountersRecord(BaseModel):
     """How many forced rounds there were, and how far the log was seen."""
 
-    counter: int = Field(ge=0, le=MAX_INTEGER)
-    log_seen: int = Field(ge=0, le=MAX_INTEGER)
+    counter: int = Field(ge=0)
+    log_seen: int = Field(ge=0)
 
 
 class DecisionRecord(BaseModel):
