@@ -24,9 +24,18 @@ def cpu_seconds(pid: int) -> float:
 
 def cpu_seconds_of_family(pid: int) -> float:
     """Return the processor time of a process with all its children, also of those that have ended."""
+    # The children first: one that ends meanwhile is its parent's by then.
+    running = sum(_of_child(child) for child in children(pid))
     fields = _stat(pid)
     ended = (int(fields[13]) + int(fields[14])) / _TICKS_PER_SECOND
-    return cpu_seconds(pid) + ended + sum(cpu_seconds(child) for child in children(pid))
+    return cpu_seconds(pid) + ended + running
+
+
+def _of_child(pid: int) -> float:
+    try:
+        return cpu_seconds(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
 
 
 def children(pid: int) -> list[int]:

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import httpx
 from psycopg2.extensions import parse_dsn
-from shop.ports import LOOPBACK
 from systems import PARTICIPANTS, Comparison, Program
 from usage import Server
+
+from shop.local.ports import LOOPBACK
 
 HERE = Path(__file__).parent
 NAME = "DTM"
