@@ -82,8 +82,11 @@ def test_a_typescript_client_is_generated_and_buys_a_lamp(folder: Path, shop: Sh
         shutil.copy(CLIENTS / file, folder)
     (folder / "package.json").write_text('{"type": "module"}')
     (folder / "node_modules").symlink_to(MODULES)
-    for name in NAMES:
-        run(folder, MODULES / ".bin" / "openapi-typescript", f"{name}.json", "-o", f"{name}.ts")
+    apis = {
+        name: {"root": f"{name}.json", "x-openapi-ts": {"output": f"{name}.ts"}} for name in NAMES
+    }
+    (folder / "redocly.yaml").write_text(json.dumps({"apis": apis}))
+    run(folder, MODULES / ".bin" / "openapi-typescript")
 
     run(folder, MODULES / ".bin" / "tsc", "--project", ".")
 
