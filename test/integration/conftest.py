@@ -1,7 +1,7 @@
 """A real PostgreSQL for the tests of this folder, with the four migrated schemas, each reached by its own role."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from alembic.config import Config
 from pydantic import SecretStr
 from sqlalchemy import URL, Engine, create_engine, text
 
+from hostile_settings import ANOTHER_ACCESS_METHOD, assigned
 from service_chassis import server
 from service_chassis.database import connect
 from shop.local import postgres_binaries
@@ -145,3 +146,26 @@ def either_way(request: pytest.FixtureRequest, quiet: None, monkeypatch: pytest.
     del quiet
     monkeypatch.setenv("FAST_PATH", request.param)
     return str(request.param)
+
+
+@pytest.fixture
+def altered(admin: Engine) -> Iterator[Callable[[str, str], bool]]:
+    """Return a function that sets something for payment's role, as long as the test runs.
+
+    False if the server has no such thing.
+    """
+    with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(ANOTHER_ACCESS_METHOD))
+
+        def alter(name: str, value: str) -> bool:
+            if (
+                connection.scalar(text("SELECT current_setting(:name, true)"), {"name": name})
+                is None
+            ):
+                return False
+            connection.execute(text(f"ALTER ROLE payment_service SET {assigned(name, value)}"))
+            return True
+
+        yield alter
+        connection.execute(text("ALTER ROLE payment_service RESET ALL"))
+        connection.execute(text("DROP ACCESS METHOD heap2"))

@@ -3,176 +3,20 @@
 What they destroy, and what the caller's environment does.
 """
 
-import base64
-import contextlib
 import fcntl
-import hashlib
 import os
-import shutil
-import subprocess
 import sys
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-#: A folder may be called so: each of these marks means something to make, the shell, or a file of
-#: settings.
-ODD = "50%(done)s of 'it' cost $USER"
-#: Settings of other programs, each of which once broke an installation or made an empty one.
-FOREIGN = {
-    "PIP_USER": "1",
-    "PIP_PREFIX": "/nonexistent",
-    "PIP_DRY_RUN": "1",
-    "PIP_NO_BINARY": ":all:",
-    "PIP_PYTHON": "/nonexistent",
-    "PYTHONHOME": "/nonexistent",
-    "PYTHONUSERBASE": "/nonexistent",
-    "PYTHONPATH": "/nonexistent",
-    "PYTHONOPTIMIZE": "2",
-    "PIP_REQUIRE_VIRTUALENV": "1",
-    "PIP_ROOT": "/nonexistent",
-    "PIP_CONSTRAINT": "/nonexistent",
-}
-
-
-def _copy(folder: Path) -> Path:
-    """Return a tree with what the Makefile's installing targets read.
-
-    The lock names one package that this machine has made.
-    """
-    for name in (
-        "Makefile",
-        "pyproject.toml",
-        "tools/install.py",
-        "test/package.json",
-        "test/package-lock.json",
-    ):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, folder / name)
-    digest = hashlib.sha256(_wheel(folder.with_name("wheels")).read_bytes()).hexdigest()
-    (folder / "requirements-dev.lock").write_text(f"sqlalchemy==0.0.1 --hash=sha256:{digest}\n")
-    return folder
-
-
-def _wheel(folder: Path) -> Path:
-    folder.mkdir(exist_ok=True)
-    wheel = folder / "sqlalchemy-0.0.1-py3-none-any.whl"
-    metadata = "Metadata-Version: 2.1\nName: sqlalchemy\nVersion: 0.0.1\n"
-    files = {
-        "sqlalchemy/__init__.py": "",
-        "sqlalchemy-0.0.1.dist-info/METADATA": metadata,
-        "sqlalchemy-0.0.1.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-
-    def digest(content: str) -> str:
-        return (
-            base64.urlsafe_b64encode(hashlib.sha256(content.encode()).digest())
-            .rstrip(b"=")
-            .decode()
-        )
-
-    lines = [f"{name},sha256={digest(content)},{len(content)}" for name, content in files.items()]
-    files["sqlalchemy-0.0.1.dist-info/RECORD"] = "\n".join(
-        [*lines, "sqlalchemy-0.0.1.dist-info/RECORD,,", ""]
-    )
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return wheel
-
-
-def _make(tree: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
-    return subprocess.run(
-        ["make", *arguments],
-        cwd=tree,
-        env={**inherited, "PYTHON": sys.executable, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=110,
-        check=False,
-    )
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a tree of an odd name, really installed while the environment and pip's own file say a lot of other things."""
-    folder = tmp_path_factory.mktemp("install")
-    tree = _copy(folder / ODD)
-    config = folder / "pip.conf"
-    config.write_text(
-        f"[global]\nfind-links = {folder / 'wheels'}\nno-index = true\n[install]\ntarget = /nonexistent\nuser = true\n"
-    )
-    done = _make(tree, "install", **FOREIGN, PIP_CONFIG_FILE=str(config))
-    assert done.returncode == 0, done.stdout
-    return tree
-
-
-def test_environment_of_other_programs_changes_nothing_and_the_index_is_obeyed(
-    installed: Path,
-) -> None:
-    """The package came from where pip's settings say, and went nowhere but into .venv."""
-    assert list(installed.glob(".venv/lib/python3*/site-packages/sqlalchemy/__init__.py"))
-    assert not Path("/nonexistent").exists()
-
-
-def test_sound_environment_is_left_alone(installed: Path) -> None:
-    """A second `make install` looks, and does nothing."""
-    before = (installed / ".venv" / "installed").stat().st_mtime_ns
-
-    assert _make(installed, "install").returncode == 0
-    assert (installed / ".venv" / "installed").stat().st_mtime_ns == before
-
-
-@pytest.mark.parametrize("harm", ["upgraded", "gone", "moved", "emptied", "another lock"])
-def test_environment_that_is_broken_is_noticed(installed: Path, harm: str) -> None:
-    """Its Python was upgraded or removed, the folder was moved, packages were lost, or other versions are pinned now."""
-    with _harmed(installed, harm) as tree:
-        python = tree / ".venv" / "bin" / "python"
-        assert not python.exists() or _is_sound(tree) != 0
-    assert _is_sound(installed) == 0
-
-
-def _is_sound(tree: Path) -> int:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHON"}
-    command = [tree / ".venv" / "bin" / "python", "-I", "tools/install.py", "is-sound"]
-    return subprocess.run(command, cwd=tree, env=environment, check=False).returncode
-
-
-@contextlib.contextmanager
-def _harmed(tree: Path, harm: str) -> Iterator[Path]:
-    """Break the tree inside the block; yields where it is meanwhile."""
-    stamp, lock = tree / ".venv" / "installed", tree / "requirements-dev.lock"
-    stamped, locked = stamp.read_text(), lock.read_text()
-    package = next(tree.glob(".venv/lib/python3*/site-packages/sqlalchemy"))
-    pairs = {
-        "gone": (tree / ".venv" / "bin" / "python", tree / ".venv" / "bin" / "python.was"),
-        "moved": (tree, tree.with_name("moved")),
-        "emptied": (package, package.with_name("was")),
-    }
-    if harm == "upgraded":
-        stamp.write_text(stamped.replace("Python 3.", "Python 2."))
-    if harm == "another lock":
-        lock.write_text(locked + "# newer\n")
-    if harm in pairs:
-        pairs[harm][0].rename(pairs[harm][1])
-    try:
-        yield pairs["moved"][1] if harm == "moved" else tree
-    finally:
-        if harm in pairs:
-            pairs[harm][1].rename(pairs[harm][0])
-        stamp.write_text(stamped)
-        lock.write_text(locked)
+from integration.makefile_tree import copy_tree, make
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """Return a tree in which nothing is installed."""
-    return _copy(tmp_path / "tree")
+    return copy_tree(tmp_path / "tree")
 
 
 @pytest.fixture
@@ -196,7 +40,7 @@ def test_nothing_is_installed_over_what_a_link_leads_to(
     """
     (tree / link).symlink_to(precious)
 
-    done = _make(tree, target)
+    done = make(tree, target)
 
     assert done.returncode != 0
     assert f"{link} is a symbolic link to {precious}" in done.stdout
@@ -213,12 +57,12 @@ def test_clean_removes_links_and_not_what_they_lead_to(tree: Path, precious: Pat
     (tree / ".data").mkdir()
     (tree / ".data" / "postgres").symlink_to(precious)
 
-    assert _make(tree, "clean").returncode == 0
+    assert make(tree, "clean").returncode == 0
 
     assert (precious / "file").read_text() == "precious"
     assert not any(os.path.lexists(tree / each) for each in (".venv", "test/node_modules", ".data"))
     (tree / ".data").symlink_to(precious)
-    assert _make(tree, "clean").returncode == 0
+    assert make(tree, "clean").returncode == 0
     assert (precious / "file").read_text() == "precious"
     assert not (tree / ".data").is_symlink()
 
@@ -229,7 +73,7 @@ def test_clean_does_not_take_the_data_of_a_shop_that_runs(tree: Path) -> None:
     lock.parent.mkdir(parents=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        done = _make(tree, "clean")
+        done = make(tree, "clean")
 
     assert "a shop runs on .data" in done.stdout
     assert lock.exists()
@@ -241,7 +85,7 @@ def test_folder_that_is_no_virtual_environment_is_not_removed(tree: Path, target
     (tree / ".venv").mkdir()
     (tree / ".venv" / "file").write_text("precious")
 
-    done = _make(tree, target)
+    done = make(tree, target)
 
     assert done.returncode != 0
     assert ".venv is not a virtual environment" in done.stdout
@@ -250,7 +94,7 @@ def test_folder_that_is_no_virtual_environment_is_not_removed(tree: Path, target
 
 def test_reason_of_a_failed_venv_is_shown(tmp_path: Path) -> None:
     """Not every failure is a missing package of Debian's: a colon in the path is none."""
-    done = _make(_copy(tmp_path / "a:b"), "install")
+    done = make(copy_tree(tmp_path / "a:b"), "install")
 
     assert "PATH separator" in done.stdout
     assert "python3-venv" not in done.stdout
@@ -271,7 +115,7 @@ def test_missing_ensurepip_is_told_as_what_it_is(tree: Path) -> None:
     )
     stub.chmod(0o755)
 
-    done = _make(tree, "install", PYTHON=str(stub))
+    done = make(tree, "install", PYTHON=str(stub))
 
     assert done.returncode != 0
     assert "python3-venv is needed: apt-get install python3-venv" in done.stdout
@@ -281,7 +125,7 @@ def test_missing_ensurepip_is_told_as_what_it_is(tree: Path) -> None:
 @pytest.mark.parametrize("python", ["/nonexistent/python", "/bin/false"])
 def test_python_that_is_none_is_refused(tree: Path, python: str) -> None:
     """The user hears which variable names another one."""
-    done = _make(tree, "install", PYTHON=python)
+    done = make(tree, "install", PYTHON=python)
 
     assert done.returncode != 0
     assert "Python 3.11 or newer is needed (PYTHON=... names one)" in done.stdout
@@ -307,7 +151,7 @@ def test_newman_is_installed_whatever_the_environment_leaves_out(tree: Path) -> 
         "NODE_OPTIONS": "--nothing",
     }
 
-    done = _make(
+    done = make(
         tree,
         "test/node_modules/installed",
         **settings,
@@ -335,6 +179,6 @@ def test_reason_why_npm_fails_is_shown(tree: Path) -> None:
     npm.chmod(0o755)
     (tree / "bin" / "node").symlink_to("/bin/true")
 
-    done = _make(tree, "test/node_modules/installed", PATH=f"{tree / 'bin'}:{os.environ['PATH']}")
+    done = make(tree, "test/node_modules/installed", PATH=f"{tree / 'bin'}:{os.environ['PATH']}")
 
     assert "the disk is full" in done.stdout

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import ProgrammingError
 
 from service_chassis.database import UnsafeDatabase, check_durable
 from shop.local import postgres_binaries
@@ -24,7 +23,6 @@ from shop.local.postgres import Postgres, account_for, major_of
 from shop.project import CannotRun
 
 PASSWORD = "the-superuser's"  # noqa: S105 - of servers that live as long as a test
-PASSWORDS = {service: f"password-of-{service}" for service in SERVICES}
 
 
 @pytest.fixture
@@ -186,7 +184,7 @@ def test_server_that_may_lose_what_it_has_called_durable_is_refused(
 
     try:
         with pytest.raises(CannotRun, match=f"{setting} = off"):
-            ShopDatabase(own_server.url(), PASSWORDS).provide()
+            ShopDatabase(own_server.url(), dict.fromkeys(SERVICES, "password")).provide()
     finally:
         process.send_signal(signal.SIGQUIT)
         process.wait()
@@ -245,89 +243,6 @@ def test_configuration_file_cannot_make_our_own_server_unsafe(own_server: Postgr
     with connected(own_server.url()) as connection:
         assert connection.execute(text("SHOW fsync")).scalar_one() == "on"
         assert connection.execute(text("SHOW full_page_writes")).scalar_one() == "on"
-
-
-@pytest.fixture(scope="module")
-def databases(postgres: Postgres) -> Iterator[tuple[ShopDatabase, ShopDatabase]]:
-    """Return two shops' databases on one server, each provided twice."""
-    first, second = (
-        ShopDatabase(postgres.url(), PASSWORDS, suffix) for suffix in ("_first", "_second")
-    )
-    for database in (first, second, first, second):
-        database.provide()
-    yield first, second
-    first.drop()
-    second.drop()
-
-
-@pytest.mark.parametrize("service", SERVICES)
-def test_role_has_its_own_schema(
-    databases: tuple[ShopDatabase, ShopDatabase], service: str
-) -> None:
-    """A service can make and use its tables, and a client that freezes in a transaction is cut off after two seconds."""
-    with connected(databases[0].url(service)) as connection:
-        connection.execute(text(f"CREATE TABLE {service}.own (id integer)"))
-        assert (
-            connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar_one()
-            == "2s"
-        )
-        connection.execute(text(f"DROP TABLE {service}.own"))
-
-
-@pytest.mark.parametrize("service", SERVICES)
-def test_role_may_do_nothing_anywhere_else(
-    databases: tuple[ShopDatabase, ShopDatabase], service: str
-) -> None:
-    """No service can lean on another's tables, or leave some where nobody looks."""
-    foreign = [other for other in (*SERVICES, "public") if other != service]
-    statements = [f"CREATE TABLE {schema}.stolen (id integer)" for schema in foreign]
-
-    with connected(databases[0].url(service)) as connection:
-        for statement in (
-            *statements,
-            "CREATE SCHEMA further",
-            "CREATE TEMPORARY TABLE t (id integer)",
-            "CREATE ROLE r",
-        ):
-            with pytest.raises(ProgrammingError, match="permission denied"):
-                connection.execute(text(statement))
-
-
-def test_two_shops_on_one_server_do_not_meet(databases: tuple[ShopDatabase, ShopDatabase]) -> None:
-    """Neither can enter the other's database, and removing one leaves the other as it was."""
-    first, second = databases
-    trespass = first.url("order_service").set(database=second.name)
-
-    with pytest.raises(Exception, match="permission denied for database"):
-        connected(trespass)
-    third = ShopDatabase(first.admin, PASSWORDS, "_third")
-    third.provide()
-    third.drop()
-    with connected(first.admin) as connection:
-        names = set(connection.execute(text("SELECT datname FROM pg_database")).scalars())
-    assert {first.name, second.name} <= names
-    assert third.name not in names
-
-
-def test_administrator_need_not_be_a_superuser(postgres: Postgres) -> None:
-    """Managed servers give nobody a superuser.
-
-    Who may create databases and roles can have a shop, and remove it.
-    """
-    with connected(postgres.url()) as connection:
-        connection.execute(
-            text("CREATE ROLE modest LOGIN CREATEDB CREATEROLE PASSWORD 'of modest'")
-        )
-    database = ShopDatabase(postgres.url(role="modest", password="of modest"), PASSWORDS, "_modest")  # noqa: S106
-
-    database.provide()
-    database.provide()
-    with connected(database.url("stock_service")) as connection:
-        connection.execute(text("CREATE TABLE stock_service.own (id integer)"))
-
-    database.drop()
-    with connected(postgres.url()) as connection:
-        connection.execute(text("DROP ROLE modest"))
 
 
 def test_server_dies_with_the_process_that_started_it(own_server: Postgres) -> None:

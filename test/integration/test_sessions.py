@@ -5,79 +5,24 @@ is in that table.
 """
 
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from hostile_settings import AGAINST_US, ANOTHER_ACCESS_METHOD, assigned
+from hostile_settings import AGAINST_US
+from integration.payment_role import ROLE, balance_of, deposit, new_account, payment_engine_of
 from payment_service import accounts
-from payment_service.schemas import NewUser
-from service_chassis.database import UnsafeDatabase, check_database, connect, is_reachable, repeated
+from service_chassis.database import UnsafeDatabase, check_database, is_reachable, repeated
 from service_chassis.sessions import LIMITS, MEANING, REQUIRED, pinned
 from shop.local.postgres import Postgres
-from two_phase.sql import Planned
 
 from .conftest import DATABASE, PASSWORD
 
-ROLE = "payment_service"
 PAGE = Path(__file__).parents[2] / "docs" / "session_settings.md"
-
-
-@pytest.fixture
-def altered(admin: Engine) -> Iterator[Callable[[str, str], bool]]:
-    """Return a function that sets something for payment's role, as long as the test runs.
-
-    False if the server has no such thing.
-    """
-    with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(ANOTHER_ACCESS_METHOD))
-
-        def alter(name: str, value: str) -> bool:
-            if (
-                connection.scalar(text("SELECT current_setting(:name, true)"), {"name": name})
-                is None
-            ):
-                return False
-            connection.execute(text(f"ALTER ROLE {ROLE} SET {assigned(name, value)}"))
-            return True
-
-        yield alter
-        connection.execute(text(f"ALTER ROLE {ROLE} RESET ALL"))
-        connection.execute(text("DROP ACCESS METHOD heap2"))
-
-
-@contextmanager
-def _engine(postgres: Postgres, role: str = ROLE, *, autocommit: bool = False) -> Iterator[Engine]:
-    url = postgres.url(DATABASE, role, PASSWORD).render_as_string(hide_password=False)
-    engine = connect(SecretStr(url), role, pool_size=10, autocommit=autocommit)
-    yield engine
-    engine.dispose()
-
-
-def _account(engine: Engine, balance: int = 0) -> int:
-    with engine.begin() as connection:
-        return int(
-            accounts.open_accounts(connection, [NewUser(name="Ivan", balance=balance)])[0][
-                "user_id"
-            ]
-        )
-
-
-def _deposit(engine: Engine, user_id: int, amount: int, key: str | None) -> dict[str, int]:
-    with engine.begin() as connection:
-        return accounts.deposit(connection, user_id, amount, key)
-
-
-def _balance(engine: Engine, user_id: int) -> int:
-    with engine.connect() as connection:
-        return int(accounts.shown(connection, user_id)[0]["balance"])
 
 
 @pytest.mark.parametrize("autocommit", [False, True])
@@ -92,7 +37,7 @@ def test_a_setting_of_the_role_does_not_reach_our_sessions(
     if not altered(name, AGAINST_US[name]):
         pytest.skip("this server has no such setting")
     url = postgres.url(DATABASE, ROLE, PASSWORD)
-    with _engine(postgres, autocommit=autocommit) as ours, ours.connect() as connection:
+    with payment_engine_of(postgres, autocommit=autocommit) as ours, ours.connect() as connection:
         theirs = ours.dialect.loaded_dbapi.connect(
             host=url.host, port=url.port, user=ROLE, password=PASSWORD, dbname=DATABASE
         )
@@ -143,12 +88,12 @@ def test_a_deposit_without_a_key_is_credited_where_null_equals_null(
 ) -> None:
     """With transform_null_equals, `key = NULL` would find an earlier deposit without a key, and nothing would be added."""
     assert altered("transform_null_equals", "on")
-    with _engine(postgres) as engine:
-        user_id = _account(engine)
-        answers = [_deposit(engine, user_id, 10, None) for _ in range(3)]
+    with payment_engine_of(postgres) as engine:
+        user_id = new_account(engine)
+        answers = [deposit(engine, user_id, 10, None) for _ in range(3)]
 
         assert [each["balance"] for each in answers] == [10, 20, 30]
-        assert _balance(engine, user_id) == 30
+        assert balance_of(engine, user_id) == 30
 
 
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
@@ -160,11 +105,11 @@ def test_deposits_side_by_side_all_succeed_whatever_the_default_isolation_is(
     None is undone for the sake of another.
     """
     assert altered("default_transaction_isolation", level)
-    with _engine(postgres) as engine, ThreadPoolExecutor(10) as customers:
-        user_id = _account(engine)
-        list(customers.map(lambda key: _deposit(engine, user_id, 1, str(key)), range(100)))
+    with payment_engine_of(postgres) as engine, ThreadPoolExecutor(10) as customers:
+        user_id = new_account(engine)
+        list(customers.map(lambda key: deposit(engine, user_id, 1, str(key)), range(100)))
 
-        assert _balance(engine, user_id) == 100
+        assert balance_of(engine, user_id) == 100
 
 
 def test_a_refused_statement_leaves_the_session_alive(
@@ -172,7 +117,7 @@ def test_a_refused_statement_leaves_the_session_alive(
 ) -> None:
     """With exit_on_error, every constraint that holds would cost a connection."""
     assert altered("exit_on_error", "on")
-    with _engine(postgres) as engine, engine.connect() as connection:
+    with payment_engine_of(postgres) as engine, engine.connect() as connection:
         pid = connection.scalar(text("SELECT pg_backend_pid()"))
         with pytest.raises(DBAPIError, match="account_not_overdrawn"):
             connection.execute(
@@ -185,7 +130,7 @@ def test_a_refused_statement_leaves_the_session_alive(
 
 def test_what_was_undone_for_the_sake_of_another_is_done_again(payment_engine: Engine) -> None:
     """Nothing was written then, so that nothing is done twice; anything else is told."""
-    user_id = _account(payment_engine)
+    user_id = new_account(payment_engine)
     tries: list[int] = []
 
     def undone_twice() -> dict[str, int]:
@@ -198,7 +143,7 @@ def test_what_was_undone_for_the_sake_of_another_is_done_again(payment_engine: E
     repeated(undone_twice)
 
     assert len(tries) == 3
-    assert _balance(payment_engine, user_id) == 5
+    assert balance_of(payment_engine, user_id) == 5
 
 
 @pytest.mark.parametrize(
@@ -223,7 +168,7 @@ def test_a_service_refuses_what_its_role_may_not_set(
 ) -> None:
     """One sentence at the start; and later a session that cannot be had."""
     assert altered(name, value)
-    with _engine(postgres) as engine:
+    with payment_engine_of(postgres) as engine:
         with pytest.raises(UnsafeDatabase, match=sentence):
             check_database(engine, ROLE)
         with pytest.raises(OperationalError, match=sentence):
@@ -234,82 +179,3 @@ def test_a_service_refuses_what_its_role_may_not_set(
             connection.execute(text(f"ALTER ROLE {ROLE} RESET ALL"))
         check_database(engine, ROLE)
         assert is_reachable(engine)
-
-
-def test_a_session_that_lost_its_settings_is_found_at_the_start(postgres: Postgres) -> None:
-    """A pooler that gives a session to others, or takes what was set from it, would do so."""
-    with _engine(postgres) as engine:
-        check_database(engine, ROLE)
-        with engine.connect() as connection:
-            connection.execute(text("SET lock_timeout = 0"))
-            connection.commit()
-
-        with pytest.raises(UnsafeDatabase, match=r"lose lock_timeout: .*session mode"):
-            check_database(engine, ROLE)
-
-
-_WRITE = Planned(
-    "UPDATE accounts SET available = available WHERE user_id = CAST(:user_id AS bigint)"
-)
-
-
-@pytest.mark.parametrize(
-    "write",
-    [
-        lambda connection, user_id: _WRITE.rows(connection, {"user_id": user_id}),
-        lambda connection, user_id: accounts.deposit(connection, user_id, 1, None),
-    ],
-    ids=["prepared", "by SQLAlchemy"],
-)
-def test_a_connection_that_only_reads_by_now_is_dropped_and_comes_back(
-    postgres: Postgres,
-    admin: Engine,
-    altered: Callable[[str, str], bool],
-    write: Callable[[Connection, int], object],
-) -> None:
-    """A fenced primary is obeyed: nothing is written, the service is not ready.
-
-    And it is again when the fence is gone.
-    """
-    with _engine(postgres) as engine:
-        user_id = _account(engine)
-        assert is_reachable(engine)
-        with engine.connect() as connection:
-            connection.execute(text("SET default_transaction_read_only = on"))
-            connection.commit()
-        assert altered("default_transaction_read_only", "on")
-
-        with engine.connect() as connection, pytest.raises(DBAPIError) as failure:
-            write(connection, user_id)
-        assert failure.value.connection_invalidated
-        assert not is_reachable(engine)
-
-        with admin.begin() as connection:
-            connection.execute(text(f"ALTER ROLE {ROLE} RESET ALL"))
-        assert is_reachable(engine)
-        assert _deposit(engine, user_id, 1, None)["balance"] == 1
-
-
-def test_a_service_is_not_ready_on_connections_that_only_read(
-    postgres: Postgres, admin: Engine
-) -> None:
-    """It notices before a customer does, by the question that makes it ready."""
-    with _engine(postgres) as engine:
-        assert is_reachable(engine)
-        with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text("ALTER SYSTEM SET default_transaction_read_only = on"))
-            connection.execute(text("SELECT pg_reload_conf()"))
-            try:
-                _until(lambda: not is_reachable(engine))
-            finally:
-                connection.execute(text("SET default_transaction_read_only = off"))
-                connection.execute(text("ALTER SYSTEM RESET default_transaction_read_only"))
-                connection.execute(text("SELECT pg_reload_conf()"))
-        _until(lambda: is_reachable(engine))
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

@@ -15,7 +15,6 @@ step was never taken.
 import argparse
 import concurrent.futures
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -28,12 +27,21 @@ from pathlib import Path
 
 from configurations import HOLD, MUTANTS, Configuration
 from counterexample import told
+from spin_tools import install_tools
 
 MODEL = Path(__file__).with_name("two_phase.pml")
+
+
 #: Two run at a time, and both together must fit into 10 GB.
 MEMORY_LIMIT_MB = 4900
+
+
 DEPTH_MAX = 1_000_000
+
+
 SECONDS_MAX = 600
+
+
 #: Fewer would be a model that has lost something.
 STATES_MIN = 10_000_000
 
@@ -69,36 +77,6 @@ class Outcome:
         """Return whether this is the verdict that is wanted."""
         expected = self.configuration.broken_laws
         return not self.trouble and (self.broken in expected if expected else not self.broken)
-
-
-def install_tools() -> None:
-    """Install spin and gcc where they are missing and that is permitted.
-
-    Exit with a clear word otherwise.
-    """
-    missing = [tool for tool in ("spin", "gcc") if not shutil.which(tool)]
-    if not missing:
-        return
-    packages = [*missing, *(["libc6-dev"] if "gcc" in missing else [])]
-    command = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
-    if os.geteuid() != 0:
-        command = ["sudo", "-n", *command]
-    if shutil.which(command[0]) and shutil.which("apt-get"):
-        print(f"installing {' and '.join(missing)}: {' '.join(command)}", flush=True)
-        for attempt in (
-            command,
-            [*command[: command.index("apt-get")], "apt-get", "update"],
-            command,
-        ):
-            if (
-                subprocess.run(attempt, stdout=subprocess.DEVNULL, check=False).returncode == 0
-                and attempt is command
-            ):
-                return
-    sys.exit(
-        f"The model checker needs {' and '.join(missing)}, and may not install them here. "
-        "On Debian or Ubuntu: apt-get install spin gcc libc6-dev"
-    )
 
 
 def build(configuration: Configuration, folder: Path, *, extra: Sequence[str] = ()) -> None:

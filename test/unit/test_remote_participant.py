@@ -1,76 +1,20 @@
 """A remote: decisions ride on the next round, stay on the list until they are acknowledged, and leave nobody awake."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from two_phase.coordinator import remote_participant as lane_module
+from two_phase.coordinator import remote_participant as remote_module
 from two_phase.coordinator.remote_participant import RemoteParticipant
 from two_phase.errors import Unavailable
 from two_phase.messages import (
     Ballot,
     Decision,
-    LogPosition,
-    Prepare,
     Round,
-    TransactionId,
     Violation,
     Vote,
 )
-
-
-def identity(number: int) -> TransactionId:
-    """Return an id."""
-    return f"00000000-0000-7000-8000-{number:012x}"
-
-
-FIRST, SECOND = identity(1), identity(2)
-MARK = LogPosition(7, 40)
-PREPARE = Prepare(transaction_id=SECOND, payload={})
-
-
-class Participant:
-    """Acknowledges everything and votes yes, unless it is told to be silent."""
-
-    def __init__(self) -> None:
-        self.rounds: list[Round] = []
-        self.answers: list[Ballot | None] = []
-        self.free = asyncio.Event()
-        self.free.set()
-
-    async def send(self, message: Round) -> Ballot:
-        """Return a ballot; the next of ``answers``, or all that was asked for."""
-        self.rounds.append(message)
-        await self.free.wait()
-        answer = self.answers.pop(0) if self.answers else self._all(message)
-        if answer is None:
-            raise Unavailable("silent")
-        return answer
-
-    def _all(self, message: Round) -> Ballot:
-        votes = [
-            Vote(transaction_id=each.transaction_id, prepared=True) for each in message.prepares
-        ]
-        return Ballot(votes=votes, acknowledged=[*message.aborts, *message.commits])
-
-
-@asynccontextmanager
-async def delivering(remote: RemoteParticipant) -> AsyncIterator[None]:
-    """Let the remote deliver what no round of prepares carries."""
-    task = asyncio.create_task(remote.deliver(lambda: MARK, lambda: False))
-    yield
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
-
-
-async def until(condition: object) -> None:
-    """Wait until a condition holds."""
-    async with asyncio.timeout(5):
-        while not condition():  # type: ignore[operator]
-            await asyncio.sleep(0.001)
+from unit.remote import FIRST, POSITION, PREPARE, SECOND, Participant, delivering, identity, until
 
 
 async def test_decisions_ride_on_the_next_round_in_their_order() -> None:
@@ -82,7 +26,7 @@ async def test_decisions_ride_on_the_next_round_in_their_order() -> None:
     remote = RemoteParticipant("payment", participant)
     remote.announce([(FIRST, Decision.CANCELLED), (identity(3), Decision.CONFIRMED)])
 
-    votes = await remote.ask([PREPARE], MARK)
+    votes = await remote.ask([PREPARE], POSITION)
 
     message = Round(generation=7, aborts=[FIRST], commits=[identity(3)], prepares=[PREPARE])
     assert participant.rounds == [message]
@@ -115,7 +59,7 @@ async def test_a_decision_stays_on_the_list_until_it_is_acknowledged() -> None:
     remote.announce([(FIRST, Decision.CONFIRMED)])
 
     with pytest.raises(Unavailable):
-        await remote.ask([PREPARE], MARK)
+        await remote.ask([PREPARE], POSITION)
     assert remote.unacknowledged == 1
     async with delivering(remote):
         await until(lambda: remote.unacknowledged == 0)
@@ -130,10 +74,10 @@ async def test_a_decision_is_not_sent_again_while_it_is_on_its_way() -> None:
     remote = RemoteParticipant("payment", participant, linger_seconds=0.001)
     remote.announce([(FIRST, Decision.CONFIRMED)])
 
-    asking = [asyncio.create_task(remote.ask([PREPARE], MARK))]
+    asking = [asyncio.create_task(remote.ask([PREPARE], POSITION))]
     await asyncio.sleep(0)
     remote.announce([(SECOND, Decision.CONFIRMED)])
-    asking.append(asyncio.create_task(remote.ask([PREPARE], MARK)))
+    asking.append(asyncio.create_task(remote.ask([PREPARE], POSITION)))
     await asyncio.sleep(0)
     participant.free.set()
     await asyncio.gather(*asking)
@@ -156,7 +100,7 @@ async def test_a_silent_participant_keeps_nobody_awake(monkeypatch: pytest.Monke
     participant.free.clear()
     remote = RemoteParticipant("payment", participant, linger_seconds=0.0)
     remote.announce([(FIRST, Decision.CONFIRMED)])
-    monkeypatch.setattr(lane_module.asyncio, "sleep", counted)
+    monkeypatch.setattr(remote_module.asyncio, "sleep", counted)
     async with delivering(remote):
         for _ in range(50):
             await sleep(0)
@@ -180,7 +124,7 @@ async def test_a_violation_is_not_repeated() -> None:
     remote = RemoteParticipant("payment", participant)
     remote.announce([(FIRST, Decision.CONFIRMED)])
 
-    await remote.ask([PREPARE], MARK)
+    await remote.ask([PREPARE], POSITION)
 
     assert remote.unacknowledged == 0
 
@@ -190,24 +134,24 @@ async def test_a_vote_on_what_was_not_asked_is_not_heard() -> None:
     participant = Participant()
     participant.answers = [Ballot(votes=[Vote(transaction_id=FIRST, prepared=True)])]
 
-    assert await RemoteParticipant("payment", participant).ask([PREPARE], MARK) == {}
+    assert await RemoteParticipant("payment", participant).ask([PREPARE], POSITION) == {}
 
 
 async def test_the_list_has_an_end_and_the_oldest_fall_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """R13: a participant that is away for long learns the oldest decisions by its own recovery."""
-    monkeypatch.setattr(lane_module, "UNACKNOWLEDGED_MAX", 2)
+    monkeypatch.setattr(remote_module, "UNACKNOWLEDGED_MAX", 2)
     participant = Participant()
     remote = RemoteParticipant("payment", participant)
 
     remote.announce([(identity(number), Decision.CONFIRMED) for number in range(4)])
-    await remote.ask([], MARK)
+    await remote.ask([], POSITION)
 
     assert participant.rounds[0].commits == [identity(2), identity(3)]
 
 
 async def test_a_round_has_a_limit_and_the_rest_follows(monkeypatch: pytest.MonkeyPatch) -> None:
     """R13: what does not fit into one round leaves with the next one, without waiting for anything."""
-    monkeypatch.setattr(lane_module, "ROUND_DECISIONS_MAX", 2)
+    monkeypatch.setattr(remote_module, "ROUND_DECISIONS_MAX", 2)
     participant = Participant()
     remote = RemoteParticipant("payment", participant, linger_seconds=0.001)
     remote.announce([(identity(number), Decision.CANCELLED) for number in range(3)])
@@ -225,7 +169,7 @@ async def test_nothing_to_say_is_not_said() -> None:
     """A round without contents does not travel."""
     participant = Participant()
 
-    assert await RemoteParticipant("payment", participant).ask([], MARK) == {}
+    assert await RemoteParticipant("payment", participant).ask([], POSITION) == {}
     assert participant.rounds == []
 
 
@@ -240,11 +184,11 @@ async def test_a_counter_that_has_not_risen_is_a_restored_participant() -> None:
     ]
     remote = RemoteParticipant("payment", participant)
 
-    await remote.handshake(MARK)
-    assert await remote.ask([PREPARE], MARK) == {SECOND: vote}
+    await remote.handshake(POSITION)
+    assert await remote.ask([PREPARE], POSITION) == {SECOND: vote}
     remote.announce([(FIRST, Decision.CONFIRMED)])
     with pytest.raises(Unavailable, match="restored"):
-        await remote.ask([PREPARE], MARK)
+        await remote.ask([PREPARE], POSITION)
 
     assert (remote.restored, remote.round_count_seen, remote.unacknowledged) == (True, 6, 0)
 
@@ -254,10 +198,10 @@ async def test_rounds_that_overlap_may_have_equal_counters() -> None:
     participant = Participant()
     participant.answers = [Ballot(counter=5), Ballot(counter=6), Ballot(counter=6)]
     remote = RemoteParticipant("payment", participant)
-    await remote.handshake(MARK)
+    await remote.handshake(POSITION)
     participant.free.clear()
 
-    asking = [asyncio.create_task(remote.ask([PREPARE], MARK)) for _ in range(2)]
+    asking = [asyncio.create_task(remote.ask([PREPARE], POSITION)) for _ in range(2)]
     await asyncio.sleep(0)
     participant.free.set()
     await asyncio.gather(*asking)
@@ -271,10 +215,10 @@ async def test_what_was_under_way_during_a_reconciliation_accuses_nobody() -> No
     participant.answers = [Ballot(counter=5), Ballot(counter=2)]
     remote = RemoteParticipant("payment", participant)
     remote.round_count_seen = 5
-    await remote.handshake(MARK)
+    await remote.handshake(POSITION)
     participant.free.clear()
 
-    asking = asyncio.create_task(remote.ask([PREPARE], MARK))
+    asking = asyncio.create_task(remote.ask([PREPARE], POSITION))
     await asyncio.sleep(0)
     remote.is_reconciled(9)
     participant.free.set()
@@ -296,8 +240,8 @@ async def test_only_who_counts_is_told_of_the_log() -> None:
     remote = RemoteParticipant("payment", participant)
 
     for _ in range(2):
-        await remote.handshake(MARK)
-        await remote.ask([PREPARE], MARK)
+        await remote.handshake(POSITION)
+        await remote.ask([PREPARE], POSITION)
 
     assert [(each.log_counter, each.counter_heard) for each in participant.rounds] == [
         (None, 0)
