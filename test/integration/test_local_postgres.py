@@ -248,7 +248,7 @@ def test_configuration_file_cannot_make_our_own_server_unsafe(own_server: Postgr
 def test_server_dies_with_the_process_that_started_it(own_server: Postgres) -> None:
     """A supervisor that is killed leaves no server behind, and the data is usable at once."""
     command = (
-        "import sys, time; from pathlib import Path; from shop import postgres_binaries as b; from shop.postgres import *;"
+        "import sys, time; from pathlib import Path; from shop.local import postgres_binaries as b; from shop.local.postgres import *;"
         'folder = Path(sys.argv[1]); s = Postgres(b.find(account_for(folder)), folder, int(sys.argv[2]), "the-superuser\'s");'
         "s.start(); print(s.pid, flush=True); time.sleep(60)"
     )
