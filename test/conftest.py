@@ -7,9 +7,11 @@ shown with it.
 import os
 import re
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 
 import pytest
 
+import ready_data
 from running_shop import Shop, launch
 
 # The machine's proxies, and what libpq would read, are not meant for what tests start on the
@@ -25,14 +27,26 @@ _STARTED = pytest.StashKey[list[Shop]]()
 
 
 @pytest.fixture(scope="session")
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the data folder of a shop that is migrated and was never used, to be copied."""
+    folder = tmp_path_factory.mktemp("ready") / "data"
+    ready_data.make(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def start_shop(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, ready: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Shop]]:
     """Return a function that starts a shop with the given settings and waits until it is ready."""
     started = request.config.stash.setdefault(_STARTED, [])
 
     def start(**settings: str) -> Shop:
-        shop = launch(tmp_path_factory.mktemp("shop"), **settings)
+        folder = tmp_path_factory.mktemp("shop")
+        # A shop on another server has nothing of its own but secrets.
+        if "DATABASE_URL" not in settings:
+            ready_data.copy(ready, folder / "data")
+        shop = launch(folder, **settings)
         started.append(shop)
         shop.wait_until_ready()
         return shop

@@ -85,8 +85,9 @@ class _Run:
             service: database.url(service).render_as_string(hide_password=False)
             for service in SERVICES
         }
+        behind = [service for service in SERVICES if not database.is_migrated(service)]
         self.supervisor.run_to_end(
-            *(replicas.migration(service, urls[service]) for service in SERVICES)
+            *(replicas.migration(service, urls[service]) for service in behind)
         )
         self.say(f"database    {database.name}, a schema and a role for each service, migrated")
         plan = replicas.planned(self.options.replicas, self.ports)

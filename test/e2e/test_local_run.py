@@ -164,7 +164,7 @@ def test_two_runs_side_by_side_do_not_meet(shop: Shop, pair: Shop) -> None:
 def test_data_survive_a_kill_of_everything_and_nothing_is_left_running(tmp_path: Path) -> None:
     """A kill -9 of the run takes all processes with it.
 
-    The next run on the folder has the data, and ends by Ctrl-C.
+    The next run on the folder has the data, migrates nothing, and ends by Ctrl-C.
     """
     first = launch(tmp_path)
     first.wait_until_ready()
@@ -180,6 +180,7 @@ def test_data_survive_a_kill_of_everything_and_nothing_is_left_running(tmp_path:
 
     assert not any(_lives(pid) for pid in pids.values())
     assert _get(second, f"/payment/users/{created['user_id']}").json() == created
+    assert not list((second.data / "logs").glob("migrate-*.log"))
     pids = _pids(second)
     second.process.send_signal(signal.SIGINT)
     assert second.process.wait(10) == 0

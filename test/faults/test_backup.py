@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+import ready_data
 from faults.crashing import Crashing, crashing_shop, until
 from faults.load import Load
 from faults.market import Market
@@ -63,10 +64,11 @@ class BackedUp:
 
 
 @pytest.fixture(scope="module")
-def backed_up(tmp_path_factory: pytest.TempPathFactory) -> BackedUp:
+def backed_up(ready: Path, tmp_path_factory: pytest.TempPathFactory) -> BackedUp:
     """Return a shop that was backed up under load, went on for a while, and was stopped."""
     folder = tmp_path_factory.mktemp("backed-up")
     file = folder / "shop.dump"
+    ready_data.copy(ready, folder / "data")
     shop = launch(folder)
     try:
         shop.wait_until_ready()

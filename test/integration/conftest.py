@@ -1,24 +1,20 @@
 """A real PostgreSQL for the tests of this folder, with the four migrated schemas, each reached by its own role."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
-from alembic import command
-from alembic.config import Config
 from pydantic import SecretStr
-from sqlalchemy import URL, Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, text
 
 from hostile_settings import ANOTHER_ACCESS_METHOD, assigned
+from ready_data import migrate
 from service_chassis import server
 from service_chassis.database import connect
 from shop.local import postgres_binaries
 from shop.local.ports import Ports
 from shop.local.postgres import Postgres, account_for
 
-ROOT = Path(__file__).parents[2]
 SERVICES = ("order_service", "payment_service", "stock_service", "delivery_service")
 PASSWORD = "of-this-test-run"  # noqa: S105 - a server that lives as long as the tests
 DATABASE = "shop"
@@ -43,18 +39,6 @@ def add_schema(admin: Engine, name: str) -> None:
     with admin.begin() as connection:
         connection.execute(text(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'"))
         connection.execute(text(f"CREATE SCHEMA {name} AUTHORIZATION {name}"))
-
-
-def migrate(service: str, url: URL) -> None:
-    """Bring the schema of ``service`` to its newest revision."""
-    before = os.environ.get("DATABASE_URL")
-    os.environ["DATABASE_URL"] = url.render_as_string(hide_password=False)
-    try:
-        command.upgrade(Config(ROOT / "config" / "alembic.ini", ini_section=service), "head")
-    finally:
-        os.environ.pop("DATABASE_URL")
-        if before is not None:
-            os.environ["DATABASE_URL"] = before
 
 
 @pytest.fixture(scope="session")
