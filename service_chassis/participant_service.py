@@ -141,14 +141,39 @@ def participant_service(
     peer = Peer(
         settings.order_urls, settings.order_key, timeout_seconds=settings.question_timeout_seconds
     )
-    recovery = Recovery(
+    recovery = _recovery(settings, participant, peer)
+    watch_in_doubt(store.in_doubt_summary)
+    document = Document(name, description, tags)
+    own_routes = routes(Database(engine, recovery))
+    internal_routes = participant_routes(
+        participant, store.records, _conserved(engine, conservation)
+    )
+    keys = [settings.order_key]
+    return Service(
+        name=name,
+        status=status,
+        public=public_app(document, prefix, own_routes, status.is_ready),
+        internal=internal_app(name, internal_routes, keys),
+        internal_fast_path=FastPath(ROUND_PATH, KeyHolders(keys).only(rounds(participant))),
+        background=[recovery.run],
+        close=peer.close,
+    )
+
+
+def _recovery(
+    settings: ParticipantSettings, participant: Participant[Connection, P], peer: Peer
+) -> Recovery:
+    return Recovery(
         participant,
         HttpCoordinator(peer),
         in_doubt_after_seconds=settings.in_doubt_after_seconds,
         interval_seconds=settings.sweep_interval_seconds,
     )
-    watch_in_doubt(store.in_doubt_summary)
 
+
+def _conserved(
+    engine: Engine, conservation: Callable[[Connection], Conserved]
+) -> Callable[[], Conserved]:
     def conserved() -> Conserved:
         with engine.connect() as connection:
             # Looks at every row, which may take longer than a request may.
@@ -157,21 +182,4 @@ def participant_service(
             )
             return conservation(connection)
 
-    return Service(
-        name=name,
-        status=status,
-        public=public_app(
-            Document(name, description, tags),
-            prefix,
-            routes(Database(engine, recovery)),
-            status.is_ready,
-        ),
-        internal=internal_app(
-            name, participant_routes(participant, store.records, conserved), [settings.order_key]
-        ),
-        internal_fast_path=FastPath(
-            ROUND_PATH, KeyHolders([settings.order_key]).only(rounds(participant))
-        ),
-        background=[recovery.run],
-        close=peer.close,
-    )
+    return conserved

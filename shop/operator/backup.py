@@ -133,22 +133,16 @@ def restore(
         raise CannotRun(f"{archive.file} has no {', '.join(missing)}")
     roles = _roles(database)
     _refuse_while_in_use(database)
-    generation = (
-        _highest_generation(database)
-        if LOG in services and set(services) != set(SERVICES)
-        else None
-    )
+    log_alone = LOG in services and set(services) != set(SERVICES)
+    generation = _highest_generation(database) if log_alone else None
+    options = ("--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", "--single-transaction")
     command: list[Path | str] = [
         tools / "psql",
-        "--quiet",
-        "--no-psqlrc",
-        "--set=ON_ERROR_STOP=1",
-        "--single-transaction",
+        *options,
         "--file=-",
+        f"--dbname={_address(database)}",
     ]
-    with _running(
-        [*command, f"--dbname={_address(database)}"], database, stdin=subprocess.PIPE
-    ) as psql:
+    with _running(command, database, stdin=subprocess.PIPE) as psql:
         assert psql.stdin is not None
         for service in services:
             say(f"{service} comes back")

@@ -71,8 +71,7 @@ QUICK = Plan(
 )
 
 
-def main() -> None:
-    """Measure, and tell what came out."""
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--quick",
@@ -98,7 +97,12 @@ def main() -> None:
         default="if possible",
         help="whether DTM is measured",
     )
-    plan = _plan(parser.parse_args())
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, and tell what came out."""
+    plan = _plan(_arguments())
     console = runs.provide_console()
     generator = load.provide()
     peer = _peer(plan, console)

@@ -51,7 +51,16 @@ def buy(url: str) -> None:
     refused = place_order.sync(client=orders, body=wanted)
     assert isinstance(refused, RefusedOrder)
     assert [refusal.reason for refusal in refused.refusals] == ["insufficient_funds"]
+    _look(payment, stock, account, lamp, order)
 
+
+def _look(
+    payment: shop_payment.Client,
+    stock: shop_stock.Client,
+    account: Account,
+    lamp: Product,
+    order: Order,
+) -> None:
     left = show_account.sync(client=payment, user_id=account.user_id)
     assert isinstance(left, Account)
     assert left.balance == account.balance - 10

@@ -13,6 +13,7 @@ import httpx
 from sqlalchemy import URL, Engine, create_engine
 
 from given import Given
+from laws import broken_laws
 from running_shop import Shop
 
 PREFIXES = {"order": "", "payment": "/payment", "stock": "/stock", "delivery": "/delivery"}
@@ -125,3 +126,10 @@ def until(condition: Callable[[], bool], complaint: str, seconds: float = 20) ->
     while not condition():
         assert time.monotonic() < deadline, complaint
         time.sleep(0.02)
+
+
+def until_at_rest(admin: Engine, seconds: float = 20) -> float:
+    """Return when all laws hold and no branch is in doubt, and how many seconds it took."""
+    began = time.monotonic()
+    until(lambda: not broken_laws(admin, at_rest=True), "something is still in doubt", seconds)
+    return time.monotonic() - began

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Engine, text
 
-from faults.crashing import Crashing, until
+from faults.crashing import Crashing, until_at_rest
 from faults.load import Load
 from faults.report import Row
 from given import Given
@@ -60,11 +60,7 @@ def assert_sound(
     ``back`` is when everything worked again, if that was not just now.
     """
     back = back or time.monotonic()
-    until(
-        lambda: not broken_laws(crashing.admin, at_rest=True),
-        "something is still in doubt",
-        seconds,
-    )
+    until_at_rest(crashing.admin, seconds)
     resolved_seconds = time.monotonic() - back
     told = load.told
     violations = [
@@ -73,19 +69,12 @@ def assert_sound(
         *broken_public_laws(crashing.client, market.opening),
     ]
     unknown = sum("no final answer" in line for line in told.unclean)
-    offered = len(told.confirmed) + len(told.refused) + unknown
+    confirmed, refused = len(told.confirmed), len(told.refused)
 
     assert violations == []
-    assert told.confirmed
-    return Row(
-        fault,
-        offered,
-        len(told.confirmed),
-        len(told.refused),
-        unknown,
-        resolved_seconds,
-        len(violations),
-    )
+    assert confirmed
+    offered = confirmed + refused + unknown
+    return Row(fault, offered, confirmed, refused, unknown, resolved_seconds, len(violations))
 
 
 def wrongly_told(admin: Engine, load: Load) -> list[str]:

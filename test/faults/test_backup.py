@@ -13,11 +13,10 @@ import pytest
 from sqlalchemy import text
 
 import ready_data
-from faults.crashing import Crashing, crashing_shop, until
+from faults.crashing import Crashing, crashing_shop, until, until_at_rest
 from faults.load import Load
 from faults.market import Market
 from faults.shop_command import output_of, run_shop
-from laws import broken_laws
 from running_shop import Shop, launch
 from shop.local import postgres_binaries
 from shop.local.postgres import major_of
@@ -83,11 +82,7 @@ def backed_up(ready: Path, tmp_path_factory: pytest.TempPathFactory) -> BackedUp
             answers = [
                 crashing.client.post("/orders", json=crashing.given.order_body()) for _ in range(3)
             ]
-            until(
-                lambda: not broken_laws(crashing.admin, at_rest=True),
-                "something is still in doubt",
-                RESOLVED_SECONDS,
-            )
+            until_at_rest(crashing.admin, RESOLVED_SECONDS)
     finally:
         shop.stop()
     at_last = folder / "at-last.dump"
@@ -125,11 +120,7 @@ def test_a_backup_under_load_is_one_moment_of_all_four_schemas(
 
     Nothing contradicts, and the shop takes orders again.
     """
-    until(
-        lambda: not broken_laws(whole.admin, at_rest=True),
-        "something is still in doubt",
-        RESOLVED_SECONDS,
-    )
+    until_at_rest(whole.admin, RESOLVED_SECONDS)
 
     kept = _confirmed(whole)
 
@@ -273,11 +264,7 @@ def test_a_backup_comes_back_in_an_empty_shop_on_the_postgresql_of_the_wheel(
     shop = launch(tmp_path, PG_BIN_DIR=str(wheel))
     shop.wait_until_ready()
     with crashing_shop(shop) as crashing:
-        until(
-            lambda: not broken_laws(crashing.admin, at_rest=True),
-            "something is still in doubt",
-            RESOLVED_SECONDS,
-        )
+        until_at_rest(crashing.admin, RESOLVED_SECONDS)
         kept = _confirmed(crashing)
     shop.stop()
 

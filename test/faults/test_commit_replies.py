@@ -19,10 +19,9 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 
-from faults.crashing import Crashing, pid_of, until
+from faults.crashing import Crashing, pid_of, until, until_at_rest
 from faults.market import RESOLVED_SECONDS
 from faults.report import Row
-from laws import broken_laws
 from public_laws import Opening, broken_public_laws
 
 #: What `make test` runs is the first; `make faults` runs both.
@@ -140,11 +139,7 @@ def _states(crashing: Crashing, transaction_id: str) -> dict[str, str]:
 def _assert_sold_once(crashing: Crashing, body: dict[str, Any], fault: str) -> Row:
     """Hold the laws, in the schemas and in public: one order, whatever was lost on the way."""
     back = time.monotonic()
-    until(
-        lambda: not broken_laws(crashing.admin, at_rest=True),
-        "something is still in doubt",
-        RESOLVED_SECONDS,
-    )
+    until_at_rest(crashing.admin, RESOLVED_SECONDS)
     resolved_seconds = time.monotonic() - back
     opening = Opening(
         {body["user_id"]: 100}, {body["items"][0]["product_id"]: 100}, {body["slot_id"]: 2}

@@ -5,7 +5,6 @@ and the process started again, repeats the order until it has its final answer, 
 laws over the four schemas, with nothing in doubt.
 """
 
-import time
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
@@ -13,9 +12,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from faults.crashing import Crashing, until
+from faults.crashing import Crashing, until_at_rest
 from faults.report import Row
-from laws import broken_laws
 from two_phase.crash_points import COORDINATOR_POINTS, PARTICIPANT_POINTS
 
 PARTICIPANTS = ("payment", "stock", "delivery")
@@ -72,15 +70,10 @@ def test_laws_hold_after_a_crash_at(
     crashing.rest()
     answer = crashing.final_answer(body, key)
     again = crashing.final_answer(body, key)
-    back = time.monotonic()
-    until(
-        lambda: not broken_laws(crashing.admin, at_rest=True),
-        "something is still in doubt",
-        RESOLVED_SECONDS,
-    )
+    seconds = until_at_rest(crashing.admin, RESOLVED_SECONDS)
     confirmed = int(answer.status_code == httpx.codes.CREATED)
     fault = f"kill -9 of {process} at {point}, {path} path"
-    tell(Row(fault, 1, confirmed, 1 - confirmed, 0, time.monotonic() - back, 0))
+    tell(Row(fault, 1, confirmed, 1 - confirmed, 0, seconds, 0))
 
     assert answer.status_code == (201 if path == "commit" else 409)
     assert again.json() == answer.json()

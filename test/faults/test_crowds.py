@@ -13,7 +13,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from faults.crashing import Crashing, until
+from faults.crashing import Crashing, until, until_at_rest
 from faults.load import Load
 from faults.market import Market, assert_sound
 from faults.proxied import DEADLINE_SECONDS, PARTICIPANTS, QUEUE_LIMIT, Proxied
@@ -89,7 +89,7 @@ def test_fifty_equal_requests_at_two_replicas_are_one_order(
 
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.text for answer in answers}) == 1
-    until(lambda: not broken_laws(doubled.admin, at_rest=True), "something is still in doubt")
+    until_at_rest(doubled.admin)
     assert broken_public_laws(doubled.client, market.opening) == []
     orders = doubled.client.get(
         "/orders", params={"user_id": body["user_id"], "status": "confirmed"}
@@ -146,7 +146,7 @@ def test_a_poisonous_order_is_refused_and_its_neighbours_are_confirmed(
     )
     assert max(map(int, broken)) > 1
     proxied.heal()
-    until(lambda: not broken_laws(proxied.admin, at_rest=True), "something is still in doubt")
+    until_at_rest(proxied.admin)
     assert broken_public_laws(proxied.client, market.opening) == []
     tell(Row("a poisonous branch in the round", NEIGHBOURS + 1, NEIGHBOURS, 1, 0, 0, 0))
 

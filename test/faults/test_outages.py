@@ -13,7 +13,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from faults.crashing import Crashing, pid_of, until
+from faults.crashing import Crashing, pid_of, until, until_at_rest
 from faults.load import Load
 from faults.market import RESOLVED_SECONDS, Market, assert_sound
 from faults.report import Row
@@ -139,8 +139,4 @@ def test_a_client_that_goes_away_has_its_order_finished_all_the_same(doubled: Cr
     answer = doubled.final_answer(body, key)
 
     assert answer.status_code == 201
-    until(
-        lambda: not broken_laws(doubled.admin, at_rest=True),
-        "something is still in doubt",
-        RESOLVED_SECONDS,
-    )
+    until_at_rest(doubled.admin, RESOLVED_SECONDS)

@@ -5,23 +5,23 @@ itself once packets pass again.
 """
 
 import contextlib
+import functools
 import json
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 from sqlalchemy import text
 
-from faults.crashing import Crashing, crashing_shop, until
+from faults.crashing import Crashing, crashing_shop, until, until_at_rest
 from faults.namespaces import Namespaces
 from faults.proxied import IMPATIENT, IN_DOUBT_SECONDS, PARTICIPANTS
 from faults.report import Row
-from laws import broken_laws
 from public_laws import Opening, broken_public_laws
 from running_shop import Shop
 
@@ -103,6 +103,11 @@ def _asked_in_vain(crashing: Crashing, name: str) -> int:
     return (crashing.shop.data / "logs" / f"{name}.log").read_text().count("branches stay in doubt")
 
 
+def _opening(body: dict[str, Any]) -> Opening:
+    products = {body["items"][0]["product_id"]: 100}
+    return Opening({body["user_id"]: 100}, products, {body["slot_id"]: 2})
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -122,40 +127,28 @@ def test_a_partition_heals_by_itself(
     crashing.rest()
     body, key = crashing.given.order_body(), str(uuid4())
     crashing.client.post("/orders", json={**body, "user_id": crashing.given.user(0)["user_id"]})
-    until(lambda: not broken_laws(crashing.admin, at_rest=True), "something is in doubt before")
+    until_at_rest(crashing.admin)
     headers, asked = {"Idempotency-Key": key}, _asked_in_vain(crashing, name)
     asleep, point = MOMENTS[moment]
 
     with ThreadPoolExecutor(1) as pool, namespaces.mended():
-        with _cut_at(
-            crashing, lambda: namespaces.cut(name, direction), asleep or name, point
-        ) as on_its_way:
+        cut = functools.partial(namespaces.cut, name, direction)
+        with _cut_at(crashing, cut, asleep or name, point) as on_its_way:
             answering = pool.submit(crashing.client.post, "/orders", json=body, headers=headers)
             on_its_way()
         first = answering.result()
         if point and direction != "back":
-            # What it holds it goes on holding, and asks: neither the decision nor an answer comes
-            # through.
+            # It goes on holding what it holds, and asks: nothing comes through to it.
             until(lambda: _asked_in_vain(crashing, name) > asked, f"{name} never asked")
             assert _held_at(crashing, name) == 1
-    back = time.monotonic()
-    until(
-        lambda: not broken_laws(crashing.admin, at_rest=True),
-        "something is still in doubt",
-        RESOLVED_SECONDS,
-    )
-    resolved_seconds = time.monotonic() - back
+    resolved_seconds = until_at_rest(crashing.admin, RESOLVED_SECONDS)
     last = crashing.final_answer(body, key)
 
     assert first.status_code == _expected(moment, direction), first.text
     assert last.status_code == 201
     assert first.status_code == 503 or last.json()["order_id"] == first.json()["order_id"]
-    until(lambda: not broken_laws(crashing.admin, at_rest=True), "something is in doubt afterwards")
-    opening = Opening(
-        {body["user_id"]: 100}, {body["items"][0]["product_id"]: 100}, {body["slot_id"]: 2}
-    )
-    assert broken_public_laws(crashing.client, opening) == []
+    until_at_rest(crashing.admin)
+    assert broken_public_laws(crashing.client, _opening(body)) == []
     told = int(first.status_code == httpx.codes.CREATED)
-    tell(
-        Row(f"{moment}: order and {name} cut, {direction}", 2 - told, 1, 0, 0, resolved_seconds, 0)
-    )
+    fault = f"{moment}: order and {name} cut, {direction}"
+    tell(Row(fault, 2 - told, 1, 0, 0, resolved_seconds, 0))

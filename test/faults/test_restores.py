@@ -16,10 +16,9 @@ import httpx
 import pytest
 
 from faults.backups import back_up, restore
-from faults.crashing import Crashing, admin_of, until
+from faults.crashing import Crashing, admin_of, until, until_at_rest
 from faults.report import Row
 from given import Given
-from laws import broken_laws
 from running_shop import ROOT, Shop
 from shop.operator.audit import audit
 from shop.operator.services import Services
@@ -50,11 +49,7 @@ def _order(
 
 
 def _at_rest(restoring: Crashing) -> None:
-    until(
-        lambda: not broken_laws(restoring.admin, at_rest=True),
-        "something is still in doubt",
-        RESOLVED_SECONDS,
-    )
+    until_at_rest(restoring.admin, RESOLVED_SECONDS)
 
 
 def _reconcile(restoring: Crashing, *options: str) -> tuple[int, str]:
@@ -206,17 +201,7 @@ def test_a_restored_log_presumes_nothing_and_gets_back_what_its_participants_kno
 
     restore(restoring.admin, "order_service")
     restoring.rest()
-    _until_refused(restoring, body, "the decision log was restored from an older backup")
-    complaints = _complaints(restoring)
-    asked = _reconcile(restoring)
-    assert (asked[0], _metric(restoring, "log")) == (1, 1.0), asked[1]
-    assert f"order {in_doubt}: all three hold it" in asked[1]
-    _until_refused(restoring, body, "the decision log was restored from an older backup")
-    began = time.monotonic()
-    code, output = _reconcile(restoring, "--confirm", in_doubt)
-    assert (code, _complaints(restoring)) == (0, ""), output
-    _at_rest(restoring)
-    resolved_seconds = time.monotonic() - began
+    complaints, resolved_seconds = _log_is_reconciled(restoring, body, in_doubt)
 
     assert all(
         f"order {told[name]}: is unknown to the log" in complaints
@@ -232,6 +217,24 @@ def test_a_restored_log_presumes_nothing_and_gets_back_what_its_participants_kno
     assert (order["status"], order["total"], order["user_id"]) == ("confirmed", 10, body["user_id"])
     assert order["courier"]
     tell(Row("order_service restored from an older backup", 6, 5, 1, 0, resolved_seconds, 0))
+
+
+def _log_is_reconciled(
+    restoring: Crashing, body: dict[str, Any], in_doubt: str
+) -> tuple[str, float]:
+    """Reconcile a restored log; return what the auditor said before, and how long it took."""
+    why = "the decision log was restored from an older backup"
+    _until_refused(restoring, body, why)
+    complaints = _complaints(restoring)
+    asked = _reconcile(restoring)
+    assert (asked[0], _metric(restoring, "log")) == (1, 1.0), asked[1]
+    assert f"order {in_doubt}: all three hold it" in asked[1]
+    _until_refused(restoring, body, why)
+    began = time.monotonic()
+    code, output = _reconcile(restoring, "--confirm", in_doubt)
+    assert (code, _complaints(restoring)) == (0, ""), output
+    _at_rest(restoring)
+    return complaints, time.monotonic() - began
 
 
 def _in_doubt(restoring: Crashing, body: dict[str, Any], key: str) -> str:

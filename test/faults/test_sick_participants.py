@@ -17,13 +17,12 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from faults.crashing import Crashing, pid_of, until
+from faults.crashing import Crashing, pid_of, until, until_at_rest
 from faults.load import Load
 from faults.market import RESOLVED_SECONDS, Market, assert_sound
 from faults.proxied import DEADLINE_SECONDS, PARTICIPANTS, Proxied
 from faults.report import Row
 from faults.wire_faults import SICK, decisions_lost
-from laws import broken_laws
 
 #: Orders that are offered while it is sick, and what a loaded machine may take on top of a
 #: deadline.
@@ -73,11 +72,7 @@ def _assert_clean(answers: list[httpx.Response], deadline_seconds: float) -> Non
 def _told(crashing: Crashing, market: Market, answers: list[httpx.Response], fault: str) -> Row:
     """Hold the laws once everybody is well: each order that was offered has cost nothing."""
     back = time.monotonic()
-    until(
-        lambda: not broken_laws(crashing.admin, at_rest=True),
-        "something is still in doubt",
-        RESOLVED_SECONDS,
-    )
+    until_at_rest(crashing.admin, RESOLVED_SECONDS)
     resolved_seconds = time.monotonic() - back
     with Load(crashing.shop.address, market.bodies, customers=1) as load:
         until(lambda: load.told.confirmed != {}, "no order is taken any more")

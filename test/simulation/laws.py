@@ -1,24 +1,18 @@
 """The laws of the protocol: some are looked at whenever something becomes visible, the others when everything is at rest."""
 
-import re
-from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from order_service.checkout import OrderRequest
-from order_service.decision_log import SqlDecisionLog
-from shop.operator.reconcile import Findings
 from simulation.balance import AT_REST, is_forgotten
-from simulation.clock import Life
 from simulation.customers import Told
 from simulation.disk import Change, was_new
 from simulation.plan import SERVICES
-from two_phase.coordinator.remote_participant import RemoteParticipant
-from two_phase.coordinator.verdict import Transaction
+from simulation.watch import Watch
 from two_phase.messages import Ballot, Outcomes, Round, State, TransactionId
 from two_phase.participant.branches import Branch
 
 if TYPE_CHECKING:
-    from simulation.world import World
+    pass
 
 _TOO_LITTLE = ("insufficient_funds", "out_of_stock", "no_courier")
 _LEGAL = {
@@ -29,73 +23,8 @@ _LEGAL = {
 }
 
 
-class Laws:
-    """Watches a world, and remembers every law that was broken."""
-
-    def __init__(self, world: "World") -> None:
-        self._world = world
-        self.broken: list[str] = []
-        self.participants: dict[Life, list[RemoteParticipant]] = {}
-        #: On which decisions somebody acted, by transaction.
-        self._acted: defaultdict[TransactionId, set[str]] = defaultdict(set)
-        self._begun: defaultdict[Life, set[TransactionId]] = defaultdict(set)
-        self._key_of: dict[TransactionId, tuple[int, str]] = {}
-        self.logs: dict[Life, SqlDecisionLog] = {}
-        #: Databases that were restored from an older backup, and are not reconciled yet.
-        self.restored: set[str] = set()
-        #: The log has fallen back behind what a participant has seen of it: it must write nothing.
-        self.log_is_behind = False
-        #: Lost rows are written again, each with the generation that it had.
-        self.reconciling = False
-        #: Confirmed orders that a restored participant has refused to take back.
-        self.named: set[TransactionId] = set()
-        #: Refusals that a restored log has lost: the branches tell most of them, but not which of
-        #: them were told.
-        self.lost_refusals: set[TransactionId] = set()
-        #: Attempts that a restored log has forgotten with the claims: no later attempt of their
-        #: keys can abort them.
-        self._forgotten: set[TransactionId] = set()
-        #: What was durable before the log was restored.
-        self._remembered: dict[TransactionId, dict[str, Any]] = {}
-
-    def broke(self, law: str, detail: str) -> None:
-        """Note that a law does not hold.
-
-        What happens while the run is cleared away is nobody's fault.
-        """
-        if self._world.loop.is_closed():
-            return
-        self._world.note("BROKEN: %s: %s", law, detail)
-        self.broken.append(f"{law}: {detail}")
-
-    def _acts(self, transaction_id: TransactionId, decision: str, who: str) -> None:
-        acted = self._acted[transaction_id]
-        acted.add(decision)
-        if len(acted) > 1:
-            self.broke(
-                "decision_never_changes",
-                f"{who} acts on {decision} of {transaction_id}, another on the contrary",
-            )
-
-    def begins(self, life: Life, transaction: Transaction) -> None:
-        """Remember for which key a transaction is, and who has begun it."""
-        self._begun[life].add(transaction.transaction_id)
-        if transaction.record.key is not None:
-            self._key_of[transaction.transaction_id] = (
-                transaction.record.user_id,
-                transaction.record.key,
-            )
-
-    def has_votes_in_hand(self, life: Life) -> bool:
-        """Return whether a replica of order_service has begun what is not decided yet."""
-        return not self._begun[life] <= self._world.disks["order"].tables["orders"].keys()
-
-    def forget_attempts(self) -> None:
-        """Expect no attempt from now on to know of those before.
-
-        The log is restored, and its claims with it.
-        """
-        self._forgotten.update(self._key_of)
+class Laws(Watch):
+    """Looks at every commit, message and answer, and at the rest."""
 
     def watcher_of(self, service: str) -> Any:
         """Return what looks at every commit of a participant."""
@@ -111,7 +40,7 @@ class Laws:
 
     def _branch_changed(self, service: str, change: Change) -> None:
         _, transaction_id, before = change
-        branch: Branch = self._branches(service)[transaction_id].branch
+        branch: Branch = self.branches_of(service)[transaction_id].branch
         state_before = None if was_new(change) else before.branch.state
         self._world.note(
             "%s: %s is %s %s", service, transaction_id, branch.state, branch.reason or ""
@@ -123,15 +52,15 @@ class Laws:
                 f"{service}: {transaction_id} went from {state_before} to {branch.state}",
             )
         if branch.state is State.COMMITTED:
-            self._acts(transaction_id, "confirmed", service)
+            self.acts(transaction_id, "confirmed", service)
         elif branch.state is State.ABORTED and branch.reason is None:
-            self._acts(transaction_id, "cancelled", service)
+            self.acts(transaction_id, "cancelled", service)
         elif branch.reason in _TOO_LITTLE:
             self._not_its_own_rival(service, transaction_id)
 
     def _not_its_own_rival(self, service: str, transaction_id: TransactionId) -> None:
         key = self._key_of.get(transaction_id)
-        for other, row in self._branches(service).items():
+        for other, row in self.branches_of(service).items():
             if (
                 key is not None
                 and not self.restored
@@ -184,60 +113,15 @@ class Laws:
                         f"{service} has no durable branch of {transaction_id}",
                     )
 
-    def living_logs(self) -> list[tuple[Life, SqlDecisionLog]]:
-        """Return the log as each replica that lives knows it."""
-        return [(life, log) for life, log in self.logs.items() if life.alive]
-
-    def confirmed_before(self) -> frozenset[TransactionId]:
-        """Return what the log had confirmed before it was restored.
-
-        A human has the bank's statements.
-        """
-        return frozenset(
-            each for each, row in self._remembered.items() if row["status"] == "confirmed"
-        )
-
-    def is_reconciled(self, findings: Findings) -> None:
-        """Expect everything again, apart from what is left to a human."""
-        self.restored.clear()
-        self.reconciling = False
-        for sentence in findings.for_a_human:
-            # Whatever else was free when it was taken is free again: nobody gets orders before it
-            # is taken back.
-            if refused := re.match(
-                r"order (\S{36}) is confirmed, and stock refuses it now: another price by now",
-                sentence,
-            ):
-                self.named.add(refused[1])
-            else:
-                self.broke("reconciled", sentence)
-
-    def is_restored(self, name: str) -> None:
-        """Remember what a database is about to forget.
-
-        It may have been told, and is told further.
-        """
-        self.restored.add(name)
-        if name != "order":
-            return
-        orders = self._world.disks["order"].tables["orders"]
-        self._remembered.update(
-            {each: row for each in orders if (row := self._row_on_disk(each)) is not None}
-        )
-
-    def _row_on_disk(self, transaction_id: TransactionId) -> dict[str, Any] | None:
-        row: dict[str, Any] | None = self._world.disks["order"].durable("orders", transaction_id)
-        return row or self._remembered.get(transaction_id)
-
     def round_leaves(self, message: Round) -> None:
         """Look at every round that leaves order_service: nobody is told what is not durable."""
         for transaction_id in message.commits:
-            row = self._row_on_disk(transaction_id)
+            row = self.row_on_disk(transaction_id)
             if row is None or row["status"] != "confirmed":
                 self.broke("told_what_is_durable", f"a commit of {transaction_id} leaves")
-            self._acts(transaction_id, "confirmed", "a round")
+            self.acts(transaction_id, "confirmed", "a round")
         for transaction_id in message.aborts:
-            self._acts(transaction_id, "cancelled", "a round")
+            self.acts(transaction_id, "cancelled", "a round")
 
     def outcomes_leave(self, outcomes: Outcomes) -> None:
         """Look at every answer to a participant's question."""
@@ -245,7 +129,7 @@ class Laws:
             (each, "cancelled") for each in outcomes.cancelled
         ]
         for transaction_id, decision in decided:
-            row = self._row_on_disk(transaction_id)
+            row = self.row_on_disk(transaction_id)
             if row is None or row["status"] != decision:
                 self.broke(
                     "told_what_is_durable",
@@ -273,17 +157,17 @@ class Laws:
         """
         if told.status not in (201, 409) or told.order_id is None:
             return
-        row = self._row_on_disk(told.order_id)
+        row = self.row_on_disk(told.order_id)
         if row is None and (told.status == 201 or order_request.key is not None):
             self.broke("told_what_is_durable", f"{told} is told")
         if row is not None and (row["status"] == "confirmed") != (told.status == 201):
             self.broke("told_what_is_recorded", f"{told} is told, and the log says {row['status']}")
-        self._acts(told.order_id, "confirmed" if told.status == 201 else "cancelled", "an answer")
+        self.acts(told.order_id, "confirmed" if told.status == 201 else "cancelled", "an answer")
 
     def was_told(self, order_request: OrderRequest, told: Told) -> None:
         """Look at what a customer has heard."""
         if told.status == 503 and told.order_id is not None:
-            self._acts(told.order_id, "cancelled", "a customer")
+            self.acts(told.order_id, "cancelled", "a customer")
         if told.status not in (201, 409) or order_request.key is None:
             return
         answers = {
@@ -307,7 +191,7 @@ class Laws:
     def restless(self) -> str:
         """Return what still has to happen, or nothing."""
         for service in SERVICES:
-            for transaction_id, row in self._branches(service).items():
+            for transaction_id, row in self.branches_of(service).items():
                 if row.branch.state is State.PREPARED and not is_forgotten(self._world, row.branch):
                     return f"{service}: {transaction_id} is prepared"
         for life, participants in self.participants.items():
@@ -322,11 +206,8 @@ class Laws:
         return any(
             row.branch.state is State.PREPARED and is_forgotten(self._world, row.branch)
             for service in SERVICES
-            for row in self._branches(service).values()
+            for row in self.branches_of(service).values()
         )
-
-    def _branches(self, service: str) -> dict[TransactionId, Any]:
-        return self._world.disks[service].tables["branches"]
 
     def hold_at_rest(self) -> None:
         """Look at everything, when nothing moves any more."""
@@ -337,4 +218,4 @@ class Laws:
                 # The next one takes this one for granted.
                 return
         for transaction_id, row in self._world.disks["order"].tables["orders"].items():
-            self._acts(transaction_id, row["status"], "the log")
+            self.acts(transaction_id, row["status"], "the log")

@@ -1,4 +1,4 @@
-"""The arrows of the tree: which part may import which, where commits may stand, and the sizes."""
+"""The arrows of the tree: which part may import which, and where commits may stand."""
 
 import ast
 from collections.abc import Iterator
@@ -25,8 +25,6 @@ PARTS = {
     "participant": SHARED,
     "http": (*SHARED, "coordinator", "participant"),
 }
-FUNCTION_LINES_MAX = 50
-MODULE_LINES_MAX = 380
 
 
 def _imports(path: Path) -> Iterator[str]:
@@ -48,16 +46,6 @@ def _named(path: Path) -> str:
 
 def _of(package: str) -> list[Path]:
     return [path for path in SOURCES if path.is_relative_to(ROOT / package)]
-
-
-def _lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    return (node.end_lineno or node.lineno) - node.lineno + 1
-
-
-def _own_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Count the lines of a function, less those of the functions that it only defines."""
-    inner = [each for each in node.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
-    return _lines(node) - sum(_lines(each) for each in inner)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=_named)
@@ -118,16 +106,6 @@ def test_nothing_commits_in_the_middle_of_a_local_transaction(path: Path) -> Non
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=_named)
-def test_modules_and_functions_stay_short_and_say_what_they_are_for(path: Path) -> None:
-    """What does not fit on a page is not read."""
-    source = path.read_text()
-    tree = ast.parse(source)
-    functions = [
-        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    ]
-
-    long_ones = [node.name for node in functions if _own_lines(node) > FUNCTION_LINES_MAX]
-
-    assert ast.get_docstring(tree)
-    assert source.count("\n") <= MODULE_LINES_MAX
-    assert not long_ones
+def test_every_module_says_what_it_is_for(path: Path) -> None:
+    """The first line of a file says whether to read on."""
+    assert ast.get_docstring(ast.parse(path.read_text()))

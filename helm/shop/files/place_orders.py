@@ -35,9 +35,8 @@ def call(
 def main() -> None:
     """Place both orders."""
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
-    user = call(
-        "POST", "http://payment-service/payment/users", 201, {"name": "helm test", "balance": 110}
-    )["user_id"]
+    ivan = {"name": "helm test", "balance": 110}
+    user = call("POST", "http://payment-service/payment/users", 201, ivan)["user_id"]
     slot = call(
         "POST",
         "http://delivery-service/delivery/slots",
