@@ -81,14 +81,14 @@ test-faults:
 test-services:
 	@$(BIN)/python -m pytest $(NOT_SLOW) test/charts test/integration test/e2e
 
-images: ## build the four images with docker, podman or buildah (BUILDER=... names one)
+images: ## build all images with docker, podman or buildah (BUILDER=... names one)
 	@builder="$(BUILDER)"; for tool in docker podman buildah; do \
 	  test -n "$$builder" || ! $$tool info >/dev/null 2>&1 || builder=$$tool; \
 	done; \
 	test -n "$$builder" || { echo "docker with a running engine, podman or buildah is needed"; exit 1; }; \
-	for service in order payment stock delivery; do \
-	  echo "$(IMAGES)/$$service-service:$(VERSION)"; \
-	  $$builder build --build-arg SERVICE=$${service}_service -t $(IMAGES)/$$service-service:$(VERSION) . || exit 1; \
+	for package in *_service; do \
+	  image="$(IMAGES)/$${package%_service}-service:$(VERSION)"; echo "$$image"; \
+	  $$builder build --build-arg SERVICE=$$package -t "$$image" . || exit 1; \
 	done
 
 .venv/kubernetes: .venv/installed test/charts/tools.txt

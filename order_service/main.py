@@ -42,7 +42,10 @@ def create_service(settings: OrderSettings) -> Service:
     status = Status(database)
     executor = ThreadPoolExecutor(settings.database_pool_size, "decision-log")
     decision_log = SqlDecisionLog(database, executor, opened=False)
-    peers = _peers(settings)
+    peers = {
+        name: Peer(each.urls, each.key, timeout_seconds=settings.prepare_timeout_seconds)
+        for name, each in settings.participants.items()
+    }
     coordinator = Coordinator(
         [RemoteParticipant(name, HttpTransport(peer)) for name, peer in peers.items()],
         decision_log,
@@ -64,7 +67,7 @@ def create_service(settings: OrderSettings) -> Service:
 
     # More than a full queue and a batch under way would be refused by the coordinator in any case.
     capacity = settings.queue_limit + settings.batch_limit
-    keys = [settings.payment_key, settings.stock_key, settings.delivery_key]
+    keys = [each.key for each in settings.participants.values()]
     return Service(
         name=NAME,
         status=status,
@@ -77,17 +80,5 @@ def create_service(settings: OrderSettings) -> Service:
         background=[coordinator.run],
         drain=coordinator.drain,
         close=close,
+        remarks=settings.remarks,
     )
-
-
-def _peers(settings: OrderSettings) -> dict[str, Peer]:
-    known = {
-        "payment": (settings.payment_urls, settings.payment_key),
-        "stock": (settings.stock_urls, settings.stock_key),
-        "delivery": (settings.delivery_urls, settings.delivery_key),
-    }
-    timeout_seconds = settings.prepare_timeout_seconds
-    return {
-        name: Peer(urls, key, timeout_seconds=timeout_seconds)
-        for name, (urls, key) in known.items()
-    }

@@ -2,27 +2,43 @@
 
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
-from service_chassis.settings import Seconds, Secret, ServiceSettings, Urls
+from order_service.participants import (
+    DEPRECATION,
+    Participants,
+    by_deprecated_names,
+)
+from service_chassis.settings import Seconds, ServiceSettings
 from two_phase.coordinator.coordinator import Limits
 
 
 class OrderSettings(ServiceSettings):
     """The coordinator's settings: whom it asks, with which keys, and how long it waits."""
 
-    payment_urls: Urls
-    stock_urls: Urls
-    delivery_urls: Urls
-    payment_key: Secret
-    stock_key: Secret
-    delivery_key: Secret
+    participants: Participants
     prepare_timeout_seconds: Seconds = 2
     decision_timeout_seconds: Seconds = 1
     client_deadline_seconds: Seconds = 5
     in_doubt_after_seconds: Seconds = 5
     batch_limit: int = Field(default=128, ge=1, le=1024)
     queue_limit: int = Field(default=512, ge=1)
+    #: What the log is to say about these settings once it is there.
+    _remarks: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Return what the operator should hear about these settings."""
+        return self._remarks
+
+    @classmethod
+    def _load(cls, folder: str | None) -> Self:
+        participants = by_deprecated_names(folder)
+        if participants is None:
+            return super()._load(folder)
+        settings = cls(_secrets_dir=folder, participants=participants)
+        settings._remarks = (DEPRECATION,)
+        return settings
 
     @model_validator(mode="after")
     def _patience_is_in_order(self) -> Self:

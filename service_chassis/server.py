@@ -76,6 +76,8 @@ class Service:
     #: Returns when all that was accepted is done.
     drain: Callable[[], Awaitable[None]] = _nothing
     close: Callable[[], Awaitable[None]] = field(default=_nothing)
+    #: What the operator should hear about the settings.
+    remarks: Sequence[str] = ()
 
 
 class _Listener(uvicorn.Server):
@@ -111,6 +113,8 @@ def serve(settings_type: type[S], create: Callable[[S], Service]) -> None:
 async def _run(settings: S, create: Callable[[S], Service]) -> None:
     service = create(settings)
     configure_logging(service.name, settings.log_level, settings.log_format)
+    for remark in service.remarks:
+        log.warning(remark)
     # As many threads as connections: work waits for both in one queue.
     asyncio.get_running_loop().set_default_executor(
         ThreadPoolExecutor(settings.database_pool_size, "database")

@@ -168,6 +168,10 @@ class ServiceSettings(BaseSettings):
         folder = os.environ.get("SECRETS_DIR")
         if folder and not Path(folder).is_dir():
             raise SettingsError(f"SECRETS_DIR: there is no folder {folder}")
+        return cls._load(folder or None)
+
+    @classmethod
+    def _load(cls, folder: str | None) -> Self:
         return cls(_secrets_dir=folder)
 
 

@@ -2,13 +2,13 @@
 
 import contextlib
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from shop.conformance.command import conformance
+from shop.topology import SERVICES, Service
 
 app = typer.Typer(
     help=__doc__.splitlines()[0] if __doc__ else None, no_args_is_help=True, add_completion=False
@@ -53,13 +53,13 @@ ShopsDatabaseUrl = Annotated[
 ]
 
 
-class Service(StrEnum):
-    """Whose schema."""
-
-    ORDER = "order"
-    PAYMENT = "payment"
-    STOCK = "stock"
-    DELIVERY = "delivery"
+def _service(name: str) -> Service:
+    found = next((service for service in SERVICES if service.name == name), None)
+    if found is None:
+        raise typer.BadParameter(
+            f"{name} is not one of {', '.join(each.name for each in SERVICES)}"
+        )
+    return found
 
 
 def _say(line: str) -> None:
@@ -70,7 +70,7 @@ def _say(line: str) -> None:
 
 @app.callback()
 def _shop(context: typer.Context) -> None:
-    """Run, show and operate the shop of four services whose orders are atomic."""
+    """Run, show and operate the shop, whose orders are atomic across its services."""
     from shop.local import environment
 
     for sentence in environment.unknown_settings({*_variables(context.command)}):
@@ -98,7 +98,7 @@ def up(
     database_url: DatabaseUrl = None,
     pg_bin_dir: PgBinDir = None,
 ) -> None:
-    """Run the shop: PostgreSQL, migrations, the four services and the gateway, until Ctrl-C."""
+    """Run the shop: PostgreSQL, migrations, the services and the gateway, until Ctrl-C."""
     from shop.local.up import Options
     from shop.local.up import up as run
     from shop.project import CannotRun
@@ -177,7 +177,7 @@ def backup(
     database_url: ShopsDatabaseUrl = None,
     pg_bin_dir: PgBinDir = None,
 ) -> None:
-    """Write one moment of all four schemas into a file, while the shop runs or while it does not."""
+    """Write one moment of all schemas into a file, while the shop runs or while it does not."""
     from shop.operator.backup_command import Options, back_up
     from shop.project import CannotRun
 
@@ -194,7 +194,10 @@ def restore(
     only: Annotated[
         list[Service] | None,
         typer.Option(
-            help="Bring back the schema of this service alone, which then contradicts the others; may be repeated."
+            parser=_service,
+            metavar="SERVICE",
+            help=f"Bring back the schema of {', '.join(each.name for each in SERVICES[:-1])} or {SERVICES[-1].name} alone, "
+            "which then contradicts the others; may be repeated.",
         ),
     ] = None,
     data: Data = Path(".data"),
@@ -205,7 +208,7 @@ def restore(
         bool, typer.Option("--yes", help="Replace what is there without asking.")
     ] = False,
 ) -> None:
-    """Bring all four schemas back to the moment of a backup, all or nothing.
+    """Bring all schemas back to the moment of a backup, all or nothing.
 
     The services must not run meanwhile.
     """
@@ -216,7 +219,7 @@ def restore(
     try:
         run(
             Options(file, data, database_url, pg_bin_dir),
-            [f"{each}_service" for each in only or ()],
+            [service.package for service in only or ()],
             is_sure=yes,
         )
     except (CannotRun, OSError) as reason:
@@ -230,13 +233,13 @@ def reconcile_(
     confirm: Annotated[
         list[str] | None,
         typer.Option(
-            help="An order that all three hold and that was confirmed: its id, or all. May be repeated."
+            help="An order that all participants hold and that was confirmed: its id, or all. May be repeated."
         ),
     ] = None,
     cancel: Annotated[
         list[str] | None,
         typer.Option(
-            help="An order that all three hold and that is to be cancelled: its id, or all. May be repeated."
+            help="An order that all participants hold and that is to be cancelled: its id, or all. May be repeated."
         ),
     ] = None,
     *,

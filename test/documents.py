@@ -14,9 +14,10 @@ from order_service.settings import OrderSettings
 from payment_service.main import create_service as payment
 from service_chassis.server import Service
 from service_chassis.settings import ParticipantSettings
+from shop import topology
 from stock_service.main import create_service as stock
 
-SERVICES = ("order", "payment", "stock", "delivery")
+SERVICES = tuple(service.name for service in topology.SERVICES)
 _KEY = "k" * 40
 _DATABASE = "postgresql+psycopg2://shop@localhost/shop"
 
@@ -35,9 +36,8 @@ def documents() -> dict[str, dict[str, Any]]:
 
 def _service(name: str) -> Service:
     if name == "order":
-        urls = {f"{other}_urls": "http://localhost" for other in SERVICES[1:]}
-        keys = {f"{other}_key": _KEY for other in SERVICES[1:]}
-        return order(OrderSettings(database_url=_DATABASE, **urls, **keys))
+        participants = {each: {"urls": "http://localhost", "key": _KEY} for each in SERVICES[1:]}
+        return order(OrderSettings(database_url=_DATABASE, participants=participants))
     create = {"payment": payment, "stock": stock, "delivery": delivery}[name]
     return create(
         ParticipantSettings(database_url=_DATABASE, order_urls="http://localhost", order_key=_KEY)

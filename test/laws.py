@@ -5,7 +5,9 @@ The oracle of every test on a real database.
 
 from sqlalchemy import Connection, Engine, text
 
-PARTICIPANTS = ("payment_service", "stock_service", "delivery_service")
+from shop import topology
+
+PARTICIPANTS = tuple(participant.package for participant in topology.PARTICIPANTS)
 
 #: Each query returns what breaks a law. These hold at any moment, whatever is under way.
 _ALWAYS = {

@@ -13,10 +13,11 @@ from sqlalchemy import URL
 
 from shop.local import postgres_binaries
 from shop.local.data_folder import DataFolder
-from shop.local.database import SERVICES, ShopDatabase
+from shop.local.database import ShopDatabase
 from shop.local.ports import Ports
 from shop.local.postgres import Postgres, account_for
 from shop.project import ROOT
+from shop.topology import PACKAGES
 
 
 def make(folder: Path) -> None:
@@ -32,7 +33,7 @@ def make(folder: Path) -> None:
         try:
             database = ShopDatabase(server.url(), secrets)
             database.provide()
-            for service in SERVICES:
+            for service in PACKAGES:
                 migrate(service, database.url(service))
         finally:
             server.stop()

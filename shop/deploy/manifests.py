@@ -17,11 +17,11 @@ import yaml
 
 from shop.deploy.kubernetes_tools import found
 from shop.project import ROOT, CannotRun
+from shop.topology import SERVICES
 
 CHART = ROOT / "helm" / "shop"
 VALUES = ROOT / "helm" / "manifests.yaml"
 NAMESPACE = "hw10"
-SERVICES = ("order", "payment", "stock", "delivery")
 
 #: What each file is, in the order in which they are applied.
 FILES = {
@@ -31,24 +31,31 @@ FILES = {
     "k8s/20-postgresql.yaml": "The database; not for those who bring their own.",
     "k8s/30-migrations.yaml": "Brings each service's schema to the version that the service needs.",
     **{
-        f"k8s/4{number}-{service}-service.yaml": f"{service}_service: its pods, and how they are reached."
+        f"k8s/4{number}-{service.host}.yaml": f"{service.package}: its pods, and how they are reached."
         for number, service in enumerate(SERVICES)
     },
     "k8s/60-ingress.yaml": "The way in.",
     "config/shop.yaml": "The services' settings.",
     "config/postgresql.yaml": "Roles and schemas, made by the database when it starts for the first time.",
+    "config/roles.sql": "The same script alone, for compose.yaml and for a database of your own.",
 }
-_HEAD = "# {about} Rendered from helm/shop by `make manifests`: change the chart, not this file.\n"
+_MARKS = {".yaml": "#", ".sql": "--"}
+_HEAD = (
+    "{mark} {about} Rendered from helm/shop by `make manifests`: change the chart, not this file.\n"
+)
 
 
 def render(values: Sequence[Path] = (VALUES,), settings: Sequence[str] = ()) -> dict[str, str]:
     """Return the text of each file. Raises CannotRun if helm refuses, with its reason."""
     parts: dict[str, list[str]] = {name: [] for name in FILES}
     for text in _templated(values, settings):
-        for name in _files_of(yaml.safe_load(text)):
+        resource = yaml.safe_load(text)
+        for name in _files_of(resource):
             parts[name].append(text)
+        if "roles.sql" in resource.get("data", {}):
+            parts["config/roles.sql"].append(resource["data"]["roles.sql"])
     return {
-        name: _HEAD.format(about=FILES[name]) + "---\n".join(texts)
+        name: _HEAD.format(about=FILES[name], mark=_MARKS[Path(name).suffix]) + "---\n".join(texts)
         for name, texts in parts.items()
         if texts
     }
@@ -102,8 +109,8 @@ def _files_of(resource: Mapping[str, Any]) -> list[str]:
             "k8s/20-postgresql.yaml",
             *(["config/postgresql.yaml"] if kind == "ConfigMap" else []),
         ]
-    service = resource["metadata"]["labels"]["app.kubernetes.io/name"].removesuffix("-service")
-    return [f"k8s/4{SERVICES.index(service)}-{service}-service.yaml"]
+    host = resource["metadata"]["labels"]["app.kubernetes.io/name"]
+    return [next(name for name in FILES if name.endswith(f"-{host}.yaml"))]
 
 
 def write(files: Mapping[str, str], folder: Path) -> None:

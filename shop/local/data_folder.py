@@ -24,18 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from shop.project import CannotRun
+from shop.topology import PACKAGES, PARTICIPANTS
 
 ORPHANS_SECONDS = 10
-_SECRETS = (
-    "postgres",
-    "order_service",
-    "payment_service",
-    "stock_service",
-    "delivery_service",
-    "payment_key",
-    "stock_key",
-    "delivery_key",
-)
+_SECRETS = ("postgres", *PACKAGES, *(participant.key for participant in PARTICIPANTS))
 
 
 class DataFolder:

@@ -23,8 +23,8 @@ from service_chassis.database_url import database_url
 from service_chassis.migrations import is_current
 from service_chassis.sessions import MEANING, pin
 from shop.project import CannotRun
+from shop.topology import PACKAGES
 
-SERVICES = ("order_service", "payment_service", "stock_service", "delivery_service")
 _DRIVER = "postgresql+psycopg2"
 
 
@@ -75,11 +75,11 @@ class ShopDatabase:
             with connected(self.admin) as connection:
                 check_durable(connection)
                 self._provide_database(connection)
-                for service in SERVICES:
+                for service in PACKAGES:
                     self._provide_role(connection, service)
             with connected(self.admin.set(database=self.name)) as connection:
                 connection.execute(text("REVOKE ALL ON SCHEMA public FROM PUBLIC"))
-                for service in SERVICES:
+                for service in PACKAGES:
                     connection.execute(
                         text(
                             f"CREATE SCHEMA IF NOT EXISTS {service} AUTHORIZATION {self._role(service)}"
@@ -110,7 +110,7 @@ class ShopDatabase:
         """Remove the database and the roles, with everything in them."""
         with connected(self.admin) as connection:
             connection.execute(text(f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)"))
-            for service in SERVICES:
+            for service in PACKAGES:
                 connection.execute(text(f"DROP ROLE IF EXISTS {self._role(service)}"))
 
     def _role(self, service: str) -> str:

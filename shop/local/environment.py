@@ -18,6 +18,7 @@ from pydantic import SecretStr, ValidationError
 from order_service.settings import OrderSettings
 from service_chassis.settings import KEY_LENGTH_MIN, ParticipantSettings, told
 from shop.project import CannotRun
+from shop.topology import PARTICIPANTS
 
 #: Where programs, libraries, authorities and temporary files are, how text is written, and what
 #: time it is here.
@@ -25,7 +26,6 @@ _MACHINE = (
     *("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD", "SSL_CERT_FILE", "SSL_CERT_DIR"),
     *("TZ", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE"),
 )
-_SERVICES = ("order", "payment", "stock", "delivery")
 _SETTINGS_OF_SERVICES = (OrderSettings, ParticipantSettings)
 #: An address that the run hands out has its own password.
 _SETTINGS = {
@@ -69,14 +69,16 @@ def check_settings() -> None:
 
     Before anything is started, and not by each of them.
     """
+    peer = {"urls": ("http://127.0.0.1",), "key": SecretStr("k" * KEY_LENGTH_MIN)}
     decided: dict[str, Any] = {
         "database_url": SecretStr("postgresql+psycopg2://role@127.0.0.1/shop"),
         "database_password": SecretStr(""),
         "host": "127.0.0.1",
         "public_port": 0,
         "internal_port": 0,
-        **{f"{name}_urls": ("http://127.0.0.1",) for name in _SERVICES},
-        **{f"{name}_key": SecretStr("k" * KEY_LENGTH_MIN) for name in _SERVICES},
+        "order_urls": peer["urls"],
+        "order_key": peer["key"],
+        "participants": {participant.name: peer for participant in PARTICIPANTS},
     }
     for settings in _SETTINGS_OF_SERVICES:
         try:

@@ -3,7 +3,7 @@
 Caddy, told the same routes as the cluster's Ingress, because it reads them from the same file.
 
 A path belongs to the longest prefix that matches it by whole segments, as `pathType: Prefix` says:
-`/payment` and `/payment/users` are payment_service's, `/paymentx` is not. Any Host is taken. A
+`/payment` and `/payment/users` are the payment service's, `/paymentx` is not. Any Host is taken. A
 replica that refuses the connection is skipped; a service of which no replica answers is a 503 that
 says when to come again. Only public listeners are behind it, so the internal ports and /metrics
 cannot be reached.
@@ -34,10 +34,7 @@ GRACE_SECONDS = 2
 
 @dataclass(frozen=True)
 class Route:
-    """Paths under ``prefix`` go to ``service``, which is named as in the manifests.
-
-    Payment-service.
-    """
+    """Paths under ``prefix`` go to ``service``, which is named as in the manifests: payment-service."""
 
     prefix: str
     service: str

@@ -4,6 +4,7 @@ A replica keeps its ports for the whole run, because its peers were told them wh
 started.
 """
 
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,8 +14,8 @@ from shop.local import environment
 from shop.local.ports import LOOPBACK, Ports
 from shop.local.program import Program, project_file
 from shop.project import ROOT
+from shop.topology import COORDINATOR, PARTICIPANTS, Service
 
-PARTICIPANTS = ("payment", "stock", "delivery")
 #: A service ends with these where its settings or its database are unusable, and would end so
 #: again.
 HOPELESS_CODES = frozenset({2, 3})
@@ -22,9 +23,9 @@ HOPELESS_CODES = frozenset({2, 3})
 
 @dataclass(frozen=True)
 class Replica:
-    """One process of a service; ``service`` is order, payment, stock or delivery."""
+    """One process of a service."""
 
-    service: str
+    of: Service
     number: int
     public_port: int
     internal_port: int
@@ -35,9 +36,9 @@ class Replica:
         return self.service if self.number == 1 else f"{self.service}-{self.number}"
 
     @property
-    def package(self) -> str:
-        """Return the name of the service's package, which is also that of its schema."""
-        return f"{self.service}_service"
+    def service(self) -> str:
+        """Return the name of the service."""
+        return self.of.name
 
     @property
     def public(self) -> str:
@@ -52,12 +53,12 @@ class Replica:
     @property
     def ready_path(self) -> str:
         """Return the path that tells whether the service is ready, here and through the gateway."""
-        return "/health/ready" if self.service == "order" else f"/{self.service}/health/ready"
+        return f"{self.of.prefix}/health/ready"
 
 
 def planned(count: int, ports: Ports) -> list[Replica]:
     """Return ``count`` replicas of each service, the participants first, as they are to be started first."""
-    services = (*PARTICIPANTS, "order")
+    services = (*PARTICIPANTS, COORDINATOR)
     return [
         Replica(service, number, ports.reserve(), ports.reserve())
         for service in services
@@ -70,15 +71,16 @@ def program(
 ) -> Program:
     """Return the process of ``replica``, which knows the internal listeners of all ``replicas`` that it works with."""
 
-    def urls(service: str) -> str:
-        return ",".join(each.internal_url for each in replicas if each.service == service)
+    def urls(service: Service) -> str:
+        return ",".join(each.internal_url for each in replicas if each.of == service)
 
-    if replica.service == "order":
-        peers = {f"{service}_URLS".upper(): urls(service) for service in PARTICIPANTS}
-        keys = {f"{service}_KEY".upper(): secrets[f"{service}_key"] for service in PARTICIPANTS}
+    if replica.of == COORDINATOR:
+        participants = {
+            each.name: {"urls": urls(each), "key": secrets[each.key]} for each in PARTICIPANTS
+        }
+        peers = {"PARTICIPANTS": json.dumps(participants)}
     else:
-        peers = {"ORDER_URLS": urls("order")}
-        keys = {"ORDER_KEY": secrets[f"{replica.service}_key"]}
+        peers = {"ORDER_URLS": urls(COORDINATOR), "ORDER_KEY": secrets[replica.of.key]}
     listeners = {
         "HOST": LOOPBACK,
         "PUBLIC_PORT": str(replica.public_port),
@@ -86,19 +88,19 @@ def program(
     }
     return Program(
         name=replica.name,
-        command=(sys.executable, "-m", replica.package),
-        environment={**_environment(database_url), **listeners, **peers, **keys},
+        command=(sys.executable, "-m", replica.of.package),
+        environment={**_environment(database_url), **listeners, **peers},
         hopeless_codes=HOPELESS_CODES,
     )
 
 
-def migration(package: str, database_url: str) -> Program:
-    """Return the program that brings the schema of ``package`` up to date.
+def migration(service: Service, database_url: str) -> Program:
+    """Return the program that brings the schema of ``service`` up to date.
 
     The command of every deployment.
     """
     return Program(
-        name=f"migrate-{package.removesuffix('_service')}",
+        name=f"migrate-{service.name}",
         command=(
             sys.executable,
             "-m",
@@ -106,7 +108,7 @@ def migration(package: str, database_url: str) -> Program:
             "-c",
             str(project_file("config/alembic.ini")),
             "-n",
-            package,
+            service.package,
             "upgrade",
             "head",
         ),

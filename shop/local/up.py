@@ -16,14 +16,16 @@ from sqlalchemy import URL
 
 from shop.local import environment, gateway, postgres_binaries, replicas
 from shop.local.data_folder import DataFolder
-from shop.local.database import SERVICES, ShopDatabase, admin_url
+from shop.local.database import ShopDatabase, admin_url
 from shop.local.ports import LOOPBACK, Ports
 from shop.local.postgres import START_SECONDS, Postgres, account_for, major_of
 from shop.local.replicas import Replica
 from shop.local.supervisor import Supervisor
 from shop.project import CannotRun
+from shop.topology import COORDINATOR, PARTICIPANTS, SERVICES
 
 READY_SECONDS = 60
+SERVICE_STOP_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -82,19 +84,19 @@ class _Run:
         database = self._database(secrets)
         database.provide()
         urls = {
-            service: database.url(service).render_as_string(hide_password=False)
+            service: database.url(service.package).render_as_string(hide_password=False)
             for service in SERVICES
         }
-        behind = [service for service in SERVICES if not database.is_migrated(service)]
+        behind = [service for service in SERVICES if not database.is_migrated(service.package)]
         self.supervisor.run_to_end(
             *(replicas.migration(service, urls[service]) for service in behind)
         )
         self.say(f"database    {database.name}, a schema and a role for each service, migrated")
         plan = replicas.planned(self.options.replicas, self.ports)
-        for services, seconds in ((replicas.PARTICIPANTS, 2.0), (("order",), 2.0)):
-            group = [each for each in plan if each.service in services]
-            programs = [replicas.program(each, plan, urls[each.package], secrets) for each in group]
-            self.supervisor.keep(*programs, seconds_to_stop=seconds)
+        for services in (PARTICIPANTS, (COORDINATOR,)):
+            group = [each for each in plan if each.of in services]
+            programs = [replicas.program(each, plan, urls[each.of], secrets) for each in group]
+            self.supervisor.keep(*programs, seconds_to_stop=SERVICE_STOP_SECONDS)
         for each in plan:
             self.say(f"{each.name:<11} public http://{each.public}, internal {each.internal_url}")
         url = self._start_gateway(plan, listener)
@@ -129,10 +131,8 @@ class _Run:
 
     def _start_gateway(self, plan: Sequence[Replica], listener: socket.socket) -> str:
         behind = {
-            f"{each.service}-service": [
-                peer.public for peer in plan if peer.service == each.service
-            ]
-            for each in plan
+            service.host: [each.public for each in plan if each.of == service]
+            for service in SERVICES
         }
         config = gateway.configuration(gateway.routes(), behind, listener.fileno())
         program = gateway.program(config, self.data.gateway, listener.fileno())

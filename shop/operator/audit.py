@@ -1,4 +1,4 @@
-"""Holds the four services against each other on a live system.
+"""Holds the services against each other on a live system.
 
 The log is the truth, and every branch must agree with it.
 

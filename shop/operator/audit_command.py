@@ -77,7 +77,7 @@ def _tell(findings: Findings, *, as_json: bool) -> None:
     table.add_row("cancelled", str(findings.cancelled))
     table.add_row("in doubt", str(findings.in_doubt))
     for name, checked in findings.resources.items():
-        table.add_row(f"{name}: accounts, products or slots", str(checked))
+        table.add_row(f"{name}: resources", str(checked))
     console.print(table)
     for violation in findings.violations:
         console.print(violation, style="red", markup=False, soft_wrap=True)

@@ -1,6 +1,6 @@
-"""Backup and restore of the four schemas, with PostgreSQL's own tools and in its own format.
+"""Backup and restore of all schemas, with PostgreSQL's own tools and in its own format.
 
-back up one pg_dump reads all four in one snapshot, whatever is under way meanwhile: one moment of
+back up one pg_dump reads all in one snapshot, whatever is under way meanwhile: one moment of
 the whole shop restore pg_restore writes SQL, and psql runs it in one transaction: all that was
 asked for comes back, or nothing changes
 
@@ -23,10 +23,11 @@ from sqlalchemy import URL, text
 from sqlalchemy.exc import DBAPIError
 
 from shop.local import environment
-from shop.local.database import SERVICES, connected
+from shop.local.database import connected
 from shop.project import CannotRun
+from shop.topology import COORDINATOR, PACKAGES
 
-LOG = "order_service"
+LOG = COORDINATOR.package
 _LOOK_SECONDS = 0.1
 _LAST_WORDS_SECONDS = 0.5
 _CREATED = re.compile(r"Archive created at (.+)")
@@ -59,7 +60,7 @@ def major_of(database: URL) -> int:
 
 
 def back_up(database: URL, tools: Path, file: Path, watch: Callable[[int], None]) -> Archive:
-    """Write all four schemas into ``file``, and tell ``watch`` how large it is meanwhile.
+    """Write all schemas into ``file``, and tell ``watch`` how large it is meanwhile.
 
     Raises CannotRun.
 
@@ -73,7 +74,7 @@ def back_up(database: URL, tools: Path, file: Path, watch: Callable[[int], None]
         tools / "pg_dump",
         "--format=custom",
         "--strict-names",
-        *(f"--schema={service}" for service in SERVICES),
+        *(f"--schema={service}" for service in PACKAGES),
     ]
     try:
         with os.fdopen(
@@ -87,7 +88,7 @@ def back_up(database: URL, tools: Path, file: Path, watch: Callable[[int], None]
                     time.sleep(_LOOK_SECONDS)
             os.fsync(output.fileno())
         made = contents(making, tools)
-        if made.services != frozenset(SERVICES):
+        if made.services != frozenset(PACKAGES):
             raise CannotRun(
                 f"the database has only {', '.join(sorted(made.services))}: is the shop migrated?"
             )
@@ -111,7 +112,7 @@ def contents(file: Path, tools: Path) -> Archive:
     created = _CREATED.search(said.stdout)
     if said.returncode or not created:
         raise CannotRun(f"{file} is no backup that can be read: {said.stderr.strip()}")
-    return Archive(file, created[1], frozenset(_TABLE.findall(said.stdout)) & frozenset(SERVICES))
+    return Archive(file, created[1], frozenset(_TABLE.findall(said.stdout)) & frozenset(PACKAGES))
 
 
 def restore(
@@ -133,7 +134,7 @@ def restore(
         raise CannotRun(f"{archive.file} has no {', '.join(missing)}")
     roles = _roles(database)
     _refuse_while_in_use(database)
-    log_alone = LOG in services and set(services) != set(SERVICES)
+    log_alone = LOG in services and set(services) != set(PACKAGES)
     generation = _highest_generation(database) if log_alone else None
     options = ("--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", "--single-transaction")
     command: list[Path | str] = [
@@ -219,10 +220,10 @@ def _has_failed(process: subprocess.Popen[bytes]) -> bool:
 
 def _roles(database: URL) -> dict[str, str]:
     with connected(database) as connection:
-        rows = connection.execute(_ROLES, {"services": list(SERVICES)}).all()
+        rows = connection.execute(_ROLES, {"services": list(PACKAGES)}).all()
     roles = {str(schema): str(role) for schema, role in rows}
-    if roles.keys() != set(SERVICES):
-        missing = ", ".join(sorted(set(SERVICES) - roles.keys()))
+    if roles.keys() != set(PACKAGES):
+        missing = ", ".join(sorted(set(PACKAGES) - roles.keys()))
         raise CannotRun(
             f"the database {database.database} has no schema {missing}, so nobody could own what comes back"
         )
@@ -235,7 +236,7 @@ def _refuse_while_in_use(database: URL) -> None:
     What they know by heart would contradict what comes back.
     """
     with connected(database) as connection:
-        clients = connection.execute(_CLIENTS, {"services": list(SERVICES)}).scalars().all()
+        clients = connection.execute(_CLIENTS, {"services": list(PACKAGES)}).scalars().all()
     if clients:
         raise CannotRun(f"{', '.join(clients)} still work on the database: stop all services first")
 
@@ -244,7 +245,7 @@ def _highest_generation(database: URL) -> int:
     """Return the highest generation that any schema has heard of."""
     tables = [
         f"{LOG}.log_state",
-        *(f"{service}.branches" for service in SERVICES if service != LOG),
+        *(f"{service}.branches" for service in PACKAGES if service != LOG),
     ]
     with connected(database) as connection:
         known = [

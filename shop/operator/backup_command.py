@@ -22,14 +22,16 @@ from sqlalchemy.exc import DBAPIError
 
 from shop.local import postgres_binaries
 from shop.local.data_folder import DataFolder
-from shop.local.database import SERVICES, ShopDatabase, admin_url, connected
+from shop.local.database import ShopDatabase, admin_url, connected
 from shop.local.ports import Ports
 from shop.local.postgres import ADMIN, Postgres, account_for, major_of
 from shop.operator import backup
 from shop.project import CannotRun
+from shop.topology import PACKAGES, in_words
 
+_ALL = f"all {in_words(len(PACKAGES))} schemas"
 _ALL_BACK = """\
-all four schemas are as of {created}. Orders placed after that are gone everywhere alike, also those that customers were told of.
+{services} as of {created}. Orders placed after that are gone everywhere alike, also those that customers were told of.
 Start the shop: what was in doubt at that moment asks the log and is resolved. `shop audit` should find nothing."""
 _PART_BACK = """\
 {services} as of {created}, and the other schemas are not: every order decided after that moment contradicts.
@@ -59,14 +61,14 @@ def back_up(options: Options) -> None:
             database, tools, options.file, lambda size: tell(f"backing up, {size / 1000:,.0f} kB")
         )
     size_kb = archive.file.stat().st_size / 1000
-    typer.echo(f"{archive.file}: all four schemas as of {archive.created}, {size_kb:,.0f} kB")
+    typer.echo(f"{archive.file}: {_ALL} as of {archive.created}, {size_kb:,.0f} kB")
 
 
 def restore(options: Options, services: Collection[str], *, is_sure: bool) -> None:
     """Bring schemas back; raises CannotRun."""
     if not options.file.is_file():
         raise CannotRun(f"there is no file {options.file}")
-    chosen = [service for service in SERVICES if not services or service in services]
+    chosen = [service for service in PACKAGES if not services or service in services]
     if not is_sure:
         _ask(chosen)
     with _found(options, restoring=True) as database, _progress() as tell:
@@ -77,7 +79,7 @@ def restore(options: Options, services: Collection[str], *, is_sure: bool) -> No
         )
     told = (
         _ALL_BACK
-        if len(chosen) == len(SERVICES)
+        if len(chosen) == len(PACKAGES)
         else _LOG_BACK
         if backup.LOG in chosen
         else _PART_BACK
@@ -95,7 +97,7 @@ def _ask(chosen: list[str]) -> None:
 
 
 def _named(chosen: list[str]) -> str:
-    return "all four schemas" if len(chosen) == len(SERVICES) else " and ".join(chosen)
+    return _ALL if len(chosen) == len(PACKAGES) else " and ".join(chosen)
 
 
 @contextlib.contextmanager

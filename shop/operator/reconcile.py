@@ -3,7 +3,7 @@
 What the log knows is brought back to a participant, what the participants know to the log.
 
     the log was restored       committed somewhere             -> it was confirmed: its row is written again
-                               not promised by all three       -> it cannot have been confirmed: cancelled
+                               not promised by all its parts   -> it cannot have been confirmed: cancelled
                                promised by all, committed none -> only a human can say, by --confirm or --cancel
     a participant was restored confirmed, and its branch gone  -> prepared again, then committed; a refusal is for a human
                                confirmed, and only prepared    -> committed

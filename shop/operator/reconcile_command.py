@@ -60,7 +60,7 @@ def _tell(findings: Findings, *, dry_run: bool) -> None:
         console.print(sentence, style="red", markup=False, soft_wrap=True)
     for order_id in findings.undecided:
         console.print(
-            f"order {order_id}: all three hold it and nobody has committed it; the lost log may have confirmed it and told so",
+            f"order {order_id}: all participants hold it and none has committed it; the lost log may have confirmed it and told so",
             style="red",
             markup=False,
             soft_wrap=True,

@@ -2,9 +2,9 @@
 
 Where it is, which keys open it, and what can be asked.
 
-On a local run everything stands in SHOP_DATA. Elsewhere ORDER_URL, PAYMENT_URL, STOCK_URL and
-DELIVERY_URL name the internal listeners, and PAYMENT_KEY, STOCK_KEY and DELIVERY_KEY are the keys
-that the services share.
+On a local run everything stands in SHOP_DATA. Elsewhere ORDER_URL, and PAYMENT_URL and the like for
+each participant, name the internal listeners, and PAYMENT_KEY and the like are the keys that the
+services share.
 """
 
 import json
@@ -17,6 +17,7 @@ from uuid import UUID
 
 import httpx
 
+from shop import topology
 from shop.project import CannotRun
 from two_phase.http.paths import (
     BRANCHES_PATH,
@@ -31,20 +32,22 @@ from two_phase.http.paths import (
 )
 from two_phase.messages import Ballot, Outcomes, Round
 
-PARTICIPANTS = ("payment", "stock", "delivery")
+PARTICIPANTS = tuple(participant.name for participant in topology.PARTICIPANTS)
+
+ORDER = topology.COORDINATOR.name
 
 Row = Mapping[str, Any]
 
 
 class Services:
-    """The four services as an operator reaches them."""
+    """The services as an operator reaches them."""
 
     def __init__(self, urls: Mapping[str, str], keys: Mapping[str, str]) -> None:
         """Take the base URL of each internal listener, and the key of each participant."""
         self.participants = PARTICIPANTS
         self._urls = urls
-        # order_service accepts the key of any participant.
-        self._keys = {**keys, "order": keys[PARTICIPANTS[0]]}
+        # The coordinator accepts the key of any participant.
+        self._keys = {**keys, ORDER: keys[PARTICIPANTS[0]]}
         self._client = httpx.Client(timeout=30, trust_env=False)
 
     @classmethod
@@ -62,8 +65,8 @@ class Services:
             raise CannotRun(
                 f"no shop runs on {data}: start one, set SHOP_DATA, or set ORDER_URL and the others"
             ) from None
-        urls = {name: addresses["services"][name]["internal"] for name in ("order", *PARTICIPANTS)}
-        return cls(urls, {name: secrets[f"{name}_key"] for name in PARTICIPANTS})
+        urls = {name: addresses["services"][name]["internal"] for name in (ORDER, *PARTICIPANTS)}
+        return cls(urls, {each.name: secrets[each.key] for each in topology.PARTICIPANTS})
 
     def __enter__(self) -> Self:
         return self
@@ -78,7 +81,7 @@ class Services:
 
     def decisions(self, after: str, limit: int) -> list[Row]:
         """Return decisions behind ``after``, by id."""
-        return self._items("order", DECISIONS_PATH, {"after": after, "limit": limit})
+        return self._items(ORDER, DECISIONS_PATH, {"after": after, "limit": limit})
 
     def decision(self, transaction_id: str) -> Row | None:
         """Return the decision on one transaction."""
@@ -107,11 +110,11 @@ class Services:
 
     def standing(self) -> Row:
         """Return how far the log has come, and which participants wait to be reconciled."""
-        return self._answer("GET", "order", STANDING_PATH)
+        return self._answer("GET", ORDER, STANDING_PATH)
 
     def hold(self, restored: Sequence[str]) -> None:
         """Stop orders until these participants are reconciled."""
-        self._answer("POST", "order", HOLD_PATH, json={"restored": list(restored)})
+        self._answer("POST", ORDER, HOLD_PATH, json={"restored": list(restored)})
 
     def rebuild(self, lost: Sequence[Row]) -> Outcomes:
         """Have lost decisions written again, and return what the log says of each."""
@@ -120,14 +123,14 @@ class Services:
             for each in lost
         ]
         return Outcomes.model_validate(
-            self._answer("POST", "order", REBUILD_PATH, json={"lost": kept})
+            self._answer("POST", ORDER, REBUILD_PATH, json={"lost": kept})
         )
 
     def resume(self, log_counter: int, reconciled: list[str]) -> None:
         """Let orders flow again."""
         self._answer(
             "POST",
-            "order",
+            ORDER,
             RESUME_PATH,
             json={"log_counter": log_counter, "reconciled": reconciled},
         )
@@ -150,7 +153,7 @@ class Services:
 
 def _from_environment() -> tuple[dict[str, str], dict[str, str]]:
     try:
-        urls = {name: _base_url(f"{name.upper()}_URL") for name in ("order", *PARTICIPANTS)}
+        urls = {name: _base_url(f"{name.upper()}_URL") for name in (ORDER, *PARTICIPANTS)}
         return urls, {name: os.environ[f"{name.upper()}_KEY"] for name in PARTICIPANTS}
     except KeyError as missing:
         raise CannotRun(f"ORDER_URL is set, but {missing.args[0]} is not") from None

@@ -27,8 +27,10 @@ from seed import COURIERS_PER_SLOT, Size, seed
 from systems import wait_until
 from usage import Server
 
+from shop import topology
+
 COMPARISONS = Path(__file__).parent / "comparisons" / "tables.sql"
-SERVICES = ("order", "payment", "stock", "delivery")
+SERVICES = tuple(service.name for service in topology.SERVICES)
 ITEMS_PER_ORDER = 100
 #: As many prices are taught before a run: with more products, some orders learn their price while
 #: they are measured.

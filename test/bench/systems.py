@@ -15,11 +15,12 @@ import httpx
 from load import Orders
 from usage import Server
 
+from shop import topology
 from shop.local.ports import LOOPBACK, Ports
 
 HERE = Path(__file__).parent
 START_SECONDS = 60
-PARTICIPANTS = ("payment", "stock", "delivery")
+PARTICIPANTS = tuple(participant.name for participant in topology.PARTICIPANTS)
 
 
 class System(Protocol):

@@ -7,6 +7,7 @@ import pytest
 
 from charts.conftest import Resource, read
 from charts.workloads import of_kind, workloads
+from shop import topology
 from shop.project import ROOT
 
 Rendered = Callable[..., tuple[Resource, ...]]
@@ -14,8 +15,9 @@ Rendered = Callable[..., tuple[Resource, ...]]
 NODE_MILLICORES, OWN_MILLICORES = 2000, 1100
 NODE_MIB, OWN_MIB = 3072, 768
 _FACTORS = {"m": 0.001, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "": 1}
+SERVICES = tuple(service.name for service in topology.SERVICES)
 PARTS = (
-    *(f"services.{name}.resources" for name in ("order", "payment", "stock", "delivery")),
+    *(f"services.{name}.resources" for name in SERVICES),
     *(f"{name}.resources" for name in ("postgresql", "migrations", "test")),
 )
 
@@ -58,7 +60,7 @@ def test_everything_can_be_rolled_at_once_on_a_small_node(rendered: Rendered, so
     assert mib <= NODE_MIB - OWN_MIB
 
 
-@pytest.mark.parametrize("name", ["order", "payment", "stock", "delivery"])
+@pytest.mark.parametrize("name", SERVICES)
 def test_request_covers_a_service_at_rest(rendered: Rendered, name: str) -> None:
     """Measured: 90 MB and half a percent of a core. Less than that would be evicted first."""
     (workload,) = [

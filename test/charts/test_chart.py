@@ -17,11 +17,12 @@ from charts.workloads import of_kind, workloads
 from order_service.settings import OrderSettings
 from service_chassis import web
 from service_chassis.settings import ParticipantSettings
+from shop import topology
 from shop.deploy.manifests import CHART
 from shop.project import ROOT
 
 Rendered = Callable[..., tuple[Resource, ...]]
-SERVICES = ("order", "payment", "stock", "delivery")
+SERVICES = tuple(service.name for service in topology.SERVICES)
 #: The newest that there are schemas for, and one that people still run.
 VERSIONS = ("1.37", "1.29")
 #: Kinds of other people's, which the schemas do not know.
@@ -128,7 +129,21 @@ def test_every_value_is_in_the_schema() -> None:
         name
         for name, part in parts.items()
         if set(part) - _known(schema, schema["properties"][name])
+        and "propertyNames" not in schema["properties"][name]
     ]
+
+
+def test_services_of_the_values_are_those_of_the_topology() -> None:
+    """A service has a table in the chart and a word in shop/topology.py, or neither."""
+    assert sorted(values()["services"]) == sorted(SERVICES)
+
+
+def test_service_whose_name_has_a_typing_error_is_refused() -> None:
+    """It would be one more service otherwise."""
+    done = templated("--set=services.paymnet.replicas=3")
+
+    assert done.returncode
+    assert "paymnet" in done.stderr
 
 
 def _known(schema: dict[str, Any], part: dict[str, Any]) -> set[str]:

@@ -20,9 +20,9 @@ from order_service.settings import OrderSettings
 from service_chassis.settings import ParticipantSettings
 from shop.deploy import manifests, secrets_files
 from shop.project import ROOT, CannotRun
+from shop.topology import PACKAGES, PARTICIPANTS
 
 EXAMPLE = ROOT / "secrets" / "shop.yaml.example"
-URLS = {"payment_urls": "http://p", "stock_urls": "http://s", "delivery_urls": "http://d"}
 
 
 def _secrets(path: Path) -> dict[str, str]:
@@ -31,8 +31,11 @@ def _secrets(path: Path) -> dict[str, str]:
 
 def _order_settings(secrets: dict[str, str]) -> OrderSettings:
     address = f"postgresql+psycopg2://order_service:{secrets['order-service-password']}@service-postgresql:5432/shop"
-    keys = {f"{name}_key": secrets[f"{name}-key"] for name in ("payment", "stock", "delivery")}
-    return OrderSettings(**{"database_url": address, **URLS, **keys})
+    participants = {
+        each.name: {"urls": f"http://{each.name}", "key": secrets[f"{each.name}-key"]}
+        for each in PARTICIPANTS
+    }
+    return OrderSettings(database_url=address, participants=participants)
 
 
 def test_manifests_are_what_the_chart_renders() -> None:
@@ -42,7 +45,7 @@ def test_manifests_are_what_the_chart_renders() -> None:
         str(path.relative_to(ROOT))
         for folder in ("k8s", "config")
         for path in (ROOT / folder).iterdir()
-        if path.suffix in (".yaml", ".yml", ".json")
+        if path.suffix in (".yaml", ".yml", ".json", ".sql")
     }
 
     assert kept == set(rendered)
@@ -138,7 +141,7 @@ def test_example_has_the_keys_that_the_chart_asks_for() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["order-service-password", "payment-key", "stock-key", "delivery-key"]
+    "name", ["order-service-password", *(f"{each.name}-key" for each in PARTICIPANTS)]
 )
 def test_service_refuses_each_example_value(tmp_path: Path, name: str) -> None:
     """Nobody runs a shop on a key that everybody knows, not even by one forgotten line."""
@@ -148,7 +151,7 @@ def test_service_refuses_each_example_value(tmp_path: Path, name: str) -> None:
         _order_settings({**good, name: _secrets(EXAMPLE)[name]})
 
 
-@pytest.mark.parametrize("name", ["payment", "stock", "delivery"])
+@pytest.mark.parametrize("name", [each.name for each in PARTICIPANTS])
 def test_participant_refuses_the_password_of_the_example(name: str) -> None:
     """Each role has a password of its own."""
     address = f"postgresql+psycopg2://{name}_service:{_secrets(EXAMPLE)[f'{name}-service-password']}@db/shop"
@@ -221,11 +224,8 @@ def test_roles_and_schemas_are_made_for_all_services() -> None:
     (with_database,) = of_kind(read(ROOT / "k8s" / "20-postgresql.yaml"), "ConfigMap")
 
     assert alone == with_database
-    for name in ("order", "payment", "stock", "delivery"):
-        assert (
-            f"CREATE SCHEMA {name}_service AUTHORIZATION {name}_service;"
-            in alone["data"]["roles.sql"]
-        )
+    for name in PACKAGES:
+        assert f"CREATE SCHEMA {name} AUTHORIZATION {name};" in alone["data"]["roles.sql"]
 
 
 def test_chart_can_be_packaged(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ from charts.workloads import (
     may_talk,
     workloads,
 )
+from shop import topology
 
 Rendered = Callable[..., tuple[Resource, ...]]
-PARTICIPANTS = ("payment-service", "stock-service", "delivery-service")
+PARTICIPANTS = tuple(participant.host for participant in topology.PARTICIPANTS)
 
 
 def _labels(resources: tuple[Resource, ...]) -> dict[str, dict[str, str]]:
@@ -24,7 +25,7 @@ def _talks(source: str, target: str, port: int) -> bool:
     clients = (
         "order-service",
         *PARTICIPANTS,
-        *(f"{name}-migration" for name in ("order", "payment", "stock", "delivery")),
+        *(f"{service.name}-migration" for service in topology.SERVICES),
     )
     return (
         (port == 5432 and source in clients and target == "service-postgresql")

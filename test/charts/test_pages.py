@@ -119,9 +119,7 @@ def test_the_searches_find_what_there_is() -> None:
     """Without this, the tests above might look at nothing."""
     text = "\n".join(line for page in PAGES for line in _lines(page))
 
-    assert {"k8s/", "helm/shop", "helm/values.yaml", "helm/shop/files/roles.sql"} <= set(
-        _PATH.findall(text)
-    )
+    assert {"k8s/", "helm/shop", "helm/values.yaml", "config/roles.sql"} <= set(_PATH.findall(text))
     assert "services.order.replicas=3" in _SET.findall(text)
     assert {("deploy", "payment-service"), ("service", "service-postgresql")} <= set(
         _RESOURCE.findall(text)

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from itertools import chain
+from pathlib import Path
 
 import pytest
 
@@ -17,11 +18,10 @@ from charts.workloads import (
 )
 from order_service.settings import OrderSettings
 from service_chassis.settings import ParticipantSettings
+from shop import topology
 
 Rendered = Callable[..., tuple[Resource, ...]]
-
-
-PARTICIPANTS = ("payment-service", "stock-service", "delivery-service")
+PARTICIPANTS = tuple(participant.host for participant in topology.PARTICIPANTS)
 
 
 def test_pods_are_what_the_restricted_level_takes(resources: tuple[Resource, ...]) -> None:
@@ -147,23 +147,37 @@ def test_variables_are_named_once_and_are_all_that_the_settings_require(
         assert set(environment(workload)) == required | {"DATABASE_PASSWORD"}
 
 
-def test_both_ends_of_the_protocol_share_a_key(rendered: Rendered) -> None:
+def test_both_ends_of_the_protocol_share_a_key(
+    rendered: Rendered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The key that order_service shows to a participant is the one that the participant takes, and no other's."""
-    keys = {
-        workload.name: {
-            variable["name"]: variable["valueFrom"]["secretKeyRef"]["key"]
-            for variable in workload.containers[0]["env"]
-            if variable["name"].endswith("_KEY")
-        }
-        for workload in workloads(rendered(), "Deployment")
+    coordinator, *others = workloads(rendered(), "Deployment")
+    variables = {each["name"]: each.get("value", "") for each in coordinator.containers[0]["env"]}
+    mounts = {each["name"]: each["mountPath"] for each in coordinator.containers[0]["volumeMounts"]}
+    (keys,) = (
+        each["secret"]["items"] for each in coordinator.spec["volumes"] if each["name"] == "keys"
+    )
+    for each in keys:
+        (tmp_path / each["path"]).write_text(f"{each['key']}, made for both ends of a test\n")
+    monkeypatch.setenv("DATABASE_URL", "postgresql+psycopg2://order_service@db/shop")
+    monkeypatch.setenv(
+        "PARTICIPANTS", variables["PARTICIPANTS"].replace(mounts["keys"], str(tmp_path))
+    )
+    asked = OrderSettings.load().participants
+    taken = {
+        workload.name: variable["valueFrom"]["secretKeyRef"]["key"]
+        for workload in others
+        for variable in workload.containers[0]["env"]
+        if variable["name"] == "ORDER_KEY"
     }
 
-    assert keys.pop("order-service") == {
-        f"{name.upper()}_KEY": f"{name}-key" for name in ("payment", "stock", "delivery")
-    }
-    assert keys == {
-        name: {"ORDER_KEY": f"{name.removesuffix('-service')}-key"} for name in PARTICIPANTS
-    }
+    assert {
+        f"{name}-service": each.key.get_secret_value().split(",")[0] for name, each in asked.items()
+    } == taken
+    assert len(set(taken.values())) == len(PARTICIPANTS)
+    assert [each.urls for each in asked.values()] == [
+        (f"http://{each}-internal:8001",) for each in PARTICIPANTS
+    ]
 
 
 def test_services_find_the_pods_that_they_are_named_after(resources: tuple[Resource, ...]) -> None:
@@ -251,7 +265,8 @@ def test_volumes_of_services_hold_nothing_that_matters(resources: tuple[Resource
     )
 
     assert all(
-        each == {"name": "tmp", "emptyDir": {}} or each["name"] == "database-ca" for each in volumes
+        each == {"name": "tmp", "emptyDir": {}} or each["name"] in ("database-ca", "keys")
+        for each in volumes
     )
 
 

@@ -12,6 +12,7 @@ import yaml
 from charts.conftest import templated
 from charts.workloads import of_kind, workloads
 from shop.deploy.manifests import CHART
+from shop.topology import SERVICES
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 _SMALL = {"cpu": 0.5, "memory": 134217728, "ephemeral-storage": 1000000}
@@ -31,7 +32,7 @@ VALUES: dict[str, Any] = {
         "pullPolicy": "Always",
         "pullSecrets": ["one"],
     },
-    "services": dict.fromkeys(("order", "payment", "stock", "delivery"), _SERVICE),
+    "services": dict.fromkeys((service.name for service in SERVICES), _SERVICE),
     "migrations": {"resources": _LARGE},
     "test": {"resources": _LARGE},
     "config": {

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from shop.deploy.kubernetes_tools import found
-from shop.deploy.manifests import CHART, NAMESPACE, SERVICES
+from shop.deploy.manifests import CHART, NAMESPACE
+from shop.topology import SERVICES
 
 RELEASE = "shop"
-DEPLOYMENTS = tuple(f"{service}-service" for service in SERVICES)
+DEPLOYMENTS = tuple(service.host for service in SERVICES)
 READY_SECONDS = 300
 
 

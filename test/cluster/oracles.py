@@ -13,6 +13,7 @@ from cluster.cluster import forwarded, secret
 from laws import broken_laws
 from shop.operator.audit import audit
 from shop.operator.services import Services
+from shop.topology import SERVICES
 
 #: Twice `in_doubt_after`, and a recovery pass.
 AT_REST_SECONDS = 12
@@ -42,7 +43,7 @@ def _broken_laws() -> list[str]:
 
 
 def _audited(secrets: dict[str, str]) -> list[str]:
-    names = ("order", "payment", "stock", "delivery")
+    names = tuple(service.name for service in SERVICES)
     with contextlib.ExitStack() as ways:
         ports = {
             name: ways.enter_context(forwarded(f"{name}-service-internal", 8001)) for name in names

@@ -20,8 +20,10 @@ import pytest
 
 from given import Given
 from running_shop import ROOT, Shop, launch
+from shop import topology
 
-PROCESSES = ("postgres", "payment", "stock", "delivery", "order", "gateway")
+SERVICES = tuple(service.name for service in topology.SERVICES)
+PROCESSES = ("postgres", *SERVICES[1:], "order", "gateway")
 TWO_OF_EACH = (
     "payment",
     "payment-2",
@@ -241,5 +243,5 @@ def test_addresses_are_told_while_it_runs(shop: Shop) -> None:
     addresses = json.loads((shop.data / "run" / "addresses.json").read_text())
 
     assert addresses["gateway"] == f"http://{shop.address}"
-    assert set(addresses["services"]) == {"order", "payment", "stock", "delivery"}
+    assert set(addresses["services"]) == {*SERVICES}
     assert httpx.get(f"{addresses['services']['order']['internal']}/metrics").status_code == 200

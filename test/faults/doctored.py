@@ -3,10 +3,11 @@
 Services that are told other addresses, another time, another network.
 
 ``SURROUNDINGS`` is a JSON object. Its ``environment`` is what each process of a service finds in
-its environment beside, or instead of, what the run has decided: ``{"order": {"PAYMENT_URLS":
-...}}``; "postgres" is one of them. Its ``namespaces`` are the names of their network namespaces, if
-they have any; their addresses are those of namespaces.py. Its ``plan`` is a file for the internal
-base URL of each service, written before any of them starts.
+its environment beside, or instead of, what the run has decided: ``{"payment": {"ORDER_URLS":
+...}}``; "postgres" is one of them. Its ``links`` are where the coordinator finds its participants
+instead. Its ``namespaces`` are the names of their network namespaces, if they have any; their
+addresses are those of namespaces.py. Its ``plan`` is a file for the internal base URL of each
+service, written before any of them starts.
 """
 
 import json
@@ -22,9 +23,11 @@ from shop.local.ports import LOOPBACK
 from shop.local.postgres import Postgres
 from shop.local.program import Program, run_to_end
 from shop.local.replicas import Replica
+from shop.topology import COORDINATOR
 
 _surroundings = json.loads(os.environ["SURROUNDINGS"])
 _environment: Mapping[str, dict[str, str]] = _surroundings.get("environment", {})
+_links: Mapping[str, str] = _surroundings.get("links", {})
 _namespaces: Mapping[str, str] = _surroundings.get("namespaces", {})
 _as_decided = replicas.program
 _created = Postgres.create
@@ -42,7 +45,16 @@ def _program(
     program = replace(
         program, environment={**program.environment, **_environment.get(replica.service, {})}
     )
+    if replica.of == COORDINATOR and _links:
+        program = replace(program, environment=_linked(program.environment))
     return _elsewhere(program, replica, database_url) if _namespaces else program
+
+
+def _linked(environment: Mapping[str, str]) -> dict[str, str]:
+    participants = json.loads(environment["PARTICIPANTS"])
+    for name, url in _links.items():
+        participants[name]["urls"] = url
+    return {**environment, "PARTICIPANTS": json.dumps(participants)}
 
 
 def _elsewhere(program: Program, replica: Replica, database_url: str) -> Program:

@@ -13,9 +13,10 @@ from sqlalchemy import Engine, text
 from faults.crashing import Crashing, crashing_shop
 from faults.proxy import Link, Proxy
 from running_shop import Shop
+from shop import topology
 
-PARTICIPANTS = ("payment", "stock", "delivery")
-SCHEMAS = ("order_service", "payment_service", "stock_service", "delivery_service")
+PARTICIPANTS = tuple(participant.name for participant in topology.PARTICIPANTS)
+SCHEMAS = topology.PACKAGES
 #: Shorter, and less, than by default, so that what must not last longer can be seen not to.
 DEADLINE_SECONDS, IN_DOUBT_SECONDS = 3.0, 2.0
 QUEUE_LIMIT = 16
@@ -60,9 +61,13 @@ def proxied_shop(start_shop: Callable[..., Shop]) -> Iterator[Proxied]:
 
         there = {name: proxy.link(internal(name)) for name in PARTICIPANTS}
         back = {name: proxy.link(internal("order")) for name in PARTICIPANTS}
-        environment = {name: {"ORDER_URLS": link.url} for name, link in back.items()}
-        environment["order"] = {f"{name}_URLS".upper(): link.url for name, link in there.items()}
-        surroundings = json.dumps({"environment": environment, "plan": str(plan)})
+        surroundings = json.dumps(
+            {
+                "environment": {name: {"ORDER_URLS": link.url} for name, link in back.items()},
+                "links": {name: link.url for name, link in there.items()},
+                "plan": str(plan),
+            }
+        )
         shop = start_shop(module="faults.doctored", SURROUNDINGS=surroundings, **IMPATIENT)
         links = {f"order to {name}": link for name, link in there.items()}
         links |= {f"{name} to order": link for name, link in back.items()}

@@ -25,8 +25,9 @@ from faults.needs import lacking
 from faults.proxied import IMPATIENT
 from faults.report import Row
 from running_shop import Shop
+from shop import topology
 
-PROCESSES = ("order", "payment", "stock", "delivery", "postgres")
+PROCESSES = (*(service.name for service in topology.SERVICES), "postgres")
 MONTH_SECONDS = 30 * 86_400
 CONFIRMED = 20
 

@@ -14,9 +14,10 @@ import pytest
 
 from faults.crashing import Crashing, until_at_rest
 from faults.report import Row
+from shop import topology
 from two_phase.crash_points import COORDINATOR_POINTS, PARTICIPANT_POINTS
 
-PARTICIPANTS = ("payment", "stock", "delivery")
+PARTICIPANTS = tuple(participant.name for participant in topology.PARTICIPANTS)
 #: After the last failed process is back, nothing may be in doubt for longer.
 RESOLVED_SECONDS = 15
 PATHS = ("commit", "abort")

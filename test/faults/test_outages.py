@@ -18,9 +18,12 @@ from faults.load import Load
 from faults.market import RESOLVED_SECONDS, Market, assert_sound
 from faults.report import Row
 from laws import broken_laws
+from shop import topology
 
 PROCESSES = [
-    f"{name}{suffix}" for name in ("order", "payment", "stock", "delivery") for suffix in ("", "-2")
+    f"{name}{suffix}"
+    for name in (service.name for service in topology.SERVICES)
+    for suffix in ("", "-2")
 ]
 
 

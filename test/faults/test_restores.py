@@ -228,7 +228,7 @@ def _log_is_reconciled(
     complaints = _complaints(restoring)
     asked = _reconcile(restoring)
     assert (asked[0], _metric(restoring, "log")) == (1, 1.0), asked[1]
-    assert f"order {in_doubt}: all three hold it" in asked[1]
+    assert f"order {in_doubt}: all participants hold it" in asked[1]
     _until_refused(restoring, body, why)
     began = time.monotonic()
     code, output = _reconcile(restoring, "--confirm", in_doubt)

@@ -27,9 +27,9 @@ from faults.market import Market, assert_sound
 from faults.report import Row
 from later_schema import LATER, add_later, first, newest
 from running_shop import ROOT, launch
+from shop.topology import PACKAGES
 
-SERVICES = ("order_service", "payment_service", "stock_service", "delivery_service")
-CODE = ("two_phase", "service_chassis", "config", *SERVICES)
+CODE = ("two_phase", "service_chassis", "config", *PACKAGES)
 BY_HAND = ROOT / "config" / "alembic.ini"
 #: What a migration may do under processes that know nothing of it.
 _EXPANDING = [
@@ -80,7 +80,7 @@ def _revisions(shop: Crashing) -> dict[str, str]:
                     text(f"SELECT version_num FROM {service}.alembic_version")
                 ).scalar_one()
             )
-            for service in SERVICES
+            for service in PACKAGES
         }
 
 
@@ -114,14 +114,14 @@ def test_code_of_this_release_runs_on_over_the_schema_of_the_next_and_after_a_ro
         market = Market.opened(shop.given)
         with Load(shop.shop.address, market.bodies) as load:
             _more_are_confirmed(load)
-            for service in SERVICES:
+            for service in PACKAGES:
                 table = "orders" if service == "order_service" else "branches"
                 statements = [each.format(table=table) for each in (_ADDING, *_EXPANDING)]
                 _migrate(
                     shop, service, add_later(service, tmp_path / "later" / service, statements)
                 )
             _more_are_confirmed(load)
-            _roll(shop, "order", "payment", "stock", "delivery")
+            _roll(shop, *(each.removesuffix("_service") for each in PACKAGES))
             _more_are_confirmed(load)
 
         assert load.told.unclean == []
@@ -144,11 +144,11 @@ def test_the_first_release_is_upgraded_to_this_one_under_load(
     """
     release = _first_release(tmp_path / "release")
     with _running(release, tmp_path) as shop:
-        assert _revisions(shop) == {service: first(service) for service in SERVICES}
+        assert _revisions(shop) == {service: first(service) for service in PACKAGES}
         market = Market.opened(shop.given)
         with Load(shop.shop.address, market.bodies) as load:
             _more_are_confirmed(load)
-            for service in SERVICES:
+            for service in PACKAGES:
                 _migrate(shop, service)
             _more_are_confirmed(load)
             _replace_code(release)
@@ -156,7 +156,7 @@ def test_the_first_release_is_upgraded_to_this_one_under_load(
             _more_are_confirmed(load)
 
         assert load.told.unclean == []
-        assert _revisions(shop) == {service: newest(service) for service in SERVICES}
+        assert _revisions(shop) == {service: newest(service) for service in PACKAGES}
         tell(assert_sound(shop, load, market, "upgrade from the first revision to the newest"))
 
 
@@ -164,7 +164,7 @@ def _first_release(folder: Path) -> Path:
     """Return the code as it was before any service had a second revision."""
     later = [
         str(path.relative_to(ROOT))
-        for service in SERVICES
+        for service in PACKAGES
         for path in (ROOT / service / "migrations" / "versions").glob("[0-9]*.py")
         if not path.name.startswith(first(service))
     ]

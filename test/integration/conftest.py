@@ -14,8 +14,8 @@ from service_chassis.database import connect
 from shop.local import postgres_binaries
 from shop.local.ports import Ports
 from shop.local.postgres import Postgres, account_for
+from shop.topology import PACKAGES
 
-SERVICES = ("order_service", "payment_service", "stock_service", "delivery_service")
 PASSWORD = "of-this-test-run"  # noqa: S105 - a server that lives as long as the tests
 DATABASE = "shop"
 
@@ -49,7 +49,7 @@ def admin(postgres: Postgres) -> Iterator[Engine]:
         connection.execute(text(f"CREATE DATABASE {DATABASE}"))
     maintenance.dispose()
     engine = create_engine(postgres.url(DATABASE))
-    for service in SERVICES:
+    for service in PACKAGES:
         add_schema(engine, service)
         migrate(service, postgres.url(DATABASE, service, PASSWORD))
     yield engine
@@ -61,7 +61,7 @@ def engines(postgres: Postgres, admin: Engine) -> Iterator[dict[str, Engine]]:
     """Return each service's own connections."""
     assert admin
     with ExitStack() as stack:
-        made = {service: _engine(postgres, service) for service in SERVICES}
+        made = {service: _engine(postgres, service) for service in PACKAGES}
         for engine in made.values():
             stack.callback(engine.dispose)
         yield made

@@ -6,10 +6,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
-from shop.local.database import SERVICES, ShopDatabase, connected
+from shop.local.database import ShopDatabase, connected
 from shop.local.postgres import Postgres
+from shop.topology import PACKAGES
 
-PASSWORDS = {service: f"password-of-{service}" for service in SERVICES}
+PASSWORDS = {service: f"password-of-{service}" for service in PACKAGES}
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def databases(postgres: Postgres) -> Iterator[tuple[ShopDatabase, ShopDatabase]]
     second.drop()
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", PACKAGES)
 def test_role_has_its_own_schema(
     databases: tuple[ShopDatabase, ShopDatabase], service: str
 ) -> None:
@@ -39,12 +40,12 @@ def test_role_has_its_own_schema(
         connection.execute(text(f"DROP TABLE {service}.own"))
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", PACKAGES)
 def test_role_may_do_nothing_anywhere_else(
     databases: tuple[ShopDatabase, ShopDatabase], service: str
 ) -> None:
     """No service can lean on another's tables, or leave some where nobody looks."""
-    foreign = [other for other in (*SERVICES, "public") if other != service]
+    foreign = [other for other in (*PACKAGES, "public") if other != service]
     statements = [f"CREATE TABLE {schema}.stolen (id integer)" for schema in foreign]
 
     with connected(databases[0].url(service)) as connection:

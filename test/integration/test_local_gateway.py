@@ -13,10 +13,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from shop import topology
 from shop.local import gateway
 from shop.local.ports import Ports
 
-SERVICES = ("order-service", "payment-service", "stock-service", "delivery-service")
+SERVICES = tuple(service.host for service in topology.SERVICES)
 
 
 class Stub(ThreadingHTTPServer):

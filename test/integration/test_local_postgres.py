@@ -17,10 +17,11 @@ from sqlalchemy import text
 
 from service_chassis.database import UnsafeDatabase, check_durable
 from shop.local import postgres_binaries
-from shop.local.database import SERVICES, ShopDatabase, connected
+from shop.local.database import ShopDatabase, connected
 from shop.local.ports import Ports
 from shop.local.postgres import Postgres, account_for, major_of
 from shop.project import CannotRun
+from shop.topology import PACKAGES
 
 PASSWORD = "the-superuser's"  # noqa: S105 - of servers that live as long as a test
 
@@ -184,7 +185,7 @@ def test_server_that_may_lose_what_it_has_called_durable_is_refused(
 
     try:
         with pytest.raises(CannotRun, match=f"{setting} = off"):
-            ShopDatabase(own_server.url(), dict.fromkeys(SERVICES, "password")).provide()
+            ShopDatabase(own_server.url(), dict.fromkeys(PACKAGES, "password")).provide()
     finally:
         process.send_signal(signal.SIGQUIT)
         process.wait()

@@ -21,8 +21,8 @@ from service_chassis import migrations
 from service_chassis.database import connect
 from shop.local.database import connected
 from shop.local.postgres import Postgres
+from shop.topology import PACKAGES
 
-SERVICES = ("order_service", "payment_service", "stock_service", "delivery_service")
 BY_HAND = ROOT / "config" / "alembic.ini"
 
 
@@ -65,13 +65,13 @@ def _is_current(engine: Engine, service: str) -> bool:
 @pytest.fixture
 def engines_of_its_own(database: str) -> Iterator[dict[str, Engine]]:
     """Return connections to each service's schema in the test's own database."""
-    made = {service: connect(SecretStr(database), service, pool_size=2) for service in SERVICES}
+    made = {service: connect(SecretStr(database), service, pool_size=2) for service in PACKAGES}
     yield made
     for engine in made.values():
         engine.dispose()
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", PACKAGES)
 def test_a_service_waits_for_its_schema_and_takes_a_later_one(
     database: str,
     engines_of_its_own: dict[str, Engine],

@@ -7,16 +7,17 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import CheckConstraint, Engine, inspect
 
+from shop.topology import PACKAGES
+
 #: Added to every participant by two_phase, with SQL of its own.
 _NOT_MODELLED = {"branches", "round_counters", "alembic_version"}
-SERVICES = ("order_service", "payment_service", "stock_service", "delivery_service")
 
 
 def _is_modelled(_thing: object, name: str | None, kind: str, *_: object) -> bool:
     return kind != "table" or name not in _NOT_MODELLED
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", PACKAGES)
 def test_models_and_migrations_say_the_same(engines: dict[str, Engine], service: str) -> None:
     """Tables, columns, types, defaults' presence and indexes.
 
@@ -31,7 +32,7 @@ def test_models_and_migrations_say_the_same(engines: dict[str, Engine], service:
         assert compare_metadata(context, metadata) == []
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", PACKAGES)
 def test_every_law_in_the_models_is_a_check_in_the_schema_and_no_other(
     engines: dict[str, Engine], service: str
 ) -> None:

@@ -201,8 +201,8 @@ def test_step_that_fails_is_told_with_what_it_said(supervisor: Supervisor) -> No
 def test_no_child_outlives_a_supervisor_that_is_killed(data: DataFolder) -> None:
     """The next run finds free ports and an unlocked folder."""
     code = (
-        "import sys; from pathlib import Path; from shop.data_folder import DataFolder; from shop.program import Program;"
-        "from shop.supervisor import Supervisor; data = DataFolder(Path(sys.argv[1])); lock = data.locked();"
+        "import sys; from pathlib import Path; from shop.local.data_folder import DataFolder; from shop.local.program import Program;"
+        "from shop.local.supervisor import Supervisor; data = DataFolder(Path(sys.argv[1])); lock = data.locked();"
         "s = Supervisor(data, lock.__enter__(), print);"
         "s.keep(Program(name='order', command=('sleep', '60'), environment={'PATH': '/usr/bin:/bin'}), seconds_to_stop=1);"
         "print('kept', flush=True); s.pause(60)"

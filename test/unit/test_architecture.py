@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from shop import topology
+
 ROOT = Path(__file__).parents[2]
-SERVICES = ("order_service", "payment_service", "stock_service", "delivery_service")
+SERVICES = topology.PACKAGES
 PACKAGES = ("two_phase", "service_chassis", *SERVICES, "shop")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 WEB = ("fastapi", "starlette", "uvicorn")

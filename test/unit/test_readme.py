@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pydantic.json_schema import models_json_schema
 
+from shop.topology import PACKAGES
 from two_phase import crash_points
 from two_phase.messages import Ballot, Outcomes, Question, Round
 
@@ -22,7 +23,6 @@ INDEX = ROOT / "docs" / "README.md"
 TESTS = ROOT / "test" / "README.md"
 FAILURES = ROOT / "docs" / "failures.md"
 README_LINES_MAX = 150
-SERVICES = ("order_service", "payment_service", "stock_service", "delivery_service")
 PAGES = sorted(
     page
     for page in (
@@ -130,7 +130,7 @@ def test_every_link_inside_the_project_leads_somewhere(page: Path) -> None:
 def test_the_pages_do_have_links_inside_the_project() -> None:
     """The search for links sees the links that are there."""
     assert {path for path, _ in _links(README)} >= {PROTOCOL, INDEX}
-    assert all(list(_links(ROOT / service / "README.md")) for service in SERVICES)
+    assert all(list(_links(ROOT / service / "README.md")) for service in PACKAGES)
 
 
 def test_the_readme_is_read_in_three_minutes() -> None:
@@ -157,7 +157,7 @@ def test_the_maps_name_every_folder_and_no_other() -> None:
     assert _test_map() == _folders(ROOT / "test")
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", PACKAGES)
 def test_a_service_is_introduced_on_half_a_page(service: str) -> None:
     """Ten minutes per service begin with some twenty lines, which name every module that is worth reading."""
     page = ROOT / service / "README.md"

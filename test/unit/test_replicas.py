@@ -5,6 +5,7 @@ import os
 import pytest
 
 from shop.local.replicas import migration
+from shop.topology import PARTICIPANTS
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,6 @@ def test_certificate_authorities_are_loaded_only_for_a_database_that_needs_them(
     """They take memory in every process, and the services themselves speak plain HTTP."""
     monkeypatch.setenv("SSL_CERT_FILE", "/authorities.pem")
 
-    program = migration("payment_service", f"postgresql+psycopg2://payment@database/shop{query}")
+    program = migration(PARTICIPANTS[0], f"postgresql+psycopg2://payment@database/shop{query}")
 
     assert program.environment["SSL_CERT_FILE"] == given

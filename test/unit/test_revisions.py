@@ -9,8 +9,9 @@ from types import ModuleType
 
 import pytest
 
+from shop.topology import PACKAGES
+
 ROOT = Path(__file__).parents[2]
-SERVICES = ("order_service", "payment_service", "stock_service", "delivery_service")
 
 
 def _loaded(path: Path) -> ModuleType:
@@ -22,7 +23,7 @@ def _loaded(path: Path) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", PACKAGES)
 def test_each_revision_has_the_next_number_in_its_name_and_follows_the_one_before(
     service: str,
 ) -> None:

@@ -11,11 +11,9 @@ from service_chassis.settings import ParticipantSettings, told
 
 RIGHT = {
     "DATABASE_URL": "postgresql+psycopg2://role:hunter2@127.0.0.1:5432/shop",
-    **{
-        f"{name}_URLS": "http://127.0.0.1:8001, http://[::1]:8002/"
-        for name in ("ORDER", "PAYMENT", "STOCK", "DELIVERY")
-    },
-    **{f"{name}_KEY": "k" * 32 for name in ("ORDER", "PAYMENT", "STOCK", "DELIVERY")},
+    "ORDER_URLS": "http://127.0.0.1:8001, http://[::1]:8002/",
+    "ORDER_KEY": "k" * 32,
+    "PARTICIPANTS": '{"payment": {"urls": "http://127.0.0.1:8001", "key": "%s"}}' % ("k" * 32),
 }
 
 

@@ -101,6 +101,21 @@ configMap:
 {{- end }}
 {{- end }}
 
+{{/* Whom order_service asks: JSON, with the files of the keys that are mounted beside. */}}
+{{- define "shop.participantsSetting" -}}
+{{- $lines := list }}
+{{- range splitList " " (include "shop.participants" .) }}
+{{- $lines = append $lines (printf "  %q: {\"urls\": \"http://%s-service-internal:8001\", \"key_file\": \"%s/%s-key\"}" . . (include "shop.keysFolder" $) .) }}
+{{- end }}
+{
+{{ join ",\n" $lines }}
+}
+{{- end }}
+
+{{- define "shop.keysFolder" -}}
+/etc/shop/keys
+{{- end }}
+
 {{- define "shop.keyEnv" -}}
 - name: {{ .variable }}
   valueFrom:

@@ -1,3 +1,4 @@
+-- The same script alone, for compose.yaml and for a database of your own. Rendered from helm/shop by `make manifests`: change the chart, not this file.
 -- Run once, when the database is made: a role and a schema for each service, so that none can read or write another's rows.
 \set ON_ERROR_STOP on
 \getenv order_password ORDER_SERVICE_PASSWORD
