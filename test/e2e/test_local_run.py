@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
+import ready_data
 from given import Given
 from running_shop import ROOT, Shop, launch
 from shop import topology
@@ -163,11 +164,14 @@ def test_two_runs_side_by_side_do_not_meet(shop: Shop, pair: Shop) -> None:
     assert not set(_pids(shop).values()) & set(_pids(pair).values())
 
 
-def test_data_survive_a_kill_of_everything_and_nothing_is_left_running(tmp_path: Path) -> None:
+def test_data_survive_a_kill_of_everything_and_nothing_is_left_running(
+    ready: Path, tmp_path: Path
+) -> None:
     """A kill -9 of the run takes all processes with it.
 
     The next run on the folder has the data, migrates nothing, and ends by Ctrl-C.
     """
+    ready_data.copy(ready, tmp_path / "data")
     first = launch(tmp_path)
     first.wait_until_ready()
     created = httpx.post(
@@ -191,8 +195,9 @@ def test_data_survive_a_kill_of_everything_and_nothing_is_left_running(tmp_path:
 
 
 @pytest.mark.parametrize("line", ["PostgreSQL", "database"])
-def test_stop_in_the_middle_of_the_start_is_obeyed(tmp_path: Path, line: str) -> None:
+def test_stop_in_the_middle_of_the_start_is_obeyed(ready: Path, tmp_path: Path, line: str) -> None:
     """SIGTERM ends the start as it ends the run: in time, in order, with nothing left."""
+    ready_data.copy(ready, tmp_path / "data")
     shop = launch(tmp_path)
     _wait_until(lambda: line in shop.output.read_text(), f"it has said {line}")
     pids = _pids(shop)

@@ -12,8 +12,9 @@ import pytest
 from documents import SERVICES
 from running_shop import ROOT, Shop
 
-SECONDS = 8
-EXAMPLES = 10
+#: Of each operation, beside what follows from its document: no limit of time, so that a busy
+#: machine tries as much as an idle one.
+EXAMPLES = 3
 _CONFIG = """\
 [warnings]
 fail-on = false
@@ -29,7 +30,7 @@ def spoilt(start_shop: Callable[..., Shop]) -> Shop:
 def assert_nothing_is_found(folder: Path, url: str, *options: str) -> None:
     """Let schemathesis try everything that the document at ``url`` has, by all of its checks."""
     (folder / "schemathesis.toml").write_text(_CONFIG)
-    limits = (f"--max-time={SECONDS}", f"--max-examples={EXAMPLES}", "--seed=1", "--no-color")
+    limits = (f"--max-examples={EXAMPLES}", "--seed=1", "--no-color")
     done = subprocess.run(
         [
             str(Path(sys.executable).parent / "schemathesis"),

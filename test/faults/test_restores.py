@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,9 +17,8 @@ import httpx
 import pytest
 
 from faults.backups import back_up, restore
-from faults.crashing import Crashing, admin_of, until, until_at_rest
+from faults.crashing import Crashing, crashing_shop, until, until_at_rest
 from faults.report import Row
-from given import Given
 from running_shop import ROOT, Shop
 from shop.operator.audit import audit
 from shop.operator.services import Services
@@ -27,15 +27,28 @@ RESOLVED_SECONDS = 20
 COMMANDS_SECONDS = 60
 
 
-@pytest.fixture
-def restoring(start_shop: Callable[..., Shop], tmp_path: Path) -> Iterator[Crashing]:
-    """Return a shop with two replicas of every service."""
-    shop = start_shop(CRASH_POINTS_DIR=str(tmp_path), SHOP_REPLICAS="2")
-    admin = admin_of(shop)
-    with httpx.Client(base_url=f"http://{shop.address}", timeout=20) as client:
-        yield Crashing(shop, tmp_path, client, Given(client), admin)
-    admin.dispose()
+@contextmanager
+def _started(start_shop: Callable[..., Shop], points: Path, *, replicas: int) -> Iterator[Crashing]:
+    shop = start_shop(CRASH_POINTS_DIR=str(points), SHOP_REPLICAS=str(replicas))
+    with crashing_shop(shop, points) as crashing:
+        yield crashing
     shop.stop()
+
+
+@pytest.fixture(scope="module")
+def restoring(
+    start_shop: Callable[..., Shop], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Crashing]:
+    """Return a shop with two replicas of every service; each test leaves it reconciled."""
+    with _started(start_shop, tmp_path_factory.mktemp("points"), replicas=2) as crashing:
+        yield crashing
+
+
+@pytest.fixture
+def spoilt(start_shop: Callable[..., Shop], tmp_path: Path) -> Iterator[Crashing]:
+    """Return a shop for a test after which an order contradicts for ever."""
+    with _started(start_shop, tmp_path, replicas=1) as crashing:
+        yield crashing
 
 
 def _order(
@@ -70,9 +83,13 @@ def _complaints(restoring: Crashing) -> str:
         return "\n".join(audit(services, look_seconds=0.1).violations)
 
 
+def _coordinators(restoring: Crashing) -> list[str]:
+    return [name for name in restoring.shop.services() if name.startswith("order")]
+
+
 def _until_refused(restoring: Crashing, body: dict[str, Any], why: str) -> None:
-    """Order until both replicas refuse it for this reason; nothing else than 503 may be heard."""
-    for listener in ("order", "order-2"):
+    """Order until all replicas refuse it for this reason; nothing else than 503 may be heard."""
+    for listener in _coordinators(restoring):
         address = f"{restoring.shop.listener(listener)}/orders"
         until(
             lambda address=address: _refused(address, body, why),
@@ -88,9 +105,9 @@ def _refused(address: str, body: dict[str, Any], why: str) -> bool:
 
 
 def _until_taken(restoring: Crashing) -> None:
-    """Return when both replicas take orders again; each looks once a second."""
+    """Return when all replicas take orders again; each looks once a second."""
     body = restoring.given.order_body(balance=0)
-    for listener in ("order", "order-2"):
+    for listener in _coordinators(restoring):
         address = f"{restoring.shop.listener(listener)}/orders"
         until(
             lambda address=address: httpx.post(address, json=body, timeout=20).status_code == 409,
@@ -157,17 +174,17 @@ def test_a_restored_participant_is_noticed_and_gets_back_what_it_has_lost(
     tell(Row(f"{schema} restored from an older backup", 4, 4, 0, 0, resolved_seconds, 0))
 
 
-def test_what_a_participant_refuses_to_take_back_is_left_to_a_human(restoring: Crashing) -> None:
+def test_what_a_participant_refuses_to_take_back_is_left_to_a_human(spoilt: Crashing) -> None:
     """F21: an order of a customer whom the backup does not know is named, and forced on nobody."""
-    back_up(restoring.admin, "payment_service")
-    body = restoring.given.order_body(couriers=9)
-    order_id = _order(restoring, body)
-    _at_rest(restoring)
+    back_up(spoilt.admin, "payment_service")
+    body = spoilt.given.order_body(couriers=9)
+    order_id = _order(spoilt, body)
+    _at_rest(spoilt)
 
-    restore(restoring.admin, "payment_service")
+    restore(spoilt.admin, "payment_service")
     # Before anybody has noticed it: the operator knows what he did.
-    code, output = _reconcile(restoring)
-    again = _reconcile(restoring)
+    code, output = _reconcile(spoilt)
+    again = _reconcile(spoilt)
 
     assert code == 1
     assert (
@@ -175,8 +192,8 @@ def test_what_a_participant_refuses_to_take_back_is_left_to_a_human(restoring: C
         in output
     )
     assert again[0] == 0, again[1]
-    _until_taken(restoring)
-    _order(restoring, restoring.given.order_body())
+    _until_taken(spoilt)
+    _order(spoilt, spoilt.given.order_body())
 
 
 def test_a_restored_log_presumes_nothing_and_gets_back_what_its_participants_know(
