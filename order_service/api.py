@@ -12,14 +12,10 @@ from order_service.checkout import (
     Answer,
     Checkout,
     Confirmed,
-    KeyReused,
-    NotTaken,
     OrderRefused,
     OrderRequest,
-    Pending,
     Repeated,
 )
-from order_service.decision_log import SqlDecisionLog
 from order_service.schemas import (
     ORDERS,
     NewOrder,
@@ -44,6 +40,9 @@ from service_chassis.problems import (
     unavailable_problem,
 )
 from service_chassis.web import StrictRoute
+from two_phase.coordinator.idempotency import KeyBusy, KeyReused
+from two_phase.coordinator.sql_decision_log import SqlDecisionLog
+from two_phase.coordinator.waiting import NotDecided, Pending
 from two_phase.errors import Unavailable
 from two_phase.http.records import takes
 
@@ -111,9 +110,12 @@ def placing(endpoints: OrderEndpoints) -> Endpoint:
         order_request = OrderRequest(order.user_id, order.quantities(), order.slot_id, key)
         try:
             answer = await endpoints.checkout.place(order_request)
-        except NotTaken as failure:
-            members = {"order_id": failure.order_id} if failure.order_id else {}
-            return unavailable_problem(failure, order_status="cancelled", **members)
+        except NotDecided as failure:
+            return unavailable_problem(
+                failure, order_status="cancelled", order_id=failure.transaction_id
+            )
+        except KeyBusy as failure:
+            return unavailable_problem(failure, order_status="cancelled")
         except KeyReused:
             raise Invalid("Idempotency-Key", "was used before with another body") from None
         return await _told(endpoints, answer)

@@ -1,21 +1,16 @@
 """What an order does: name its three branches, have them decided, and say what became of it.
 
-    place -> [claim the key] -> submit -> decided: confirmed | refused | cancelled
-                                   ^          |
-                                   +----------+ once more, if only a stale price or undecided orders stood in the way
-
-The shop's prices are learnt from stock_service's refusals: an order for a product that this process
-has not sold yet carries no price for it, is refused with the prices, and goes again. So there is
-one way for a price that is unknown and one that is stale, and no cache to invalidate.
+place -> [claim the key] -> submit -> decided: confirmed | refused | cancelled
+                               ^          |
+                               +----------+ once more, if only a stale price or undecided orders stood in the way
 """
 
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from order_service.claims import Answered, Busy, Claimed, Claims, KeyRequest, Reused, digest_of
 from order_service.order import (
     OrderItem,
     OrderRecord,
@@ -24,34 +19,26 @@ from order_service.order import (
     payloads_of,
     refusals_of,
 )
-from two_phase.coordinator.coordinator import Coordinator, Outcome, Ticket
+from order_service.prices import Prices
+from two_phase.coordinator.coordinator import Coordinator, Outcome
+from two_phase.coordinator.idempotency import (
+    INSTEAD_OF_MAX,
+    Answered,
+    Claims,
+    KeyRequest,
+    Keys,
+    digest_of,
+)
 from two_phase.coordinator.verdict import Transaction
+from two_phase.coordinator.waiting import NotDecided, Pending, Waiting
+from two_phase.coordinator.wording import Wording
 from two_phase.errors import Unavailable
 from two_phase.messages import Decision, TransactionId, new_transaction_id
 
-PRICES_MAX = 200_000
+WORDING = Wording("order", "orders")
 #: One for a price that was unknown, one for a price that has changed, one for undecided orders in
 #: the way.
 ATTEMPTS_MAX = 3
-#: Earlier attempts that travel along; older ones have long been resolved.
-INSTEAD_OF_MAX = 16
-#: Pauses between two looks at a key that somebody else works on.
-_POLL_SECONDS, _POLL_SECONDS_MAX = 0.05, 0.4
-
-
-class KeyReused(Exception):
-    """The Idempotency-Key was used before, for another request."""
-
-
-class NotTaken(Unavailable):
-    """The order was not decided in time and is cancelled, or will be.
-
-    The same request may be sent again.
-    """
-
-    def __init__(self, detail: str, order_id: TransactionId | None = None) -> None:
-        super().__init__(detail)
-        self.order_id = order_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +75,6 @@ class Repeated:
     order_id: TransactionId
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """The decision is with the log, which does not answer; only the log can tell."""
-
-    order_id: TransactionId
-
-
 Answer = Confirmed | OrderRefused | Repeated | Pending
 
 
@@ -109,25 +89,17 @@ class Checkout:
         deadline_seconds: float,
         new_id: Callable[[], TransactionId] = new_transaction_id,
     ) -> None:
-        self._coordinator = coordinator
-        self._claims = claims
+        self._waiting = Waiting(coordinator, WORDING)
+        self.check_capacity = coordinator.check_capacity
+        self.is_pending = self._waiting.is_pending
+        self._keys = Keys(claims, coordinator.arriving, new_id)
         self._deadline_seconds = deadline_seconds
         self._new_id = new_id
-        self._prices: dict[int, int] = {}
-        self._under_way: dict[tuple[int, str], asyncio.Future[None]] = {}
-        self._pending: set[TransactionId] = set()
+        self._prices = Prices()
         self._background: set[asyncio.Task[None]] = set()
 
-    def is_pending(self, order_id: TransactionId) -> bool:
-        """Return whether this process has told a customer that the order is pending, and does not know more yet."""
-        return order_id in self._pending
-
-    def check_capacity(self) -> None:
-        """Raise Unavailable if no order can be taken now, whatever it is for."""
-        self._coordinator.check_capacity()
-
     async def place(self, order_request: OrderRequest) -> Answer:
-        """Return what became of the order. Raises NotTaken, Unavailable or KeyReused.
+        """Return what became of the order. Raises NotDecided, Unavailable or KeyReused.
 
         Then nothing was bought by this call.
         """
@@ -139,54 +111,19 @@ class Checkout:
             return answer
         # Before a key is claimed for nothing.
         self.check_capacity()
-        return await self._alone(
-            order_request,
-            KeyRequest(
-                order_request.user_id, order_request.key, _digest(order_request), transaction_id
-            ),
-            deadline,
+        key_request = KeyRequest(
+            order_request.user_id, order_request.key, _digest(order_request), transaction_id
         )
 
-    async def _alone(
-        self, order_request: OrderRequest, key_request: KeyRequest, deadline: float
-    ) -> Answer:
-        """Let one request per key work at a time in this process.
+        async def attempt(
+            request: KeyRequest, instead_of: tuple[TransactionId, ...]
+        ) -> Answer | None:
+            return await self._attempts(
+                order_request, request, request.transaction_id, instead_of, deadline
+            )
 
-        The others wait, and then find its answer.
-        """
-        key = (key_request.user_id, key_request.key)
-        while earlier := self._under_way.get(key):
-            await _until(deadline, asyncio.wait({earlier}))
-        self._under_way[key] = asyncio.get_running_loop().create_future()
-        try:
-            return await self._with_key(order_request, key_request, deadline)
-        finally:
-            self._under_way.pop(key).set_result(None)
-
-    async def _with_key(
-        self, order_request: OrderRequest, key_request: KeyRequest, deadline: float
-    ) -> Answer:
-        pause_seconds = _POLL_SECONDS
-        while True:
-            with self._coordinator.arriving():
-                claimed = await _until(deadline, self._claims.claim(key_request))
-            match claimed:
-                case Claimed(instead_of):
-                    answer = await self._attempts(
-                        order_request, key_request, key_request.transaction_id, instead_of, deadline
-                    )
-                    if answer is not None:
-                        return answer
-                    # Somebody took the key over, and the log decided for him: a transaction of ours
-                    # cannot be used again.
-                    key_request = replace(key_request, transaction_id=self._new_id())
-                case Answered(order_id):
-                    return Repeated(order_id)
-                case Reused():
-                    raise KeyReused
-                case Busy():
-                    await _until(deadline, asyncio.sleep(pause_seconds))
-                    pause_seconds = min(_POLL_SECONDS_MAX, pause_seconds * 2)
+        answered: Answer | Answered = await self._keys.answer(key_request, attempt, deadline)
+        return Repeated(answered.transaction_id) if isinstance(answered, Answered) else answered
 
     async def _attempts(
         self,
@@ -207,7 +144,7 @@ class Checkout:
             outcome = await self._decided(key_request, transaction, deadline)
             if isinstance(outcome, Pending):
                 return outcome
-            self._learn_prices(outcome)
+            self._prices.learn(outcome.verdict)
             if (
                 key_request is not None
                 and outcome.existed
@@ -221,27 +158,20 @@ class Checkout:
                 self._new_id(),
             )
             if key_request is not None:
-                if not await _until(deadline, self._claims.move(key_request, transaction_id)):
+                key_request = await self._keys.move(key_request, transaction_id, deadline)
+                if key_request is None:
                     return None
-                key_request = replace(key_request, transaction_id=transaction_id)
         raise AssertionError("unreachable")
 
     async def _decided(
         self, key_request: KeyRequest | None, transaction: Transaction, deadline: float
     ) -> Outcome | Pending:
         try:
-            ticket = self._coordinator.submit(transaction)
-            return await self._outcome(ticket, deadline) or self._left_pending(ticket)
+            return await self._waiting.decided(transaction, deadline)
         except Unavailable:
             if key_request is not None:
-                self._spawn(self._claims.release(key_request))
+                self._spawn(self._keys.release(key_request))
             raise
-
-    def _left_pending(self, ticket: Ticket) -> Pending:
-        order_id = ticket.transaction.transaction_id
-        self._pending.add(order_id)
-        ticket.outcome.add_done_callback(lambda _outcome: self._pending.discard(order_id))
-        return Pending(order_id)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         async def quietly() -> None:
@@ -253,20 +183,11 @@ class Checkout:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def _outcome(self, ticket: Ticket, deadline: float) -> Outcome | None:
-        """Return the durable decision, or None when the deadline has passed and only the log knows."""
-        await asyncio.wait([ticket.outcome], timeout=deadline - asyncio.get_running_loop().time())
-        if ticket.outcome.done():
-            return ticket.outcome.result()
-        if ticket.give_up():
-            raise NotTaken("the order was not decided in time", ticket.transaction.transaction_id)
-        return None
-
     def _record(
         self, order_request: OrderRequest, key_request: KeyRequest | None, *, may_be_repeated: bool
     ) -> OrderRecord:
         items = tuple(
-            OrderItem(product_id=product_id, quantity=quantity, price=self._prices.get(product_id))
+            OrderItem(product_id=product_id, quantity=quantity, price=self._prices.of(product_id))
             for product_id, quantity in order_request.items.items()
         )
         return OrderRecord(
@@ -277,16 +198,6 @@ class Checkout:
             digest=key_request.digest if key_request else None,
             may_be_repeated=may_be_repeated,
         )
-
-    def _learn_prices(self, outcome: Outcome) -> None:
-        vote = outcome.verdict.votes.get("stock")
-        if vote is None or vote.prepared:
-            return
-        self._prices.update(
-            {int(product_id): price for product_id, price in vote.facts.get("prices", {}).items()}
-        )
-        while len(self._prices) > PRICES_MAX:
-            self._prices.pop(next(iter(self._prices)))
 
 
 def _answer(outcome: Outcome) -> Answer:
@@ -299,7 +210,7 @@ def _answer(outcome: Outcome) -> Answer:
     if refusals:
         return OrderRefused(order_id, refusals)
     silent = ", ".join(verdict.silent)
-    raise NotTaken(
+    raise NotDecided(
         f"no answer from {silent}" if silent else "the order was cancelled before it was decided",
         order_id,
     )
@@ -313,11 +224,3 @@ def _digest(order_request: OrderRequest) -> str:
             "slot_id": order_request.slot_id,
         }
     )
-
-
-async def _until(deadline: float, waiting: Any) -> Any:
-    try:
-        async with asyncio.timeout_at(deadline):
-            return await waiting
-    except TimeoutError:
-        raise NotTaken("another request with the same Idempotency-Key is under way") from None

@@ -7,12 +7,12 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from order_service import orders
+from fastapi import APIRouter
+
 from order_service.api import MODELS, OrderEndpoints, placing, routes
-from order_service.checkout import Checkout
-from order_service.claims import Claims
-from order_service.decision_log import SqlDecisionLog
-from order_service.reconciliation import SqlReconciliation
+from order_service.checkout import WORDING, Checkout
+from order_service.models import LOG
+from order_service.order import decision_of, row_of, row_of_lost
 from order_service.settings import OrderSettings
 from service_chassis.admission import Admission
 from service_chassis.database import connect
@@ -20,8 +20,11 @@ from service_chassis.documents import Document
 from service_chassis.fast_path import FastPath
 from service_chassis.server import Service, Status
 from service_chassis.web import internal_app, public_app
-from two_phase.coordinator.coordinator import TOO_MANY, Coordinator
+from two_phase.coordinator.coordinator import Coordinator
+from two_phase.coordinator.idempotency import Claims
+from two_phase.coordinator.rebuild import SqlReconciliation
 from two_phase.coordinator.remote_participant import RemoteParticipant
+from two_phase.coordinator.sql_decision_log import SqlDecisionLog
 from two_phase.errors import Unavailable
 from two_phase.http.client import HttpTransport, Peer
 from two_phase.http.coordinator_api import coordinator_routes
@@ -41,7 +44,7 @@ def create_service(settings: OrderSettings) -> Service:
     )
     status = Status(database)
     executor = ThreadPoolExecutor(settings.database_pool_size, "decision-log")
-    decision_log = SqlDecisionLog(database, executor, opened=False)
+    decision_log = SqlDecisionLog(database, executor, LOG, row_of, opened=False)
     peers = {
         name: Peer(each.urls, each.key, timeout_seconds=settings.prepare_timeout_seconds)
         for name, each in settings.participants.items()
@@ -50,6 +53,7 @@ def create_service(settings: OrderSettings) -> Service:
         [RemoteParticipant(name, HttpTransport(peer)) for name, peer in peers.items()],
         decision_log,
         settings.limits(),
+        WORDING,
     )
     claims = Claims(decision_log, claim_seconds=settings.client_deadline_seconds)
     checkout = Checkout(coordinator, claims, deadline_seconds=settings.client_deadline_seconds)
@@ -59,26 +63,36 @@ def create_service(settings: OrderSettings) -> Service:
     async def close() -> None:
         await asyncio.gather(*(peer.close() for peer in peers.values()))
 
-    async def decisions(after: TransactionId, limit: int) -> list[dict[str, Any]]:
-        return await decision_log.run(lambda connection: orders.decisions(connection, after, limit))
-
     def is_ready() -> bool:
         return coordinator.is_open() and status.is_ready()
 
-    # More than a full queue and a batch under way would be refused by the coordinator in any case.
-    capacity = settings.queue_limit + settings.batch_limit
-    keys = [each.key for each in settings.participants.values()]
     return Service(
         name=NAME,
         status=status,
         public=public_app(_DOCUMENT, "", routes(endpoints), is_ready),
         public_fast_path=FastPath("/orders", placing(endpoints)),
-        public_admission=Admission("/orders", capacity, Unavailable(TOO_MANY)),
+        public_admission=_admission(settings),
         internal=internal_app(
-            NAME, coordinator_routes(decision_log, decisions, SqlReconciliation(decision_log)), keys
+            NAME, _asked(decision_log), [each.key for each in settings.participants.values()]
         ),
         background=[coordinator.run],
         drain=coordinator.drain,
         close=close,
         remarks=settings.remarks,
     )
+
+
+def _admission(settings: OrderSettings) -> Admission:
+    # More than a full queue and a batch under way would be refused by the coordinator in any case.
+    capacity = settings.queue_limit + settings.batch_limit
+    return Admission("/orders", capacity, Unavailable(WORDING.too_many))
+
+
+def _asked(decision_log: SqlDecisionLog) -> APIRouter:
+    """Return the endpoints for participants, auditors and operators."""
+
+    async def decisions(after: TransactionId, limit: int) -> list[dict[str, Any]]:
+        return [decision_of(row) for row in await decision_log.decisions(after, limit)]
+
+    reconciliation = SqlReconciliation(decision_log, row_of_lost)
+    return coordinator_routes(decision_log, decisions, reconciliation)

@@ -5,7 +5,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from order_service.order import OrderRecord, memo_of, payloads_of
 from two_phase.messages import TransactionId
 
 _COLUMNS = (
@@ -13,11 +12,6 @@ _COLUMNS = (
 )
 _ONE = text(f"SELECT {_COLUMNS} FROM orders WHERE transaction_id = CAST(:order_id AS uuid)")  # noqa: S608 - a constant
 
-_DECISIONS = text("""
-    SELECT transaction_id::text AS order_id, status, generation, user_id, items, slot_id, idempotency_key, request_digest,
-           CAST(extract(epoch FROM clock_timestamp() - decided_at) AS float) AS age_seconds
-    FROM orders WHERE transaction_id > CAST(:after AS uuid) ORDER BY transaction_id LIMIT :limit
-""")
 # A JSON column does not keep the order of its members.
 _ITEM = ("product_id", "quantity", "price")
 
@@ -43,30 +37,6 @@ def find(connection: Connection, order_id: TransactionId) -> Body | None:
     """Return the recorded order, or None while nothing is recorded."""
     row = connection.execute(_ONE, {"order_id": order_id}).one_or_none()
     return None if row is None else body_of(row)
-
-
-def decisions(connection: Connection, after: TransactionId, limit: int) -> list[Body]:
-    """Return up to ``limit`` decisions behind ``after``, each with what its branches must hold if they are known."""
-    rows = connection.execute(_DECISIONS, {"after": after, "limit": limit})
-    return [_decision(row) for row in rows]
-
-
-def _decision(row: Row[Any]) -> Body:
-    known = row.items is not None
-    kept = (
-        (row.user_id, row.slot_id, tuple(row.items), row.idempotency_key, row.request_digest)
-        if known
-        else None
-    )
-    record = OrderRecord(*kept) if kept else None
-    return {
-        "transaction_id": row.order_id,
-        "decision": row.status,
-        "generation": row.generation,
-        "age_seconds": row.age_seconds,
-        "payloads": payloads_of(record) if record else None,
-        "memo": memo_of(record) if record else None,
-    }
 
 
 def newest_first(

@@ -193,5 +193,7 @@ def _replace_code(release: Path) -> None:
         shutil.copytree(
             ROOT / name, release / f"{name}.new", ignore=shutil.ignore_patterns("__pycache__")
         )
-        (release / name).rename(release / f"{name}.old")
+        # The first release may have had no such package.
+        if (release / name).exists():
+            (release / name).rename(release / f"{name}.old")
         (release / f"{name}.new").rename(release / name)

@@ -13,10 +13,11 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError
 
-from order_service.claims import Answered, Busy, Claimed, Claims, KeyRequest, Reused
-from order_service.decision_log import SqlDecisionLog
-from order_service.order import OrderRecord
+from order_service.models import LOG as STATEMENTS
+from order_service.order import OrderRecord, row_of
 from two_phase.coordinator.decision_log import LOG, LoggedDecision
+from two_phase.coordinator.idempotency import Answered, Busy, Claimed, Claims, KeyRequest, Reused
+from two_phase.coordinator.sql_decision_log import SqlDecisionLog
 from two_phase.coordinator.verdict import Transaction, Verdict, judge
 from two_phase.errors import Unavailable
 from two_phase.messages import Decision, InDoubt, TransactionId, Vote, new_transaction_id
@@ -29,7 +30,7 @@ RECORD = OrderRecord(1, 1, ({"product_id": 1, "quantity": 2, "price": 10},), may
 def decision_log(log_engine: Engine) -> Iterator[SqlDecisionLog]:
     """Return a log as one replica has it."""
     with ThreadPoolExecutor(4) as executor:
-        yield SqlDecisionLog(log_engine, executor)
+        yield SqlDecisionLog(log_engine, executor, STATEMENTS, row_of)
 
 
 def verdict(
@@ -321,7 +322,7 @@ async def test_forced_writes_are_counted_and_the_highest_counters_heard_are_kept
 async def test_a_log_that_was_seen_further_writes_nothing(log_engine: Engine) -> None:
     """R12: a restored log neither decides nor cancels what it has forgotten, and a read is not told that it is undecided."""
     with ThreadPoolExecutor(1) as executor:
-        restored = SqlDecisionLog(log_engine, executor)
+        restored = SqlDecisionLog(log_engine, executor, STATEMENTS, row_of)
         known = verdict()
         await restored.decide([known], 1, {})
         status = await restored.status()
@@ -377,7 +378,7 @@ async def test_a_log_that_is_not_open_yet_tells_what_it_knows_and_decides_nothin
 ) -> None:
     """R12: until the participants were heard, somebody may have seen more than this log remembers."""
     with ThreadPoolExecutor(1) as executor:
-        starting = SqlDecisionLog(log_engine, executor, opened=False)
+        starting = SqlDecisionLog(log_engine, executor, STATEMENTS, row_of, opened=False)
         known, unknown = verdict(), new_transaction_id()
         await starting.decide([known], 1, {})
         question = in_doubt(known.transaction.transaction_id, unknown)

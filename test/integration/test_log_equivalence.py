@@ -14,14 +14,15 @@ from typing import Any
 from sqlalchemy import Engine, text
 
 from integration.sequences import identity
-from order_service.claims import Answered, Busy, Claimed, Claims, KeyRequest, Reused
-from order_service.decision_log import SqlDecisionLog
-from order_service.order import OrderRecord
+from order_service.models import LOG
+from order_service.order import OrderRecord, row_of
 from simulation.clock import VirtualLoop
 from simulation.disk import Disk
 from simulation.fate import ChosenFate
 from simulation.log import LogDatabase
 from simulation.sessions import Sessions
+from two_phase.coordinator.idempotency import Answered, Busy, Claimed, Claims, KeyRequest, Reused
+from two_phase.coordinator.sql_decision_log import SqlDecisionLog
 from two_phase.coordinator.verdict import Transaction, judge
 from two_phase.messages import InDoubt, Vote
 
@@ -128,7 +129,7 @@ async def answers(replica: Replica, length: int) -> list[tuple[Any, ...]]:
 
 async def _counted(sessions: Any, executor: Any) -> list[Any]:
     """Return what a log answers when it is written, asked, seen further than it is, and restored participants are noted."""
-    first, second = (Replica(SqlDecisionLog(sessions, executor)) for _ in range(2))
+    first, second = (Replica(SqlDecisionLog(sessions, executor, LOG, row_of)) for _ in range(2))
     heard: list[Any] = []
     for step, (replica, seen) in enumerate(
         [(first, 0), (second, 0), (first, 2), (first, 9), (second, 0), (second, 9)]
@@ -182,7 +183,9 @@ async def test_every_sequence_of_calls_to_the_log_is_answered_alike(
     simulated: list[Any] = []
 
     async def simulation() -> None:
-        simulated.extend(await answers(Replica(SqlDecisionLog(sessions, sessions)), length))  # type: ignore[arg-type]
+        simulated.extend(
+            await answers(Replica(SqlDecisionLog(sessions, sessions, LOG, row_of)), length)
+        )  # type: ignore[arg-type]
 
     loop = VirtualLoop(0.0)
     disk = Disk("order", ("orders", "keys", "claims", "log_state", "restored"))
@@ -193,7 +196,7 @@ async def test_every_sequence_of_calls_to_the_log_is_answered_alike(
     with order_engine.begin() as connection:
         connection.execute(text("TRUNCATE orders, claims"))
     with ThreadPoolExecutor(4) as executor:
-        real = await answers(Replica(SqlDecisionLog(log_engine, executor)), length)
+        real = await answers(Replica(SqlDecisionLog(log_engine, executor, LOG, row_of)), length)
 
     assert simulated == real
     heard = [answer for _, answers_heard in real for answer in answers_heard]

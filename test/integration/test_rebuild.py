@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from order_service.claims import Answered, Claimed, Claims, KeyRequest, Reused
-from order_service.decision_log import SqlDecisionLog
-from order_service.order import OrderRecord, memo_of, payloads_of
-from order_service.reconciliation import SqlReconciliation
-from two_phase.coordinator.rebuild import Lost
+from order_service.models import LOG
+from order_service.order import OrderRecord, memo_of, payloads_of, row_of, row_of_lost
+from two_phase.coordinator.idempotency import Answered, Claimed, Claims, KeyRequest, Reused
+from two_phase.coordinator.rebuild import Lost, SqlReconciliation
+from two_phase.coordinator.sql_decision_log import SqlDecisionLog
 from two_phase.coordinator.verdict import Transaction, Verdict, judge
 from two_phase.messages import Decision, InDoubt, TransactionId, Vote, new_transaction_id
 
@@ -27,7 +27,7 @@ RECORD = OrderRecord(
 )
 FACTS = {"payment": {}, "stock": {}, "delivery": {"courier": "Mila"}}
 _ROW = """
-    SELECT status, generation, user_id, slot_id, items, total, courier, refusals, idempotency_key, request_digest
+    SELECT status, generation, user_id, slot_id, items, total, courier, refusals, idempotency_key, request_digest, participants
     FROM orders WHERE transaction_id = CAST(:id AS uuid)
 """
 
@@ -36,7 +36,7 @@ _ROW = """
 def decision_log(log_engine: Engine) -> Iterator[SqlDecisionLog]:
     """Return a log as one replica has it."""
     with ThreadPoolExecutor(2) as executor:
-        yield SqlDecisionLog(log_engine, executor)
+        yield SqlDecisionLog(log_engine, executor, LOG, row_of)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def reconciliation(
     decision_log: SqlDecisionLog, order_engine: Engine
 ) -> Iterator[SqlReconciliation]:
     """Return the operator's side of the log; its generation is as before when a test ends."""
-    yield SqlReconciliation(decision_log)
+    yield SqlReconciliation(decision_log, row_of_lost)
     with order_engine.begin() as connection:
         connection.execute(text("UPDATE log_state SET generation = 1"))
 

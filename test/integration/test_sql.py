@@ -9,9 +9,10 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from delivery_service import book
-from order_service import claims, decision_log
+from order_service import models
 from payment_service import charge
 from stock_service import reserve
+from two_phase.coordinator.log_statements import LogStatements
 from two_phase.errors import Unavailable
 from two_phase.messages import State
 from two_phase.participant import branches, round_counter
@@ -20,8 +21,8 @@ from two_phase.participant.sql_branches import BRANCHES_DDL_1, BRANCHES_DDL_2, S
 from two_phase.sql import Planned
 
 ID = "00000000-0000-7000-8000-000000000001"
-MODULES: dict[str, list[ModuleType]] = {
-    "order_service": [decision_log, claims],
+MODULES: dict[str, list[ModuleType | LogStatements]] = {
+    "order_service": [models.LOG],
     "payment_service": [branches, round_counter, charge],
     "stock_service": [reserve],
     "delivery_service": [book],
@@ -33,7 +34,7 @@ _LEAVING = Planned("SELECT pg_terminate_backend(pg_backend_pid(), CAST(:wait_ms 
 _ONE_BY = Planned("SELECT 1 / CAST(:divisor AS bigint)")
 
 
-def _planned(module: ModuleType) -> list[Planned]:
+def _planned(module: ModuleType | LogStatements) -> list[Planned]:
     return [each for each in vars(module).values() if isinstance(each, Planned)]
 
 

@@ -10,14 +10,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from order_service import orders
-from order_service.reconciliation import rebuilt, without_answer
+from order_service.order import decision_of, row_of_lost
 from shop.operator import reconcile as tool
 from simulation.disk import Disk, LocalTransaction
 from simulation.escrow import TRADES
 from simulation.plan import SERVICES
 from simulation.store import MemoryBranchStore
-from two_phase.coordinator.rebuild import Lost
+from two_phase.coordinator.rebuild import Lost, rebuilt, without_answer
 from two_phase.messages import Ballot, Outcomes, Round
 from two_phase.participant.participant import Participant
 
@@ -180,14 +179,7 @@ class Services:
         return [self._decision(known[each]) for each in sorted(known) if each > after][:limit]
 
     def _decision(self, row: Row) -> Row:
-        columns = ("user_id", "slot_id", "items", "idempotency_key", "request_digest")
-        kept = {column: row.get(column) for column in columns}
-        found = {
-            "order_id": row["transaction_id"],
-            "status": row["status"],
-            "generation": row["generation"],
-        }
-        return orders._decision(SimpleNamespace(**found, **kept, age_seconds=0.0))  # type: ignore[arg-type]
+        return decision_of({"participants": None, "items": None, "age_seconds": 0.0, **row})
 
     def branches(self, name: str, after: str, limit: int) -> list[Row]:
         """Return branches behind ``after``."""
@@ -198,7 +190,11 @@ class Services:
     def rebuild(self, lost: Sequence[Row]) -> Outcomes:
         """Write lost decisions again."""
         transaction = LocalTransaction(self._log)
-        rows = [row for each in lost if (row := rebuilt(Lost.model_validate(each, strict=False)))]
+        rows = [
+            row
+            for each in lost
+            if (row := rebuilt(Lost.model_validate(each, strict=False), row_of_lost))
+        ]
         for row in rows:
             self._world.log.insert_again(transaction, row)
         for row in without_answer(rows, self._said(rows)):

@@ -17,11 +17,13 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
-from order_service import claims, decision_log, orders
+from order_service import orders
+from order_service.models import LOG as STATEMENTS
 from simulation.clock import VirtualLoop
 from simulation.disk import Disk, LocalTransaction
 from simulation.fate import Fate
 from simulation.sessions import Rows, failure
+from two_phase.coordinator import log_statements
 from two_phase.coordinator.decision_log import LOG
 
 LOCK_TIMEOUT = "55P03"
@@ -61,19 +63,19 @@ class LogDatabase:
         self._locks: dict[Any, asyncio.Future[None]] = {}
         disk.tables["log_state"].update(generation=1, counters=(0, {}))
         self._writes: dict[str, Write] = {
-            decision_log._DECIDE.call: self._decide,
-            claims._CLAIM.call: self._claim,
-            claims._TAKE_OVER.text: self._take_over,
-            claims._RELEASE.text: self._release,
-            decision_log._NOTE.text: self._note,
+            STATEMENTS.decide.call: self._decide,
+            STATEMENTS.claim.call: self._claim,
+            STATEMENTS.take_over.text: self._take_over,
+            STATEMENTS.release.text: self._release,
+            log_statements.NOTE.text: self._note,
         }
         self._reads: dict[str, Read] = {
-            decision_log._FOUND.text: self._found,
-            decision_log._PEEK.text: self._peek,
-            decision_log._STATUS.text: self._status,
-            decision_log._WRITTEN.text: self._written,
-            claims._GENERATION.text: self._generation,
-            claims._LOOK.text: self._look,
+            STATEMENTS.found.text: self._found,
+            STATEMENTS.peek.text: self._peek,
+            log_statements.STATUS.text: self._status,
+            log_statements.WRITTEN.text: self._written,
+            log_statements.GENERATION.text: self._generation,
+            STATEMENTS.look.text: self._look,
             orders._ONE.text: self._one,
         }
 
@@ -81,7 +83,7 @@ class LogDatabase:
         """Execute a statement in its own time, whatever becomes of the process that sent it."""
         self.under_way += 1
         # A replica looks once a second how far the log has come, for as long as it lives.
-        self.sent += statement not in (decision_log._STATUS.text, decision_log._WRITTEN.text)
+        self.sent += statement not in (log_statements.STATUS.text, log_statements.WRITTEN.text)
         if statement in self._writes:
             work = self._writes[statement]
             fault = self._fate.at("write", work.__name__[1:])
@@ -314,7 +316,7 @@ class LogDatabase:
         )
 
     async def _take_over(self, parameters: Mapping[str, Any], fault: str) -> Rows:
-        key = (parameters["user_id"], parameters["key"])
+        key = (parameters["scope"], parameters["key"])
         async with self._locked([("claim", *key)], fault, _LOCK_TIMEOUT_SECONDS):
             transaction = LocalTransaction(self.disk)
             claim, holder = transaction.get("claims", key), parameters["holder"]
@@ -329,7 +331,7 @@ class LogDatabase:
             return Rows([(list(attempts),)])
 
     async def _release(self, parameters: Mapping[str, Any], fault: str) -> Rows:
-        key = (parameters["user_id"], parameters["key"])
+        key = (parameters["scope"], parameters["key"])
         async with self._locked([("claim", *key)], fault, _LOCK_TIMEOUT_SECONDS):
             transaction = LocalTransaction(self.disk)
             claim = transaction.get("claims", key)
@@ -367,7 +369,7 @@ def _highest(heard: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int
 
 
 def _key(row: Mapping[str, Any]) -> tuple[int, str]:
-    return row["user_id"], row["key"]
+    return row["scope"], row["key"]
 
 
 def _seconds(interval: str) -> float:

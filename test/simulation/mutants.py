@@ -38,8 +38,8 @@ MUTANTS = {
         "two_phase.participant.participant", "tombstones.append(known[each])", "pass"
     ),
     "the loser of the decision believes itself": Mutant(
-        "order_service.decision_log",
-        'found = _read(connection, _FOUND, id_array([row["transaction_id"] for row in missing]))',
+        "two_phase.coordinator.sql_decision_log",
+        "found = self._found(connection, _ids(missing))",
         'found = {row["transaction_id"]: Decision(row["status"]) for row in missing}',
     ),
     "a decision overwrites the one found": Mutant(
@@ -62,10 +62,10 @@ MUTANTS = {
         quick=False,
     ),
     "outcomes answers and does not write": Mutant(
-        "order_service.decision_log",
+        "two_phase.coordinator.sql_decision_log",
         "decided = await self.run(lambda connection: work(connection, transactions))",
         "ids = [each.transaction_id for each in transactions]; decided = dict.fromkeys(ids, Decision.CANCELLED)"
-        " | await self.run(lambda connection: _read(connection, _FOUND, id_array(ids)))",
+        " | await self.run(lambda connection: self._found(connection, ids))",
     ),
     "an unknown commit is done": Mutant(
         "two_phase.participant.participant",
@@ -85,7 +85,7 @@ MUTANTS = {
         "asking = self._write(verdicts, generation)",
     ),
     "the decision is not forced": Mutant(
-        "order_service.decision_log",
+        "two_phase.coordinator.sql_decision_log",
         "return await self.run(lambda connection: self._decided(connection, rows, to_json(heard).decode(), forced=forced))",
         "return await self.run(lambda connection: self._decided(connection, rows, to_json(heard).decode(), forced=False))",
     ),
@@ -136,19 +136,19 @@ MUTANTS = {
         "self.abandoned = True",
     ),
     "a peek tells what is not durable": Mutant(
-        "order_service.decision_log",
-        "return _read(connection, _FOUND, id_array(list(recorded))) if recorded else {}",
+        "two_phase.coordinator.sql_decision_log",
+        "return self._found(connection, list(recorded)) if recorded else {}",
         "return recorded",
         quick=False,
     ),
     "a decision found is told and not durable": Mutant(
-        "order_service.decision_log",
-        'found = _read(connection, _FOUND, id_array([row["transaction_id"] for row in missing]))',
-        'found = _read(connection, _PEEK, id_array([row["transaction_id"] for row in missing]))',
+        "two_phase.coordinator.sql_decision_log",
+        "found = self._found(connection, _ids(missing))",
+        "found = _read(connection, self.statements.peek, _ids(missing))",
         quick=False,
     ),
     "a claim is taken over without a fence": Mutant(
-        "order_service.claims",
+        "two_phase.coordinator.idempotency",
         "fenced = self._log.ask(connection, [InDoubt(transaction_id=holder, generation=generation)])",
         "fenced = {holder: Decision.CANCELLED}",
         quick=False,
@@ -159,7 +159,7 @@ MUTANTS = {
         "instead_of=[]",
     ),
     "a refusal with a key is told and not durable": Mutant(
-        "order_service.decision_log",
+        "two_phase.coordinator.sql_decision_log",
         'forced = any(row["status"] == Decision.CONFIRMED or row["idempotency_key"] for row in rows)',
         'forced = any(row["status"] == Decision.CONFIRMED for row in rows)',
     ),
@@ -170,7 +170,10 @@ MUTANTS = {
         quick=False,
     ),
     "a restored log decides what it has forgotten": Mutant(
-        "order_service.decision_log", '"known": self._log_position,', '"known": 0,', quick=False
+        "two_phase.coordinator.sql_decision_log",
+        '"known": self._log_position,',
+        '"known": 0,',
+        quick=False,
     ),
     "what ballots say of the log is not heeded": Mutant(
         "two_phase.coordinator.restore_detector",
@@ -197,9 +200,9 @@ MUTANTS = {
         quick=False,
     ),
     "the next attempt starts though the claim is gone": Mutant(
-        "order_service.checkout",
-        "if not await _until(deadline, self._claims.move(key_request, transaction_id)):",
-        "if await _until(deadline, self._claims.move(key_request, transaction_id)) is None:",
+        "two_phase.coordinator.idempotency",
+        "if not await _until(deadline, self._claims.move(request, successor)):",
+        "if await _until(deadline, self._claims.move(request, successor)) is None:",
         quick=False,
     ),
 }

@@ -10,12 +10,14 @@ from collections.abc import AsyncIterator, Iterator
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
-from order_service.decision_log import SqlDecisionLog
+from order_service.models import LOG
+from order_service.order import row_of
 from simulation.balance import available
 from simulation.escrow import TRADES
 from simulation.plan import SERVICES
 from simulation.processes import new_id_of
 from simulation.store import MemoryBranchStore
+from two_phase.coordinator.sql_decision_log import SqlDecisionLog
 from two_phase.messages import Ballot, InDoubt, Prepare, Round, State
 from two_phase.participant.participant import Participant
 
@@ -62,7 +64,7 @@ def _essence(world: "World") -> Any:
 
 async def _asked(world: "World") -> AsyncIterator[str]:
     """Ask the log about a transaction that nobody has heard of."""
-    log: Any = SqlDecisionLog(world.sessions, world.sessions)  # type: ignore[arg-type] # what it uses of both is there
+    log: Any = SqlDecisionLog(world.sessions, world.sessions, LOG, row_of)  # type: ignore[arg-type] # what it uses of both is there
     unknown = InDoubt(transaction_id=new_id_of(world)(), generation=1)
     peeked = await log.peek([unknown])
     if (

@@ -15,15 +15,12 @@ from order_service.checkout import (
     Answer,
     Checkout,
     Confirmed,
-    KeyReused,
-    NotTaken,
     OrderRefused,
     OrderRequest,
-    Pending,
     Repeated,
 )
-from order_service.claims import Claims
-from order_service.decision_log import SqlDecisionLog
+from order_service.models import LOG
+from order_service.order import row_of
 from simulation.clock import Life
 from simulation.customers import NOTHING, Told
 from simulation.escrow import TRADES
@@ -31,8 +28,11 @@ from simulation.network import Peer, SimulatedCoordinator, SimulatedTransport
 from simulation.plan import SERVICES
 from simulation.store import MemoryBranchStore
 from two_phase.coordinator.coordinator import Coordinator, Limits, Ticket
+from two_phase.coordinator.idempotency import Claims, KeyBusy, KeyReused
 from two_phase.coordinator.remote_participant import RemoteParticipant
+from two_phase.coordinator.sql_decision_log import SqlDecisionLog
 from two_phase.coordinator.verdict import Transaction
+from two_phase.coordinator.waiting import NotDecided, Pending
 from two_phase.errors import Unavailable
 from two_phase.messages import Outcomes, Question, Round
 from two_phase.participant.branches import Collision
@@ -59,7 +59,7 @@ class _WatchedCoordinator(Coordinator):
 
 def boot_coordinator(world: "World", life: Life) -> None:
     """Start a replica of order_service."""
-    log: Any = SqlDecisionLog(world.sessions, world.sessions, opened=False)  # type: ignore[arg-type] # what it uses of both is there
+    log: Any = SqlDecisionLog(world.sessions, world.sessions, LOG, row_of, opened=False)  # type: ignore[arg-type] # what it uses of both is there
     participants = [
         RemoteParticipant(
             service, SimulatedTransport(_peer(world, life, service), world.laws.round_leaves)
@@ -217,8 +217,10 @@ async def _placed(
         answer = await checkout.place(order_request)
     except KeyReused:
         return Told(422, None)
-    except NotTaken as failure:
-        return Told(503, failure.order_id)
+    except NotDecided as failure:
+        return Told(503, failure.transaction_id)
+    except KeyBusy:
+        return Told(503, None)
     try:
         told = await _told(world, log, answer)
     except Unavailable:

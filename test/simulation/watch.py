@@ -4,10 +4,10 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from order_service.decision_log import SqlDecisionLog
 from shop.operator.reconcile import Findings
 from simulation.clock import Life
 from two_phase.coordinator.remote_participant import RemoteParticipant
+from two_phase.coordinator.sql_decision_log import SqlDecisionLog
 from two_phase.coordinator.verdict import Transaction
 from two_phase.messages import TransactionId
 

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from order_service import decision_log
 from simulation.backups import Operator
 from simulation.clock import OWNER, Life, ProcessDied, VirtualLoop
 from simulation.customers import Customers
@@ -24,6 +23,7 @@ from simulation.probes import probe
 from simulation.processes import boot_coordinator, boot_participant
 from simulation.sessions import Sessions
 from two_phase import crash_points
+from two_phase.coordinator import sql_decision_log
 
 #: The virtual time at which every run begins.
 START_SECONDS = 1_800_000_000.0
@@ -291,7 +291,7 @@ def _patched(world: World) -> Any:
     sleeping = SimpleNamespace(sleep=world.sessions.sleep)
     with (
         patch.object(crash_points, "on_reach", world.reach),
-        patch.object(decision_log, "time", sleeping),
+        patch.object(sql_decision_log, "time", sleeping),
     ):
         try:
             yield

@@ -13,7 +13,9 @@ from two_phase.errors import Unavailable
 
 
 class Full:
-    """An engine, or a checkout: it has no room for another order."""
+    """A coordinator, or a checkout: it has no capacity for another order."""
+
+    arriving = None
 
     def check_capacity(self) -> NoReturn:
         """Say so."""

@@ -23,6 +23,7 @@ from two_phase.coordinator.decision_log import DecisionLog, LoggedDecision
 from two_phase.coordinator.remote_participant import RemoteParticipant
 from two_phase.coordinator.restore_detector import RestoreDetector
 from two_phase.coordinator.verdict import Transaction, Verdict, judge
+from two_phase.coordinator.wording import Wording
 from two_phase.errors import Unavailable
 from two_phase.messages import (
     ROUND_PREPARES_MAX,
@@ -40,7 +41,6 @@ Records = Mapping[TransactionId, LoggedDecision]
 
 #: Inserts of one batch that may wait for the log at a time: the first one, and its repetition.
 ATTEMPTS_UNDER_WAY_MAX = 2
-TOO_MANY = "too many orders are under way"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +101,26 @@ class Coordinator:
     """Drives transactions to their decision, a batch at a time."""
 
     def __init__(
-        self, participants: Sequence[RemoteParticipant], decision_log: DecisionLog, limits: Limits
+        self,
+        participants: Sequence[RemoteParticipant],
+        decision_log: DecisionLog,
+        limits: Limits,
+        wording: Wording = Wording(),  # noqa: B008 - immutable
     ) -> None:
         self._participants = {participant.name: participant for participant in participants}
         self._log = decision_log
         self._limits = limits
+        self._wording = wording
         self._queue: BatchQueue[Ticket] = BatchQueue(limits.arrival_seconds)
         #: Lets the next batch wait for what follows the block: an order whose key is claimed first.
         self.arriving = self._queue.arriving
         self._background: set[asyncio.Task[None]] = set()
         self._unsure = 0
         self._restore_detector = RestoreDetector(
-            participants, decision_log, startup_grace_seconds=limits.startup_grace_seconds
+            participants,
+            decision_log,
+            wording,
+            startup_grace_seconds=limits.startup_grace_seconds,
         )
         self.is_open = self._restore_detector.is_open
 
@@ -130,7 +138,7 @@ class Coordinator:
         if blocking_reason := self._restore_detector.blocking_reason():
             raise Unavailable(blocking_reason)
         if len(self._queue) >= self._limits.queue or self._unsure >= self._limits.unsure:
-            raise Unavailable(TOO_MANY)
+            raise Unavailable(self._wording.too_many)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -162,7 +170,7 @@ class Coordinator:
         batch: list[Ticket] = []
         while len(batch) < most and (ticket := self._queue.take()):
             if ticket.submitted < patience_ends:
-                _fail(ticket, Unavailable("the order waited too long for its turn"))
+                _fail(ticket, Unavailable(self._wording.waited_too_long))
             elif not ticket.abandoned:
                 batch.append(ticket)
         if not self._queue.is_under_way():
@@ -290,7 +298,7 @@ class Coordinator:
             self._restore_detector.log_is_behind()
             _fail(
                 ticket,
-                Unavailable("the decision log was restored; orders wait for its reconciliation"),
+                Unavailable(self._wording.restored("the decision log")),
             )
         elif not ticket.outcome.done():
             ticket.outcome.set_result(Outcome(recorded.decision, verdict, existed=recorded.existed))

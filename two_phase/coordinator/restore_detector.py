@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from two_phase import metrics
 from two_phase.coordinator.decision_log import LOG, DecisionLog, LogStatus
 from two_phase.coordinator.remote_participant import RemoteParticipant
+from two_phase.coordinator.wording import Wording
 from two_phase.errors import Unavailable
 from two_phase.messages import LogPosition
 
@@ -33,11 +34,13 @@ class RestoreDetector:
         self,
         participants: Sequence[RemoteParticipant],
         decision_log: DecisionLog,
+        wording: Wording,
         *,
         startup_grace_seconds: float,
     ) -> None:
         self._participants = participants
         self._log = decision_log
+        self._wording = wording
         self._startup_grace_seconds = startup_grace_seconds
         self._generation = 0
         self._log_is_behind = False
@@ -73,11 +76,11 @@ class RestoreDetector:
         if not self._generation:
             return "the service is starting"
         if self._log_is_behind:
-            return "the decision log was restored from an older backup; orders wait for its reconciliation"
+            return self._wording.restored("the decision log")
         if restored := [
             participant.name for participant in self._participants if participant.restored
         ]:
-            return f"{' and '.join(restored)} was restored from an older backup; orders wait for its reconciliation"
+            return self._wording.restored(" and ".join(restored))
         if silent := [
             participant.name for participant in self._participants if not participant.connected
         ]:
