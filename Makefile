@@ -43,8 +43,9 @@ test/node_modules/installed: test/package.json test/package-lock.json
 install: .venv/installed ## install the pinned Python packages into .venv
 
 lock: ## pin the newest allowed versions of everything again
-	uv pip compile --upgrade --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 --extra chassis pyproject.toml -o requirements.lock
-	uv pip compile --upgrade --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 --extra shop --extra dev --extra bench -c requirements.lock pyproject.toml -o requirements-dev.lock
+	"$$PYTHON" -c 'import tomllib; each = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; print(*each["two-phase"], *each["chassis"], sep="\n")' \
+	  | uv pip compile --upgrade --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 - -o requirements.lock
+	uv pip compile --upgrade --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 --extra dev --extra bench -c requirements.lock pyproject.toml -o requirements-dev.lock
 
 up: .venv/installed ## run the shop on 127.0.0.1:$SHOP_PORT (8080) until Ctrl-C
 	@exec $(BIN)/python -m shop up

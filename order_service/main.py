@@ -45,10 +45,7 @@ def create_service(settings: OrderSettings) -> Service:
     status = Status(database)
     executor = ThreadPoolExecutor(settings.database_pool_size, "decision-log")
     decision_log = SqlDecisionLog(database, executor, LOG, row_of, opened=False)
-    peers = {
-        name: Peer(each.urls, each.key, timeout_seconds=settings.prepare_timeout_seconds)
-        for name, each in settings.participants.items()
-    }
+    peers = _peers(settings)
     coordinator = Coordinator(
         [RemoteParticipant(name, HttpTransport(peer)) for name, peer in peers.items()],
         decision_log,
@@ -96,3 +93,11 @@ def _asked(decision_log: SqlDecisionLog) -> APIRouter:
 
     reconciliation = SqlReconciliation(decision_log, row_of_lost)
     return coordinator_routes(decision_log, decisions, reconciliation)
+
+
+def _peers(settings: OrderSettings) -> dict[str, Peer]:
+    seconds = settings.prepare_timeout_seconds
+    return {
+        name: Peer(each.urls, each.key, timeout_seconds=seconds)
+        for name, each in settings.participants.items()
+    }

@@ -20,8 +20,8 @@ from typing import Any
 
 import yaml
 
-from shop.local.program import Program, project_file
-from shop.project import CannotRun
+from shop.local.program import Program
+from shop.project import CannotRun, project_file
 
 INGRESS = project_file("k8s/60-ingress.yaml")
 RETRY_AFTER_SECONDS = 1

@@ -23,15 +23,6 @@ from shop.project import ROOT, CannotRun
 _PR_SET_PDEATHSIG = 1
 
 
-def project_file(name: str) -> Path:
-    """Return a file of the project that is not code.
-
-    Where an installed shop has it, or in the checkout.
-    """
-    installed = Path(__file__).parent / name
-    return installed if installed.exists() else ROOT / name
-
-
 @dataclass(frozen=True)
 class Account:
     """Whom a process runs as, if not as ourselves."""

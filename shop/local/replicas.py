@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from shop.local import environment
 from shop.local.ports import LOOPBACK, Ports
-from shop.local.program import Program, project_file
-from shop.project import ROOT
+from shop.local.program import Program
+from shop.project import ROOT, project_file
 from shop.topology import COORDINATOR, PARTICIPANTS, Service
 
 #: A service ends with these where its settings or its database are unusable, and would end so
