@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,9 +22,11 @@ fail-on = false
 
 
 @pytest.fixture(scope="module")
-def spoilt(start_shop: Callable[..., Shop]) -> Shop:
+def spoilt(start_shop: Callable[..., Shop]) -> Iterator[Shop]:
     """Return a shop of its own: requests to the internal ports leave traces that no customer should meet."""
-    return start_shop()
+    shop = start_shop()
+    yield shop
+    shop.stop()
 
 
 def assert_nothing_is_found(folder: Path, url: str, *options: str) -> None:

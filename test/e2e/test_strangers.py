@@ -79,13 +79,16 @@ def listeners(shop: Shop) -> Iterator[tuple[str, str, str, str]]:
 
 
 @pytest.fixture(scope="module", params=["on", "off"])
-def either_shop(request: pytest.FixtureRequest) -> Shop:
+def either_shop(
+    request: pytest.FixtureRequest, shop: Shop, start_shop: Callable[..., Shop]
+) -> Iterator[Shop]:
     """Return a shop with the fast path, and one without."""
     if request.param == "on":
-        shop: Shop = request.getfixturevalue("shop")
-        return shop
-    start: Callable[..., Shop] = request.getfixturevalue("start_shop")
-    return start(FAST_PATH="off")
+        yield shop
+        return
+    without = start_shop(FAST_PATH="off")
+    yield without
+    without.stop()
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+import ready_data
 from faults.crashing import Crashing, crashing_shop, pid_of, until
 from faults.load import Load
 from faults.market import Market, assert_sound
@@ -104,15 +105,16 @@ def _more_are_confirmed(load: Load, orders: int = 20) -> None:
 
 @pytest.mark.timeout(300)
 def test_code_of_this_release_runs_on_over_the_schema_of_the_next_and_after_a_rollback(
-    tmp_path: Path, tell: Callable[[Row], None]
+    ready: Path, tmp_path: Path, tell: Callable[[Row], None]
 ) -> None:
     """This release serves customers while, and after, the next one's migrations run.
 
     One process of each service starts over them.
     """
+    ready_data.copy(ready, tmp_path / "data")
     with _running(ROOT, tmp_path) as shop:
         market = Market.opened(shop.given)
-        with Load(shop.shop.address, market.bodies) as load:
+        with Load(shop.shop.address, market.bodies, customers=2) as load:
             _more_are_confirmed(load)
             for service in PACKAGES:
                 table = "orders" if service == "order_service" else "branches"

@@ -18,7 +18,10 @@ Hunts = dict[str, Future[tuple[int, str]]]
 def hunts() -> Iterator[Hunts]:
     """Hunt for all quick mutants, two at a time."""
     with ThreadPoolExecutor(2) as pool:
-        yield {name: pool.submit(mutants.found, name, QUICK_SEEDS_MAX) for name in QUICK}
+        yield {
+            name: pool.submit(mutants.found, name, QUICK_SEEDS_MAX, mutants.MUTANTS[name].seed)
+            for name in QUICK
+        }
 
 
 @pytest.mark.timeout(600)
