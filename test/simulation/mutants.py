@@ -37,7 +37,7 @@ class Mutant:
 
 MUTANTS = {
     "no tombstone": Mutant(
-        "two_phase.participant.participant", "tombstones.append(known[each])", "pass"
+        "two_phase.participant.participant", "step.added.append(step.branches[each])", "pass"
     ),
     "the loser of the decision believes itself": Mutant(
         "two_phase.coordinator.sql_decision_log",
@@ -62,8 +62,9 @@ MUTANTS = {
     ),
     "a repeated vote rests on a row that is not durable": Mutant(
         "two_phase.participant.participant",
-        "self._add(connection, message, added, answer, asked=not (aborts",
-        "(added or not message.prepares) and self._add(connection, message, added, answer, asked=not (aborts",
+        "return step.ballot(self._count(connection, message, step.added))",
+        "must_write = step.added or not message.prepares;"
+        "return step.ballot(self._count(connection, message, step.added) if must_write else None)",
         quick=False,
     ),
     "outcomes answers and does not write": Mutant(
@@ -74,8 +75,8 @@ MUTANTS = {
     ),
     "an unknown commit is done": Mutant(
         "two_phase.participant.participant",
-        """answer.violation(each, f"commit of an {'unknown' if branch is None else 'aborted'} branch")""",
-        "answer.acknowledged.append(each)",
+        '(None, "commit"): (None, Effect.VIOLATION)',
+        '(None, "commit"): (None, Effect.NONE)',
     ),
     "the silent one hears of no abort": Mutant(
         "two_phase.coordinator.coordinator",
@@ -121,13 +122,15 @@ MUTANTS = {
     ),
     "an abort gives nothing back": Mutant(
         "two_phase.participant.participant",
-        "self._give_back(connection, [(branch.transaction_id, self._recorded(branch)) for branch in prepared])",
+        "self._give_back(connection, list(zip(ids, payloads, strict=True)))",
         "pass",
     ),
     "a repeated abort gives back again": Mutant(
         "two_phase.participant.participant",
-        "            elif branch.state is State.PREPARED:\n                prepared.append(branch)",
-        "            elif branch.payload is not None and branch.reason is None:\n                prepared.append(branch)",
+        "if ids := done[Effect.GIVE_BACK]:",
+        "found = [step.branches[each] for each in step.aborts]\n"
+        "        if ids := [each.transaction_id for each in found if each.state is State.ABORTED"
+        " and each.payload is not None and each.reason is None]:",
     ),
     "a participant guesses": Mutant(
         "two_phase.participant.recovery",
@@ -190,8 +193,8 @@ MUTANTS = {
         quick=False,
     ),
     "a restored participant takes prepares": Mutant(
-        "two_phase.participant.participant",
-        "if forced and counters.counter <= message.counter_heard:",
+        "two_phase.participant.round_counter",
+        "if message.prepares and counters.counter <= message.counter_heard:",
         "if False:",
         quick=False,
     ),

@@ -83,7 +83,8 @@ def test_a_round_that_loses_every_race_has_no_answer(place: Place) -> None:
         ["refused"],
         ["poison", "refused"],
         ["poison", "poison", "refused"],
-        ["poison", "poison", "collision"],
+        ["poison", "poison", *["collision"] * participant_module.COLLISIONS_MAX],
+        ["poison", "poison", "locked"],
     ],
 )
 def test_a_database_that_does_not_answer_gives_no_vote(place: Place, faults: list[str]) -> None:

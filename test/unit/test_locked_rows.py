@@ -8,10 +8,9 @@ import pytest
 from two_phase.coordinator.remote_participant import RemoteParticipant
 from two_phase.messages import Ballot, Decision, LogPosition, Round, State, TransactionId
 from two_phase.participant.branches import Locked
-from two_phase.participant.participant import LOCKED_MAX
-
-from .test_participant import Place, identity, prepare, votes
-from .test_remote_participant import Participant as Told
+from two_phase.participant.isolation import LOCKED_MAX
+from unit.remote import Participant as Told
+from unit.small_participant import Place, identity, prepare, votes
 
 
 class Waiting(Place):

@@ -1,47 +1,35 @@
-"""One round at one participant.
+"""One round at one participant: aborts, then commits, then prepares, in one local transaction.
 
-Aborts, then commits, then prepares, in one local transaction with one flush.
+A participant contributes a payload model and two functions, ``take`` and ``give_back``. What makes
+them safe is here: ``TRANSITIONS`` says what each message does to a branch, a vote is recorded
+before it is given, and a repeated message finds the record.
 
-    unknown --prepare--> prepared --commit--> committed
-       |        |            |
-       |      (no)         abort
-       +--abort-+--> aborted <-+           every other arrow is a violation: refused, logged, counted
-
-A participant contributes a payload model and two functions, ``take`` and ``give_back``. Everything
-that makes them safe is here: votes are recorded before they are given, repeated messages find the
-record, and a branch that breaks the transaction is tried again alone, so that its neighbours go
-ahead.
+A round that cannot be applied as a whole is taken apart in ``isolation``; a database that came back
+from an older backup is found in ``round_counter``.
 """
 
 import json
 import logging
-from collections import deque
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from typing import Generic, Protocol, TypeVar
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from two_phase import crash_points, metrics
 from two_phase.errors import Refused, Unavailable
-from two_phase.messages import Ballot, Prepare, Round, State, Taken, TransactionId
-from two_phase.participant.branches import (
-    Branch,
-    BranchStore,
-    Collision,
-    Locked,
-    branch_of,
-    refusal_of,
-)
-from two_phase.participant.pieces import Answer, halves, joined, singles
-from two_phase.participant.round_counter import Counters
+from two_phase.messages import Ballot, Prepare, Round, State, Taken, TransactionId, Violation, Vote
+from two_phase.participant.branches import Branch, BranchStore, Collision, Locked, branch_of
+from two_phase.participant.isolation import in_pieces
+from two_phase.participant.round_counter import Counters, FallenBack, counters_to_tell
 
 log = logging.getLogger(__name__)
 
 COLLISIONS_MAX = 10
-#: So many pieces of a round may find a locked row, each after a short wait; what is left then gets
-#: no answer.
-LOCKED_MAX = 16
+#: The vote on a prepare that failed alone.
+UNPROCESSED = Refused("not_accepted", "the participant could not process this branch")
 
 C = TypeVar("C")
 C_contra = TypeVar("C_contra", contravariant=True)
@@ -50,7 +38,7 @@ P_contra = TypeVar("P_contra", bound=BaseModel, contravariant=True)
 
 
 class Take(Protocol[C_contra, P_contra]):
-    """Take what each of ``asked`` wants, in their order, as far as it goes.
+    """Take what each of ``asked`` wants, in their order, and return one verdict for each.
 
     After it returns, what was answered Taken is held by this local transaction; a Refused holds
     nothing. An order that does not fit must not block a smaller one behind it. Raising spoils the
@@ -60,32 +48,109 @@ class Take(Protocol[C_contra, P_contra]):
     def __call__(
         self, connection: C_contra, asked: Sequence[tuple[TransactionId, P_contra]], /
     ) -> Sequence[Taken | Refused]:
-        """Return one verdict for each of ``asked``."""
-        ...
+        """Return the verdicts in the order of ``asked``."""
 
 
 class GiveBack(Protocol[C_contra, P_contra]):
-    """Give back all that ``taken`` hold. It must never fail.
-
-    It undoes what was promised to be undoable.
-    """
+    """Give back all that ``taken`` hold, each once. It must never fail."""
 
     def __call__(
         self, connection: C_contra, taken: Sequence[tuple[TransactionId, P_contra]], /
     ) -> None:
-        """Undo the take of each, exactly once (the caller sees to that)."""
-        ...
+        """Undo the take of each, exactly once."""
 
 
-class _FallenBackError(Exception):
-    """Somebody has heard a higher counter of ours than we have.
+#: What a round says of a transaction.
+Said = Literal["abort", "commit", "prepare"]
 
-    The round must leave nothing behind.
-    """
 
-    def __init__(self, counters: Counters) -> None:
-        super().__init__(counters)
-        self.counters = counters
+class Effect(Enum):
+    """What is done on a message, beside the move to the next state."""
+
+    TAKE = "take what is asked for, record the vote, and give it"
+    REPEAT = "give the recorded vote again"
+    KEEP = "acknowledge"
+    GIVE_BACK = "give back what is held, and acknowledge"
+    BURY = "record a tombstone, so that a later prepare is refused, and acknowledge"
+    NONE = "acknowledge again"
+    VIOLATION = "do nothing, and call a human"
+
+
+#: Every message in every state (None: unknown here); a refused prepare leaves ABORTED behind.
+TRANSITIONS: dict[tuple[State | None, Said], tuple[State | None, Effect]] = {
+    (None, "abort"): (State.ABORTED, Effect.BURY),
+    (State.PREPARED, "abort"): (State.ABORTED, Effect.GIVE_BACK),
+    (State.COMMITTED, "abort"): (State.COMMITTED, Effect.VIOLATION),
+    (State.ABORTED, "abort"): (State.ABORTED, Effect.NONE),
+    (None, "commit"): (None, Effect.VIOLATION),
+    (State.PREPARED, "commit"): (State.COMMITTED, Effect.KEEP),
+    (State.COMMITTED, "commit"): (State.COMMITTED, Effect.NONE),
+    (State.ABORTED, "commit"): (State.ABORTED, Effect.VIOLATION),
+    (None, "prepare"): (State.PREPARED, Effect.TAKE),
+    (State.PREPARED, "prepare"): (State.PREPARED, Effect.REPEAT),
+    (State.COMMITTED, "prepare"): (State.COMMITTED, Effect.REPEAT),
+    (State.ABORTED, "prepare"): (State.ABORTED, Effect.REPEAT),
+}
+_KIND = {None: "an unknown", State.COMMITTED: "a committed", State.ABORTED: "an aborted"}
+
+
+@dataclass(slots=True)
+class _Step:
+    """A round on its way: the branches it meets, where it leaves them, and its ballot so far."""
+
+    message: Round
+    aborts: list[TransactionId]
+    #: What was read, buried or committed unread, as this round leaves it.
+    branches: dict[TransactionId, Branch]
+    added: list[Branch] = field(default_factory=list)
+    votes: list[Vote] = field(default_factory=list)
+    acknowledged: list[TransactionId] = field(default_factory=list)
+    violations: list[Violation] = field(default_factory=list)
+
+    def state(self, transaction_id: TransactionId) -> State | None:
+        """Return where a branch stands by now."""
+        return self.branches[transaction_id].state if transaction_id in self.branches else None
+
+    def violation(self, transaction_id: TransactionId, detail: str) -> None:
+        """Say what is not done, because it contradicts what is recorded."""
+        log.error("protocol violation: %s", detail, extra={"transaction_id": transaction_id})
+        metrics.VIOLATIONS.inc()
+        self.violations.append(Violation(transaction_id=transaction_id, detail=detail))
+
+    def moved(self, said: Said, ids: Sequence[TransactionId]) -> dict[Effect, list[TransactionId]]:
+        """Move each of ``ids`` as ``TRANSITIONS`` says; return what is to be done, by effect."""
+        found = defaultdict[Effect, list[TransactionId]](list)
+        for each in ids:
+            before = self.state(each)
+            after, effect = TRANSITIONS[before, said]
+            found[effect].append(each)
+            if before and after and after is not before:
+                self.branches[each] = replace(self.branches[each], state=after)
+            if effect is Effect.VIOLATION:
+                self.violation(each, f"{said} of {_KIND[before]} branch")
+            else:
+                self.acknowledged.append(each)
+        return found
+
+    def repeat(self, prepare: Prepare) -> None:
+        """Give the recorded vote again, if it was on the same body."""
+        branch = self.branches[prepare.transaction_id]
+        if branch.payload is not None and json.loads(branch.payload) != prepare.payload:
+            self.violation(
+                branch.transaction_id, "prepare of a known transaction with another body"
+            )
+        else:
+            self.votes.append(branch.vote())
+
+    def ballot(self, counters: Counters | None) -> Ballot:
+        """Return the ballot; ``counters`` is what it says of our counters, if anything."""
+        return Ballot(
+            counter=counters.counter if counters else None,
+            log_seen=counters.log_seen if counters else 0,
+            votes=self.votes,
+            acknowledged=self.acknowledged,
+            violations=self.violations,
+        )
 
 
 class Participant(Generic[C, P]):
@@ -100,263 +165,95 @@ class Participant(Generic[C, P]):
         self._give_back = give_back
 
     def round(self, message: Round) -> Ballot:
-        """Apply a round and return the ballot; its votes are durable by then.
-
-        Raises Unavailable, and nothing was done.
-        """
+        """Apply a round and return its durable ballot; raises Unavailable, and nothing was done."""
         crash_points.reach("prepare_not_durable" if message.prepares else "decision_not_durable")
         try:
             ballot = self._applied(message)
-        except Locked:
-            ballot = self._around_locks(message)
         except Unavailable:
             raise
-        except Exception:
-            log.exception(
-                "a round broke and is tried again piece by piece",
-                extra={"prepares": len(message.prepares)},
-            )
-            ballot = self._piece_by_piece(message)
+        except Exception as failure:  # noqa: BLE001 - whatever broke it, its pieces may hold
+            ballot = in_pieces(message, failure, self._applied)
         metrics.VOTES.labels("prepared").inc(sum(vote.prepared for vote in ballot.votes))
         metrics.VOTES.labels("refused").inc(sum(not vote.prepared for vote in ballot.votes))
         crash_points.reach("prepare_durable" if message.prepares else "decision_durable")
         return ballot
 
-    def _around_locks(self, message: Round) -> Ballot:
-        """Apply what touches no locked row; the rest gets no answer, and comes again.
-
-        One row must not hold up the others.
-        """
-        waiting, parts, locked = deque(halves(message)), list[tuple[Round, Ballot]](), 0
-        while waiting and locked < LOCKED_MAX:
-            piece = waiting.popleft()
-            try:
-                parts.append((piece, self._applied(piece, hurried=True)))
-            except Locked:
-                locked += 1
-                waiting.extendleft(reversed(halves(piece)))
-            except Unavailable:
-                raise
-            except Exception:
-                log.exception("a piece of a round broke")
-                parts.append((piece, self._piece_by_piece(piece)))
-        metrics.LOCKED.inc()
-        ballot = joined(message, parts)
-        log.warning(
-            "a row is locked by another session: what touches it gets no answer",
-            extra={"prepares": len(message.prepares), "votes": len(ballot.votes)},
-        )
-        return ballot
-
-    def _piece_by_piece(self, message: Round) -> Ballot:
-        """Apply what can be applied: one poisonous branch must not take the others down (R8)."""
-        return joined(message, [(piece, self._one_piece(piece)) for piece in singles(message)])
-
-    def _one_piece(self, piece: Round) -> Ballot:
-        try:
-            return self._applied(piece, hurried=True)
-        except Locked:
-            return Ballot()
-        except Unavailable:
-            raise
-        except Exception:
-            log.exception(
-                "a branch failed alone",
-                extra={"transactions": piece.model_dump(exclude={"prepares"})},
-            )
-            try:
-                return self._refused_alone(piece)
-            except Collision as collision:
-                raise Unavailable(str(collision)) from collision
-
-    def _refused_alone(self, piece: Round) -> Ballot:
-        """Record a refusal for a prepare that failed alone.
-
-        A decision that failed stays unacknowledged, to come again.
-        """
-        answer = Answer()
-        for prepare in piece.prepares:
-            refusal = Refused("not_accepted", "the participant could not process this branch")
-            # Without its payload: that may be what the database cannot store.
-            branch = replace(
-                refusal_of(prepare, piece.generation, refusal), payload=None, memo=None
-            )
-            with self.store.begin(forced=True) as connection:
-                known = self.store.find(connection, [prepare.transaction_id])
-                self._add(connection, piece, [] if known else [branch], answer, asked=False)
-            answer.votes.append(known.get(prepare.transaction_id, branch).vote())
-        return answer.ballot()
-
-    def _applied(self, message: Round, *, hurried: bool = False) -> Ballot:
-        for attempt in range(COLLISIONS_MAX):
+    def _applied(self, message: Round, *, hurried: bool = False, refusing: bool = False) -> Ballot:
+        looking_up = refusing
+        for _ in range(COLLISIONS_MAX):
             try:
                 with self.store.begin(forced=bool(message.prepares), hurried=hurried) as connection:
-                    # Nearly every prepare is new. One that is not collides with its branch, and is
-                    # looked up the next time.
-                    return self._in_transaction(connection, message, looking_up=attempt > 0)
-            except _FallenBackError as fallen:
-                # Not even counted: else another coordinator, that has heard less of us, would find
-                # us where it expects us.
-                log.error(  # noqa: TRY400
-                    "our database was restored from an older backup", extra=asdict(fallen.counters)
-                )
-                counters = fallen.counters
-                return Ballot(counter=counters.counter - 1, log_seen=counters.log_seen)
+                    step = self._begun(connection, message, looking_up=looking_up)
+                    self._abort(connection, step)
+                    self._commit(connection, step)
+                    self._prepare(connection, step, refusing=refusing)
+                    return step.ballot(self._count(connection, message, step.added))
+            except FallenBack as fallen_back:
+                return fallen_back.ballot()
             except Locked:
                 raise
             except Collision as collision:
+                # Nearly every prepare is new. One that is not collides with its branch.
+                looking_up = True
                 metrics.COLLISIONS.inc()
                 log.info("a round is repeated", extra={"why": str(collision)})
         raise Unavailable("too many rounds at once stand in each other's way")
 
-    def _in_transaction(self, connection: C, message: Round, *, looking_up: bool) -> Ballot:
-        aborts = [
-            *message.aborts,
-            *(each for prepare in message.prepares for each in prepare.instead_of),
-        ]
-        answer = Answer()
-        # Nearly every commit meets its prepared branch, which then need not be read: only the
-        # others are looked at.
-        expected = sorted(set(message.commits).difference(aborts))
-        committed = (
-            set(self.store.settle(connection, expected, State.COMMITTED)) if expected else set()
-        )
-        prepares = {prepare.transaction_id for prepare in message.prepares} if looking_up else set()
-        ids = ({*aborts, *message.commits} - committed) | prepares
-        known = self.store.find(connection, sorted(ids)) if ids else {}
-        added = self._abort(connection, message, aborts, known, answer)
-        self._commit(connection, message, committed, known, answer)
-        added += self._prepare(connection, message, known, answer)
-        self._add(
-            connection,
-            message,
-            added,
-            answer,
-            asked=not (aborts or message.commits or message.prepares),
-        )
-        return answer.ballot()
+    def _begun(self, connection: C, message: Round, *, looking_up: bool) -> _Step:
+        replaced = (each for prepare in message.prepares for each in prepare.instead_of)
+        aborts = dict.fromkeys([*message.aborts, *replaced])
+        prepares = {prepare.transaction_id for prepare in message.prepares}
+        # Nearly every commit meets its prepared branch, which then need not be read.
+        expected = sorted(set(message.commits).difference(aborts, prepares))
+        settled = self.store.settle(connection, expected, State.COMMITTED) if expected else []
+        ids = {*aborts, *message.commits, *(prepares if looking_up else ())}.difference(settled)
+        branches = self.store.find(connection, sorted(ids)) if ids else {}
+        branches |= {each: Branch(each, State.COMMITTED, message.generation) for each in settled}
+        return _Step(message, list(aborts), branches)
 
-    def _add(
-        self,
-        connection: C,
-        message: Round,
-        branches: Sequence[Branch],
-        answer: Answer,
-        *,
-        asked: bool,
-    ) -> None:
-        """Write new branches and count a forced round, last of all.
+    def _abort(self, connection: C, step: _Step) -> None:
+        done = step.moved("abort", step.aborts)
+        for each in done[Effect.BURY]:
+            step.branches[each] = Branch(each, State.ABORTED, step.message.generation)
+            step.added.append(step.branches[each])
+        if ids := done[Effect.GIVE_BACK]:
+            recorded = [str(step.branches[each].payload) for each in ids]
+            payloads = [self._payload.model_validate_json(each) for each in recorded]
+            self.store.settle(connection, ids, State.ABORTED)
+            self._give_back(connection, list(zip(ids, payloads, strict=True)))
 
-        A round with nothing in it asks whether we count.
+    def _commit(self, connection: C, step: _Step) -> None:
+        done = step.moved("commit", list(dict.fromkeys(step.message.commits)))
+        if kept := done[Effect.KEEP]:
+            self.store.settle(connection, kept, State.COMMITTED)
 
-        It is a write, so that a vote that was found, and not written, leaves after a flush as well
-        (R4).
-        """
-        forced = bool(message.prepares)
-        counters = self.store.add(
-            connection, branches, forced=forced, log_counter=message.log_counter or 0
-        )
-        if forced and counters.counter <= message.counter_heard:
-            raise _FallenBackError(counters)
-        if asked or message.log_counter is not None:
-            answer.counters = counters
-
-    def _abort(
-        self,
-        connection: C,
-        message: Round,
-        aborts: list[TransactionId],
-        known: dict[str, Branch],
-        answer: Answer,
-    ) -> list[Branch]:
-        prepared: list[Branch] = []
-        tombstones: list[Branch] = []
-        for each in dict.fromkeys(aborts):
-            branch = known.get(each)
-            if branch is None:
-                known[each] = Branch(each, State.ABORTED, message.generation)
-                tombstones.append(known[each])
-            elif branch.state is State.COMMITTED:
-                answer.violation(each, "abort of a committed branch")
-                continue
-            elif branch.state is State.PREPARED:
-                prepared.append(branch)
-                known[each] = replace(branch, state=State.ABORTED)
-            answer.acknowledged.append(each)
-        if prepared:
-            self.store.settle(
-                connection, [branch.transaction_id for branch in prepared], State.ABORTED
-            )
-            self._give_back(
-                connection, [(branch.transaction_id, self._recorded(branch)) for branch in prepared]
-            )
-        return tombstones
-
-    def _commit(
-        self,
-        connection: C,
-        message: Round,
-        committed: set[TransactionId],
-        known: dict[str, Branch],
-        answer: Answer,
-    ) -> None:
-        prepared: list[TransactionId] = []
-        for each in dict.fromkeys(message.commits):
-            if each in committed:
-                answer.acknowledged.append(each)
-                continue
-            branch = known.get(each)
-            if branch is None or branch.state is State.ABORTED:
-                answer.violation(
-                    each, f"commit of an {'unknown' if branch is None else 'aborted'} branch"
-                )
-                continue
-            if branch.state is State.PREPARED:
-                prepared.append(each)
-                known[each] = replace(branch, state=State.COMMITTED)
-            answer.acknowledged.append(each)
-        if prepared:
-            self.store.settle(connection, prepared, State.COMMITTED)
-
-    def _prepare(
-        self, connection: C, message: Round, known: dict[str, Branch], answer: Answer
-    ) -> list[Branch]:
-        fresh: dict[TransactionId, tuple[Prepare, P]] = {}
+    def _prepare(self, connection: C, step: _Step, *, refusing: bool) -> None:
+        asked: dict[TransactionId, tuple[Prepare, P]] = {}
         refused: dict[TransactionId, Branch] = {}
-        for prepare in message.prepares:
-            if prepare.transaction_id in known:
-                self._repeat(prepare, known[prepare.transaction_id], answer)
-                continue
-            try:
-                fresh.setdefault(
-                    prepare.transaction_id, (prepare, self._payload.model_validate(prepare.payload))
-                )
-            except ValidationError as error:
-                refusal = Refused(
-                    "not_accepted", f"the payload is not valid: {error.error_count()} errors"
-                )
-                refused.setdefault(
-                    prepare.transaction_id, refusal_of(prepare, message.generation, refusal)
-                )
-        asked = [(transaction_id, payload) for transaction_id, (_, payload) in fresh.items()]
-        verdicts = self._take(connection, asked) if asked else []
-        assert len(verdicts) == len(asked)
-        decided = [
-            branch_of(prepare, message.generation, verdict)
-            for (prepare, _), verdict in zip(fresh.values(), verdicts, strict=True)
-        ]
-        branches = [*decided, *refused.values()]
-        answer.votes.extend(branch.vote() for branch in branches)
-        return branches
+        generation = step.message.generation
+        for prepare in step.message.prepares:
+            each = prepare.transaction_id
+            _, effect = TRANSITIONS[step.state(each), "prepare"]
+            if effect is Effect.REPEAT:
+                step.repeat(prepare)
+            elif refusing:
+                refused[each] = branch_of(prepare, generation, UNPROCESSED).without_content()
+            else:
+                try:
+                    asked.setdefault(each, (prepare, self._payload.model_validate(prepare.payload)))
+                except ValidationError as error:
+                    why = f"the payload is not valid: {error.error_count()} errors"
+                    refused[each] = branch_of(prepare, generation, Refused("not_accepted", why))
+        wanted = [(each, payload) for each, (_, payload) in asked.items()]
+        verdicts = self._take(connection, wanted) if wanted else []
+        prepares = [prepare for prepare, _ in asked.values()]
+        pairs = zip(prepares, verdicts, strict=True)
+        decided = [branch_of(prepare, generation, verdict) for prepare, verdict in pairs]
+        step.added.extend((*decided, *refused.values()))
+        step.votes.extend(branch.vote() for branch in (*decided, *refused.values()))
 
-    def _repeat(self, prepare: Prepare, branch: Branch, answer: Answer) -> None:
-        if branch.payload is not None and json.loads(branch.payload) != prepare.payload:
-            answer.violation(
-                prepare.transaction_id, "prepare of a known transaction with another body"
-            )
-            return
-        answer.votes.append(branch.vote())
-
-    def _recorded(self, branch: Branch) -> P:
-        assert branch.payload is not None
-        return self._payload.model_validate_json(branch.payload)
+    def _count(self, connection: C, message: Round, added: Sequence[Branch]) -> Counters | None:
+        # Last of all, and always a write: a vote that was found leaves after a flush as well (R4).
+        forced, log_counter = bool(message.prepares), message.log_counter or 0
+        counters = self.store.add(connection, added, forced=forced, log_counter=log_counter)
+        return counters_to_tell(message, counters)

@@ -1,42 +1,39 @@
 """A participant's way out of doubt: it asks the coordinator, and never guesses (R2 and R10).
 
-Recovery asks ``outcomes`` for branches that are in doubt for too long; the coordinator then decides
-what was undecided. A read that meets a younger branch in doubt asks by ``peek``, which never
-decides. Both apply what they hear by the same code as a round from the coordinator.
+Recovery asks ``outcomes`` about branches that are in doubt for too long; the coordinator then
+decides what was undecided. A read that meets a younger branch in doubt asks by ``peek``, which
+never decides. Both apply the answer as a round of decisions.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from two_phase import crash_points, metrics
 from two_phase.errors import Unavailable
-from two_phase.messages import InDoubt, Outcomes, Round, TransactionId
+from two_phase.messages import InDoubt, Outcomes, Round
 from two_phase.participant.branches import BEFORE_ALL
 from two_phase.participant.participant import Participant
-from two_phase.participant.round_counter import Counters
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Branches asked about in one question; a recovery pass asks again until it has caught up, at most
-#: so many times.
+#: Branches in one question, and questions in one recovery pass.
 QUESTION_MAX = 500
 QUESTIONS_PER_PASS = 40
 
 
 class RemoteCoordinator(Protocol):
-    """Whom a participant asks about its branches in doubt."""
+    """The coordinator, as a participant asks it about branches in doubt."""
 
     async def outcomes(self, transactions: Sequence[InDoubt], log_seen: int) -> Outcomes:
         """Return decisions, after deciding what was undecided; raises Unavailable."""
-        ...
 
     async def peek(self, transactions: Sequence[InDoubt], log_seen: int) -> Outcomes:
         """Return the decisions that are recorded by now; raises Unavailable."""
-        ...
 
 
 #: Runs a blocking call without blocking the event loop.
@@ -44,10 +41,7 @@ Run = Callable[[Callable[[], T]], Awaitable[T]]
 
 
 class Recovery:
-    """Resolves the branches in doubt of one participant.
-
-    Any number of replicas may recover at once.
-    """
+    """Resolve the branches in doubt of one participant; any number of replicas may do so at once."""
 
     def __init__(
         self,
@@ -59,13 +53,14 @@ class Recovery:
         interval_seconds: float = 1.0,
     ) -> None:
         self._participant = participant
+        self._store = participant.store
         self._coordinator = coordinator
         self._run = run
         self._in_doubt_after_seconds = in_doubt_after_seconds
         self._interval_seconds = interval_seconds
 
     async def run(self) -> None:
-        """Recovery until cancelled; a coordinator that is away costs a log line, and the next recovery pass asks again."""
+        """Make a recovery pass each interval, until cancelled; a failed one costs a log line."""
         while True:
             await asyncio.sleep(self._interval_seconds)
             try:
@@ -74,16 +69,13 @@ class Recovery:
                 log.warning("branches stay in doubt", extra={"why": failure.detail})
 
     async def once(self) -> int:
-        """Resolve what is in doubt for longer than the limit; return how many branches that were.
-
-        Raises Unavailable.
-        """
-        resolved, after = 0, BEFORE_ALL
+        """Resolve what is in doubt for too long; return how many branches. Raises Unavailable."""
+        resolved, after, seconds = 0, BEFORE_ALL, self._in_doubt_after_seconds
         for _ in range(QUESTIONS_PER_PASS):
-            question = await self._question(after)
+            question = await self._run(partial(self._store.in_doubt, seconds, QUESTION_MAX, after))
             if not question:
                 break
-            # Goes past what has no answer yet, which may be more than one question holds.
+            # What has no answer yet may be more than one question holds.
             after = question[-1].transaction_id
             crash_points.reach("recovery_not_asked")
             outcomes = await self._coordinator.outcomes(question, await self._log_seen())
@@ -95,26 +87,14 @@ class Recovery:
                 break
         return resolved
 
-    async def _question(self, after: TransactionId) -> list[InDoubt]:
-        found: list[InDoubt] = await self._run(
-            lambda: self._participant.store.in_doubt(
-                self._in_doubt_after_seconds, QUESTION_MAX, after
-            )
-        )
-        return found
-
     async def _log_seen(self) -> int:
-        """Return how far we have seen the log come, so that one that was restored does not decide what it has forgotten."""
-        counters: Counters = await self._run(self._participant.store.counters)
-        return counters.log_seen
+        # A log that was restored behind this must not decide what it has forgotten.
+        return int((await self._run(self._store.counters)).log_seen)
 
     async def peek(self, question: Sequence[InDoubt]) -> bool:
-        """Apply what the coordinator has recorded about ``question`` by now.
+        """Apply what the coordinator has recorded about ``question``; return whether it has any.
 
-        Tell if that is anything.
-
-        Raises Unavailable when it cannot be asked, or when what it has told cannot be applied: then
-        nothing true can be shown.
+        Raises Unavailable if it cannot be asked, or a decision cannot be applied.
         """
         any_decided = False
         for start in range(0, len(question), QUESTION_MAX):
@@ -133,7 +113,7 @@ class Recovery:
 
 
 def _decided(question: Sequence[InDoubt], outcomes: Outcomes) -> Round:
-    """Return what was heard as a round; what was not asked about is not heard."""
+    """Return the answer as a round of decisions, without what was not asked about."""
     asked = {each.transaction_id: each.generation for each in question}
     commits = [each for each in outcomes.confirmed if each in asked]
     aborts = [each for each in outcomes.cancelled if each in asked]

@@ -12,9 +12,14 @@ never falls: who begins after another has ended gets a higher one. Two that over
 same.
 """
 
-from dataclasses import dataclass
+import logging
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, text
+
+from two_phase.messages import Ballot, Round
+
+log = logging.getLogger(__name__)
 
 ROUND_COUNTERS_DDL = """
 CREATE TABLE round_counters (
@@ -39,6 +44,34 @@ class Counters:
 
     counter: int
     log_seen: int
+
+
+class FallenBack(Exception):
+    """A higher counter of ours was seen than we have; the round must leave nothing behind."""
+
+    def __init__(self, counters: Counters) -> None:
+        super().__init__(counters)
+        self._counters = counters
+
+    def ballot(self) -> Ballot:
+        """Return the ballot of such a round: no votes, and the counters.
+
+        The round is not even counted: else another coordinator, that has seen less of us, would
+        find us where it expects us.
+        """
+        log.error("our database was restored from an older backup", extra=asdict(self._counters))
+        return Ballot(counter=self._counters.counter - 1, log_seen=self._counters.log_seen)
+
+
+def counters_to_tell(message: Round, counters: Counters) -> Counters | None:
+    """Return what the ballot says of ``counters``, counted with this round, if anything.
+
+    A round with nothing in it asks whether we count. Raises FallenBack.
+    """
+    if message.prepares and counters.counter <= message.counter_heard:
+        raise FallenBack(counters)
+    is_question = not (message.aborts or message.commits or message.prepares)
+    return counters if is_question or message.log_counter is not None else None
 
 
 def read_counters(connection: Connection) -> Counters:
