@@ -35,7 +35,6 @@ TOO_LONG_MODULES = {
     "test/integration/test_decision_log.py",
     "test/simulation/log.py",
     "two_phase/coordinator/coordinator.py",
-    "two_phase/participant/participant.py",
 }
 TOO_LONG_PACKAGES = {*PACKAGE_LINES_MAX}
 FIRST_READING_IS_TOO_LONG = True
@@ -114,4 +113,4 @@ def test_the_first_reading_of_two_phase_is_short(figure: Figure) -> None:
     figure(f"its participant side: {side} lines (at most {PARTICIPANT_SIDE_LINES_MAX})")
 
     assert (whole > FIRST_READING_LINES_MAX) == FIRST_READING_IS_TOO_LONG
-    assert (side > PARTICIPANT_SIDE_LINES_MAX) == FIRST_READING_IS_TOO_LONG
+    assert side <= PARTICIPANT_SIDE_LINES_MAX
