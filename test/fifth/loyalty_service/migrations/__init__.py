@@ -1,0 +1,1 @@
+"""Migrations of loyalty_service."""

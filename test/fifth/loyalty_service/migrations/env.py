@@ -1,0 +1,5 @@
+"""Alembic's entry into the migrations of loyalty_service."""
+
+from service_chassis.migrations import run
+
+run("loyalty_service")
