@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
@@ -80,6 +81,10 @@ class Service:
     remarks: Sequence[str] = ()
 
 
+class CannotListen(Exception):
+    """The message says which setting, where, and why not."""
+
+
 class _Listener(uvicorn.Server):
     """A uvicorn server that leaves signals to us, because there are two of them."""
 
@@ -108,6 +113,9 @@ def serve(settings_type: type[S], create: Callable[[S], Service]) -> None:
     except* UnsafeDatabase as unsafe:
         log.critical("%s", unsafe.exceptions[0])
         raise SystemExit(3) from None
+    except* CannotListen as taken:
+        log.critical("%s", taken.exceptions[0])
+        raise SystemExit(1) from None
 
 
 async def _run(settings: S, create: Callable[[S], Service]) -> None:
@@ -129,8 +137,8 @@ async def _run(settings: S, create: Callable[[S], Service]) -> None:
     public = _configuration(
         service.public, service.public_fast_path, service.public_admission, settings, PUBLIC_SECONDS
     )
-    async with _listening(internal, settings.host, settings.internal_port):
-        async with _listening(public, settings.host, settings.public_port):
+    async with _listening(internal, _bound("internal_port", settings)):
+        async with _listening(public, _bound("public_port", settings)):
             ports = {"public": settings.public_port, "internal": settings.internal_port}
             log.info("%s listens", service.name, extra=ports)
             await _until_stopped(service, settings, stop, working)
@@ -212,10 +220,10 @@ def _configuration(
 
 
 @contextlib.asynccontextmanager
-async def _listening(config: uvicorn.Config, host: str, port: int) -> AsyncIterator[None]:
-    """Serve on ``port`` inside the block; on leaving, finish requests in progress first."""
+async def _listening(config: uvicorn.Config, bound: socket.socket) -> AsyncIterator[None]:
+    """Serve on ``bound`` inside the block; on leaving, finish requests in progress first."""
     listener = _Listener(config)
-    serving = asyncio.create_task(listener.serve([_bound(host, port)]))
+    serving = asyncio.create_task(listener.serve([bound]))
     try:
         yield
     finally:
@@ -223,12 +231,17 @@ async def _listening(config: uvicorn.Config, host: str, port: int) -> AsyncItera
         await serving
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _bound(setting: str, settings: ServiceSettings) -> socket.socket:
+    host, port = settings.host, getattr(settings, setting)
     # "::" takes IPv4 too, where the machine has both.
     everything = host == "::" and socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.create_server(
-        (host, port), family=family, backlog=2048, dualstack_ipv6=everything
-    )
+    try:
+        bound = socket.create_server(
+            (host, port), family=family, backlog=2048, dualstack_ipv6=everything
+        )
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise CannotListen(f"{setting.upper()}: cannot listen on {host}:{port}: {why}") from None
     bound.setblocking(False)
     return bound

@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from service_chassis.database_url import database_url
+from two_phase.http.client import IDLE_SECONDS
 
 KEY_LENGTH_MIN = 32
 _EXAMPLE_MARKS = ("example", "change-me", "changeme")
@@ -117,7 +118,7 @@ class ServiceSettings(BaseSettings):
     internal_port: int = Field(default=8001, ge=0, le=65535)
     #: Longer than any client or proxy keeps an idle connection (90 s are usual): the one that
     #: closes first must not be the service, or a request that is just being sent gets lost.
-    keep_alive_seconds: int = Field(default=120, ge=1, le=86_400)
+    keep_alive_seconds: int = Field(default=120, le=86_400)
     #: Whether the one request that most are is answered past the framework.
     fast_path: bool = True
     database_pool_size: int = Field(default=8, ge=2, le=100)
@@ -131,6 +132,16 @@ class ServiceSettings(BaseSettings):
         "INFO"
     )
     log_format: Annotated[Literal["json", "console"], BeforeValidator(_lower)] = "json"
+
+    @field_validator("keep_alive_seconds")
+    @classmethod
+    def _is_longer_than_our_clients_wait(cls, value: int) -> int:
+        if value <= IDLE_SECONDS:
+            raise ValueError(
+                f"must be above {IDLE_SECONDS}: clients of ours keep an unused connection so long, and"
+                " a service that closes it first loses a request"
+            )
+        return value
 
     @field_validator("host")
     @classmethod

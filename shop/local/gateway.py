@@ -22,12 +22,13 @@ import yaml
 
 from shop.local.program import Program
 from shop.project import CannotRun, project_file
+from two_phase.http.client import IDLE_SECONDS
 
 INGRESS = project_file("k8s/60-ingress.yaml")
 RETRY_AFTER_SECONDS = 1
-#: So long an unused connection to a service stays open, and one of a client: many clients and
-#: proxies keep theirs 90 s.
-IDLE_SECONDS, CLIENT_IDLE_SECONDS = 30, 110
+#: So long an unused connection of a client stays open: many clients and proxies keep theirs 90 s.
+#: One to a service stays open as long as those of the services to each other.
+CLIENT_IDLE_SECONDS = 110
 #: Requests under way have so long when the gateway stops.
 GRACE_SECONDS = 2
 

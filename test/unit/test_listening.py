@@ -5,6 +5,7 @@ import socket
 import pytest
 
 from service_chassis import server
+from service_chassis.settings import ServiceSettings
 
 
 @pytest.mark.parametrize(
@@ -22,7 +23,10 @@ def test_service_is_reached_at_every_address_that_its_host_stands_for(
     """A pod in a cluster of IPv6 has no other address."""
     if "::1" in reached and not _has_ipv6():
         pytest.skip("this machine has no IPv6")
-    with server._bound(host, 0) as listener:
+    settings = ServiceSettings(
+        database_url="postgresql+psycopg2://shop@localhost/shop", host=host, public_port=0
+    )
+    with server._bound("public_port", settings) as listener:
         port = listener.getsockname()[1]
         for address in reached:
             socket.create_connection((address, port), timeout=5).close()

@@ -52,6 +52,8 @@ def test_log_level_is_taken_in_any_case(
         ("HOST", "no host at all", "HOST: is neither an address nor a name of this machine"),
         ("PUBLIC_PORT", "70000", "PUBLIC_PORT: Input should be less than or equal to 65535"),
         ("PUBLIC_PORT", "8001", "settings: PUBLIC_PORT and INTERNAL_PORT must differ"),
+        ("KEEP_ALIVE_SECONDS", "30", "KEEP_ALIVE_SECONDS: must be above 30: clients of ours keep"),
+        ("KEEP_ALIVE_SECONDS", "0", "KEEP_ALIVE_SECONDS: must be above 30: clients of ours keep"),
         ("DRAIN_WAIT_SECONDS", "inf", "DRAIN_WAIT_SECONDS: Input should be"),
         ("IN_DOUBT_AFTER_SECONDS", "nan", "IN_DOUBT_AFTER_SECONDS: Input should be"),
         ("SWEEP_INTERVAL_SECONDS", "0", "SWEEP_INTERVAL_SECONDS: Input should be greater than 0"),
