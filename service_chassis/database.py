@@ -134,7 +134,7 @@ async def wait_for_schema(
     Raises UnsafeDatabase.
     """
 
-    def obstacle() -> str | None:
+    def blocking_reason() -> str | None:
         try:
             check_database(engine, service, standby_required=standby_required)
             with engine.connect() as connection:
@@ -143,7 +143,7 @@ async def wait_for_schema(
             return f"its database does not answer: {str(failure).splitlines()[0]}"
 
     told = None
-    while reason := await asyncio.to_thread(obstacle):
+    while reason := await asyncio.to_thread(blocking_reason):
         if reason != told:
             log.warning("%s waits: %s", service, reason)
             told = reason

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 #: So long a request waits for its turn at a row.
-PATIENCE_SECONDS = 5.0
+TURN_TIMEOUT_SECONDS = 5.0
 #: How many resources were looked at, and those in which something got lost or was made up.
 Conserved = tuple[int, list[dict[str, Any]]]
 P = TypeVar("P", bound=BaseModel)
@@ -54,7 +54,7 @@ class Database:
     def __init__(self, engine: Engine, recovery: Recovery) -> None:
         self.engine = engine
         self.recovery = recovery
-        self._turns = Turns(patience_seconds=PATIENCE_SECONDS)
+        self._turns = Turns(timeout_seconds=TURN_TIMEOUT_SECONDS)
         self._peek = Together(self._peeked)
         pool = engine.pool
         assert isinstance(pool, QueuePool)

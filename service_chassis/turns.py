@@ -25,8 +25,8 @@ class Turns:
     What nobody waits for is forgotten.
     """
 
-    def __init__(self, *, patience_seconds: float) -> None:
-        self._patience_seconds = patience_seconds
+    def __init__(self, *, timeout_seconds: float) -> None:
+        self._timeout_seconds = timeout_seconds
         self._locks: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
@@ -37,7 +37,7 @@ class Turns:
         """
         lock = self._locks.setdefault(resource, asyncio.Lock())
         try:
-            await asyncio.wait_for(lock.acquire(), self._patience_seconds)
+            await asyncio.wait_for(lock.acquire(), self._timeout_seconds)
         except TimeoutError:
             raise Unavailable("too many requests wait for the same row") from None
         try:

@@ -185,11 +185,11 @@ def _free(trial: Trial) -> int:
 def counters(trial: Trial) -> None:
     """A participant that counts gives a higher counter to each later round of prepares, and takes none if more was heard of it."""
     prepares = [trial.new() for _ in range(3)]
-    greeting = trial.round()
-    if greeting.counter is None:
+    first_answer = trial.round()
+    if first_answer.counter is None:
         # It does not count, and is told nothing of counters.
         return
-    seen = greeting.log_seen + 2
+    seen = first_answer.log_seen + 2
     ballots = [
         trial.round(prepares=[prepare], log_counter=log_counter)
         for prepare, log_counter in zip(prepares, (seen, seen - 1, seen), strict=True)
@@ -199,7 +199,7 @@ def counters(trial: Trial) -> None:
     fallen = trial.round(prepares=[late], log_counter=seen, counter_heard=MAX_INTEGER)
     demand(not fallen.votes, "it was heard further than it is, and votes")
     counted = [
-        greeting.counter,
+        first_answer.counter,
         *(-1 if ballot.counter is None else ballot.counter for ballot in ballots),
     ]
     demand(

@@ -16,7 +16,8 @@ class IsPoisoned(MemoryParticipant):
     def prepare_all(self, message: Round, ballot: Ballot) -> None:
         """Refuse everything."""
         if any(
-            self.obstacle(prepare.payload) == "not_accepted" for prepare in message.prepares[1:]
+            self.blocking_reason(prepare.payload) == "not_accepted"
+            for prepare in message.prepares[1:]
         ):
             raise Malformed
         super().prepare_all(message, ballot)

@@ -184,14 +184,14 @@ class MemoryParticipant:
 
     def prepare(self, prepare: Prepare, generation: int) -> Vote:
         """Take what is asked for, or refuse; keep the vote."""
-        reason = self.obstacle(prepare.payload)
+        reason = self.blocking_reason(prepare.payload)
         vote = Vote(transaction_id=prepare.transaction_id, prepared=reason is None, reason=reason)
         state = State.ABORTED if reason else State.PREPARED
         self.free -= 0 if reason else prepare.payload["units"]
         self.branches[prepare.transaction_id] = Branch(state, generation, prepare.payload, vote)
         return vote
 
-    def obstacle(self, payload: dict[str, Any]) -> str | None:
+    def blocking_reason(self, payload: dict[str, Any]) -> str | None:
         """Return why not, if so."""
         units = payload.get("units")
         if payload.keys() != {"units"} or type(units) is not int or not 1 <= units <= MAX_INTEGER:

@@ -53,7 +53,7 @@ class Proxied(Crashing):
 def proxied_shop(start_shop: Callable[..., Shop]) -> Iterator[Proxied]:
     """Start such a shop."""
     with TemporaryDirectory() as folder, Proxy() as proxy:
-        # The services greet each other before the shop is up, and before it has told its addresses.
+        # The services connect to each other before the shop is up, and before it has told its addresses.
         plan = Path(folder) / "plan.json"
 
         def internal(service: str) -> Callable[[], str]:

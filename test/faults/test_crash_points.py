@@ -31,7 +31,7 @@ QUICK = {
     ("stock", "prepare_durable", "commit"),
     ("delivery", "prepare_durable", "commit"),
 }
-_SWEEPING = {"recovery_not_asked", "recovery_answered", "outcomes_durable"}
+_RECOVERING = {"recovery_not_asked", "recovery_answered", "outcomes_durable"}
 CASES = [
     (process, point, path)
     for process, points in (
@@ -57,7 +57,7 @@ def test_laws_hold_after_a_crash_at(
     before = crashing.given.state_of(body)
     key = str(uuid4())
     # A recovery pass is needed only where a coordinator died before it had decided.
-    also = crashing.arm("order", "all_votes_in") if point in _SWEEPING else None
+    also = crashing.arm("order", "all_votes_in") if point in _RECOVERING else None
     wait = None if also and process == "order" else crashing.arm(process, point)
 
     with_crash = _sent(crashing, body, key)

@@ -27,7 +27,9 @@ PROCESSES = [
 ]
 
 
-def test_a_coordinator_that_sleeps_past_the_sweep_cannot_overrule_it(doubled: Crashing) -> None:
+def test_a_coordinator_that_sleeps_past_a_recovery_pass_cannot_overrule_it(
+    doubled: Crashing,
+) -> None:
     """F8: its insert loses, its client hears 503, and nothing is taken."""
     doubled.rest()
     body = doubled.given.order_body()

@@ -249,7 +249,7 @@ async def test_a_proxy_a_netrc_and_cookies_of_the_environment_change_nothing(
     ],
 )
 async def test_an_address_that_cannot_be_used_is_no_answer(url: str) -> None:
-    """A round is lost there, and not the engine that sends it."""
+    """A round is lost there, and not the coordinator that sends it."""
     with pytest.raises(Unavailable):
         await _asked(url)
 

@@ -200,22 +200,22 @@ def _everyday(grown: Grown) -> None:
         for path in _pages(number):
             assert grown.client.get(path).status_code == httpx.codes.OK, path
     _ask_about_unknown_orders(grown.shop)
-    _wait_for_a_sweep_of_each(grown.shop)
+    _wait_for_a_recovery_pass_of_each(grown.shop)
 
 
-def _wait_for_a_sweep_of_each(shop: Shop) -> None:
+def _wait_for_a_recovery_pass_of_each(shop: Shop) -> None:
     """Return when every participant has looked for branches in doubt once more, which it does once a second."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     log = shop.data / "logs" / "postgres.log"
     with log.open(errors="replace") as file:
         file.seek(log.stat().st_size)
-        swept: set[str] = set()
-        while len(swept) < len(PARTICIPANTS):
-            assert time.monotonic() < deadline, f"only these have swept: {swept}"
+        recovered: set[str] = set()
+        while len(recovered) < len(PARTICIPANTS):
+            assert time.monotonic() < deadline, f"only these have recovered: {recovered}"
             time.sleep(0.1)
             plans = [json.loads(plan) for plan in _PLAN.findall(file.read())]
             scans = (scan for plan in plans for scan in _scans(plan["Plan"], plan["Query Text"]))
-            swept |= {scan.table for scan in scans if "recorded_at <=" in scan.statement}
+            recovered |= {scan.table for scan in scans if "recorded_at <=" in scan.statement}
 
 
 def _pages(number: int) -> list[str]:

@@ -186,7 +186,7 @@ MUTANTS = {
         '"known": 0,',
         quick=False,
     ),
-    "what ballots say of the log is not heeded": Mutant(
+    "what ballots say of the log is not observed": Mutant(
         "two_phase.coordinator.restore_detector",
         "self._log.observe(max((participant.log_position_seen for participant in self._participants), default=0))",
         "pass",

@@ -99,7 +99,7 @@ def plan_of(seed: int) -> Plan:
     if character == "healthy":
         return Plan(**common, healthy=True)
     if character == "without recovery":
-        return Plan(**common, **_without_sweep(dice), heal_at_seconds=8.0)
+        return Plan(**common, **_without_recovery(dice), heal_at_seconds=8.0)
     if character == "obsessed":
         return Plan(**common, **_obsessed(dice), heal_at_seconds=8.0)
     troubles = _troubles(dice) if character != "messages" else ()
@@ -239,7 +239,7 @@ def _troubles(dice: Random) -> tuple[Trouble, ...]:
     return tuple(troubles)
 
 
-def _without_sweep(dice: Random) -> dict[str, Any]:
+def _without_recovery(dice: Random) -> dict[str, Any]:
     """Return what may go wrong without a question ever being asked.
 
     Messages, and participants that die and keep their disks.

@@ -59,7 +59,7 @@ class Participant:
     async def send(self, message: Round) -> Ballot:
         """Return a ballot."""
         if message == Round(generation=message.generation):
-            return self._greeting()
+            return self._handshake()
         self.rounds.append(message)
         if message.prepares and self.counter is not None:
             self.counter += 1
@@ -74,7 +74,7 @@ class Participant:
             counter=self.counter, log_seen=self.log_seen, votes=votes, acknowledged=acknowledged
         )
 
-    def _greeting(self) -> Ballot:
+    def _handshake(self) -> Ballot:
         if self.silent:
             raise Unavailable("silent")
         return Ballot(counter=self.counter, log_seen=self.log_seen)
@@ -90,7 +90,7 @@ class Log:
     def __init__(self, events: list[str]) -> None:
         self.rows: dict[TransactionId, Decision] = {}
         self.stands = LogStatus(generation=1, log_position=0)
-        self.heeded = 0
+        self.position_seen = 0
         self.opened = False
         self.heard: list[dict[str, int]] = []
         self.calls: list[list[TransactionId]] = []
@@ -102,11 +102,11 @@ class Log:
     @property
     def log_position(self) -> int:
         """How far the log had come."""
-        return self.heeded
+        return self.position_seen
 
     def observe(self, log_seen: int) -> None:
         """Know that somebody has seen the log there."""
-        self.heeded = max(self.heeded, log_seen)
+        self.position_seen = max(self.position_seen, log_seen)
 
     def open(self) -> None:
         """Answer from now on."""
@@ -132,7 +132,7 @@ class Log:
             await self.released.wait()
         if fault.endswith("fails"):
             raise ConnectionError(fault)
-        if generation != self.stands.generation or self.stands.log_position < self.heeded:
+        if generation != self.stands.generation or self.stands.log_position < self.position_seen:
             return {}
         found = {each.transaction.transaction_id for each in verdicts} & self.rows.keys()
         for each in verdicts:
@@ -156,7 +156,7 @@ class Log:
 
 
 class Shop:
-    """An coordinator with all that it talks to."""
+    """A coordinator with all that it talks to."""
 
     def __init__(self, limits: Limits = LIMITS) -> None:
         self.events: list[str] = []

@@ -13,7 +13,7 @@ from simulation.fate import ChosenFate
 from simulation.store import MemoryBranchStore
 from two_phase.errors import Unavailable
 from two_phase.messages import InDoubt, Outcomes, Prepare, Round, State, TransactionId
-from two_phase.participant import recovery as sweep_module
+from two_phase.participant import recovery as recovery_module
 from two_phase.participant.participant import Participant
 from two_phase.participant.recovery import Recovery
 
@@ -130,7 +130,7 @@ async def test_many_are_asked_about_in_parts_past_what_has_no_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """R13 and L4: questions have a limit, and the undecided oldest ones do not hide the others."""
-    monkeypatch.setattr(sweep_module, "QUESTION_MAX", 2)
+    monkeypatch.setattr(recovery_module, "QUESTION_MAX", 2)
     place = Place(5)
     place.now += 6
     place.coordinator.cancelled = {identity(number) for number in (3, 4, 5)}
@@ -140,10 +140,10 @@ async def test_many_are_asked_about_in_parts_past_what_has_no_answer(
     assert place.states() == [State.PREPARED, State.PREPARED, *[State.ABORTED] * 3]
 
 
-async def test_a_sweep_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_recovery_pass_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """R13: what is left waits for the next recovery pass."""
-    monkeypatch.setattr(sweep_module, "QUESTION_MAX", 1)
-    monkeypatch.setattr(sweep_module, "QUESTIONS_PER_PASS", 2)
+    monkeypatch.setattr(recovery_module, "QUESTION_MAX", 1)
+    monkeypatch.setattr(recovery_module, "QUESTIONS_PER_PASS", 2)
     place = Place(3)
     place.now += 6
     place.coordinator.cancelled = {identity(number) for number in (1, 2, 3)}
@@ -159,7 +159,7 @@ async def test_the_last_full_question_is_followed_by_an_empty_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As many as fit exactly are all resolved in one recovery."""
-    monkeypatch.setattr(sweep_module, "QUESTION_MAX", 2)
+    monkeypatch.setattr(recovery_module, "QUESTION_MAX", 2)
     place = Place(2)
     place.now += 6
     place.coordinator.confirmed = {identity(1), identity(2)}
@@ -176,7 +176,7 @@ async def test_a_coordinator_that_is_away_is_asked_again() -> None:
     place.coordinator.away = True
     with pytest.raises(Unavailable):
         await place.recovery.once()
-    sweeping = asyncio.create_task(place.recovery.run())
+    running = asyncio.create_task(place.recovery.run())
     await asyncio.sleep(0.02)
     assert place.states() == [State.PREPARED]
 
@@ -186,14 +186,14 @@ async def test_a_coordinator_that_is_away_is_asked_again() -> None:
             await asyncio.sleep(0.001)
 
     assert place.states() == [State.ABORTED]
-    sweeping.cancel()
+    running.cancel()
     with suppress(asyncio.CancelledError):
-        await sweeping
+        await running
 
 
 async def test_a_read_peeks_and_applies_what_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     """R10: a read shows what was told, in parts where there is much, and decides nothing."""
-    monkeypatch.setattr(sweep_module, "QUESTION_MAX", 2)
+    monkeypatch.setattr(recovery_module, "QUESTION_MAX", 2)
     place = Place(3)
     place.coordinator.confirmed = {identity(2)}
 

@@ -109,7 +109,7 @@ async def test_who_was_not_heard_since_the_start_may_have_seen_more() -> None:
         await _until_welcome(coordinator)
 
 
-async def test_who_comes_up_a_moment_later_is_greeted_a_moment_later() -> None:
+async def test_a_participant_that_comes_up_later_is_connected_later() -> None:
     """A shop that starts as a whole takes orders when it says that it is ready, and not a second after."""
     shop = Shop()
     shop.participants["delivery"].silent = True

@@ -67,7 +67,7 @@ class Limits:
 class Ticket:
     """What ``submit`` gives back.
 
-    The caller awaits ``outcome`` and, when its patience ends first, calls ``give_up``.
+    The caller awaits ``outcome`` and, when its time is up first, calls ``give_up``.
     """
 
     transaction: Transaction
@@ -166,10 +166,10 @@ class Coordinator:
         # Of a crowd half: the more share a round, while some are left to go when these are
         # answered.
         most = min(ROUND_PREPARES_MAX, max(self._limits.batch, len(self._queue) // 2))
-        patience_ends = asyncio.get_running_loop().time() - self._limits.queue_timeout_seconds
+        oldest = asyncio.get_running_loop().time() - self._limits.queue_timeout_seconds
         batch: list[Ticket] = []
         while len(batch) < most and (ticket := self._queue.take()):
-            if ticket.submitted < patience_ends:
+            if ticket.submitted < oldest:
                 _fail(ticket, Unavailable(self._wording.waited_too_long))
             elif not ticket.abandoned:
                 batch.append(ticket)

@@ -23,7 +23,7 @@ from two_phase.messages import LogPosition
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
-#: The first pause before somebody who was not up yet is greeted again; it doubles each time.
+#: The first pause before a participant that was not up yet is asked again; it doubles each time.
 HANDSHAKE_SECONDS = 0.025
 
 
@@ -88,7 +88,7 @@ class RestoreDetector:
         return None if self._opened else "the service is starting"
 
     def is_open(self) -> bool:
-        """Return whether everybody has been greeted, or been waited for in vain for long enough."""
+        """Return whether all participants are connected, or were waited for long enough."""
         return self._opened
 
     def log_is_behind(self) -> None:
@@ -98,7 +98,7 @@ class RestoreDetector:
     async def watch(self) -> None:
         """Look once a second, until cancelled."""
         loop = asyncio.get_running_loop()
-        patience_ends = loop.time() + self._startup_grace_seconds
+        grace_ends = loop.time() + self._startup_grace_seconds
         pause_seconds = HANDSHAKE_SECONDS
         while True:
             try:
@@ -114,7 +114,7 @@ class RestoreDetector:
             )
             if (
                 all(participant.connected for participant in self._participants)
-                or loop.time() > patience_ends
+                or loop.time() > grace_ends
             ):
                 self.observe()
                 self._log.open()

@@ -78,7 +78,7 @@ class SqlDecisionLog:
         self._row_of = row_of
         self._opened = opened
         self._log_position = 0
-        self._heeding = Lock()
+        self._observing = Lock()
 
     @property
     def log_position(self) -> int:
@@ -87,7 +87,7 @@ class SqlDecisionLog:
 
     def observe(self, log_seen: int) -> None:
         """Know that a process has seen the log at ``log_seen``."""
-        with self._heeding:
+        with self._observing:
             self._log_position = max(self._log_position, log_seen)
 
     def open(self) -> None:
