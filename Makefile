@@ -53,6 +53,9 @@ up: .venv/installed ## run the shop on 127.0.0.1:$SHOP_PORT (8080) until Ctrl-C
 demo: .venv/installed ## start it, run the homework scenario, show every answer, stop it
 	@exec $(BIN)/python -m shop demo
 
+example: .venv/installed ## run another trade on two_phase: flight, hotel and car (examples/trip)
+	@$(TESTS) $(BIN)/python -m trip
+
 newman: test/node_modules/installed ## run the collection against the local gateway, or BASE_URL=host:port
 	@address="$${BASE_URL:-127.0.0.1:$${SHOP_PORT:-8080}}"; \
 	case "$$address" in *[/[:space:]]*|"") echo "BASE_URL must be host:port" >&2; exit 2;; esac; \

@@ -52,6 +52,7 @@ _FOUND = """
     SELECT transaction_id::text, status FROM forced, {table} WHERE transaction_id = ANY (CAST(:ids AS uuid[]))
 """
 _PEEK = "SELECT transaction_id::text, status FROM {table} WHERE transaction_id = ANY (CAST(:ids AS uuid[]))"
+_ONE = "SELECT * FROM {table} WHERE transaction_id = CAST(:id AS uuid)"
 _DECISIONS = """
     SELECT *, CAST(extract(epoch FROM clock_timestamp() - decided_at) AS float) AS age_seconds
     FROM {table} WHERE transaction_id > CAST(:after AS uuid) ORDER BY transaction_id LIMIT :limit
@@ -157,6 +158,7 @@ class LogStatements:
         self.claim = Planned(_CLAIM.format_map(words))
         self.found = text(_FOUND.format_map(words))
         self.peek = text(_PEEK.format_map(words))
+        self.one = text(_ONE.format_map(words))
         self.decisions = text(_DECISIONS.format_map(words))
         self.rebuild = text(_REBUILD.format_map(words))
         self.look = text(_LOOK.format_map(words))

@@ -147,10 +147,7 @@ class SqlDecisionLog:
         return self._found(connection, _ids(answered))
 
     async def peek(self, transactions: Sequence[InDoubt], log_seen: int = 0) -> Outcomes:
-        """Return the decisions recorded by now.
-
-        Only where there are any is a flush worth its while (R4).
-        """
+        """Return the decisions recorded by now; only where there are any is a flush worth its while (R4)."""
         self.observe(log_seen)
 
         def peeked(connection: Connection) -> dict[TransactionId, Decision]:
@@ -167,12 +164,18 @@ class SqlDecisionLog:
 
         return _as_outcomes(await self.run(peeked))
 
+    async def row(self, transaction_id: TransactionId) -> Row | None:
+        """Return the application's row of a transaction, or None while it is undecided."""
+        rows = await self._rows(self.statements.one, {"id": transaction_id})
+        return rows[0] if rows else None
+
     async def decisions(self, after: TransactionId, limit: int) -> list[Row]:
         """Return up to ``limit`` rows by id, behind ``after``, with their age in seconds."""
-        parameters = {"after": after, "limit": limit}
+        return await self._rows(self.statements.decisions, {"after": after, "limit": limit})
 
+    async def _rows(self, statement: Any, parameters: Row) -> list[Row]:
         def read(connection: Connection) -> list[Row]:
-            rows = connection.execute(self.statements.decisions, parameters).mappings()
+            rows = connection.execute(statement, parameters).mappings()
             return [dict(row) | {"transaction_id": str(row["transaction_id"])} for row in rows]
 
         return await self.run(read)
@@ -209,10 +212,7 @@ class SqlDecisionLog:
     def _decided(
         self, connection: Connection, rows: Sequence[Row], heard: str, *, forced: bool
     ) -> dict[TransactionId, LoggedDecision]:
-        """Insert ``rows``, and return what the log says of each.
-
-        Those that are not this log's are left out.
-        """
+        """Insert ``rows``, and return what the log says of each that is this log's to decide."""
         written = self._inserted(
             connection, rows, heard, forced=forced, lock_timeout=_DECIDE_LOCK_TIMEOUT
         )
@@ -236,10 +236,7 @@ class SqlDecisionLog:
         }
 
     def _inserted_alone(self, connection: Connection, row: Row) -> bool:
-        """Ask about one transaction.
-
-        One whose decision hangs in flight must not hold up the others.
-        """
+        """Ask about one transaction: one whose decision hangs in flight must not hold up the others."""
         try:
             self._inserted(connection, [row], forced=True, lock_timeout=_ASK_ALONE_LOCK_TIMEOUT)
         except DBAPIError as error:

@@ -12,7 +12,7 @@ from two_phase.coordinator.coordinator import Coordinator, Outcome, Ticket
 from two_phase.coordinator.verdict import Transaction
 from two_phase.coordinator.wording import Wording
 from two_phase.errors import Unavailable
-from two_phase.messages import TransactionId
+from two_phase.messages import Decision, TransactionId
 
 
 class NotDecided(Unavailable):
@@ -63,3 +63,10 @@ class Waiting:
         self._pending.add(transaction_id)
         ticket.outcome.add_done_callback(lambda _outcome: self._pending.discard(transaction_id))
         return Pending(transaction_id)
+
+
+def key_was_lost(outcome: Outcome | Pending) -> bool:
+    """Return whether another transaction has taken the key over meanwhile, and the log decided for it."""
+    return (
+        isinstance(outcome, Outcome) and outcome.existed and outcome.decision is Decision.CANCELLED
+    )

@@ -1,0 +1,1 @@
+"""Applications of two_phase other than the shop."""
