@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from two_phase.coordinator.remote_participant import RemoteParticipant
+from two_phase.errors import Unavailable
 from two_phase.messages import Ballot, Decision, LogPosition, Round, State, TransactionId
 from two_phase.participant.branches import Locked
 from two_phase.participant.isolation import LOCKED_MAX
@@ -168,3 +169,20 @@ async def test_a_decision_that_is_held_up_rides_on_no_round_of_prepares(held_up:
         [identity(1)],
     ]
     assert remote.unacknowledged == 1
+
+
+@pytest.mark.parametrize("failure", [Locked("lock timeout"), RuntimeError("of any kind")])
+def test_a_greeting_that_fails_is_not_answered_as_by_one_that_does_not_count(
+    waiting: Waiting, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    """F21: a coordinator that once heard no counter would send none for as long as it lives."""
+
+    def failing(*_: Any, **__: Any) -> Any:
+        raise failure
+
+    with monkeypatch.context() as patched:
+        patched.setattr(waiting.participant.store, "add", failing)
+        with pytest.raises(Unavailable):
+            waiting.say()
+
+    assert waiting.say().counter is not None

@@ -38,6 +38,9 @@ def in_pieces(message: Round, failure: Exception, apply: Apply) -> Ballot:
 
     Raises Unavailable.
     """
+    if not any(getattr(message, kind) for kind in _KINDS):
+        # A greeting that hears no counters takes us for one that does not count, for good (F21).
+        raise Unavailable("the counters cannot be read") from failure
     if isinstance(failure, Locked):
         return _around_locks(message, apply)
     log.error(
