@@ -24,6 +24,8 @@ for name in sys.argv[1:]:
     words += ["--meta", "none", "--fail-on-warning"]
     assert not app(["generate", *words], standalone_mode=False)
 """
+#: Generators and compilers compute for half a minute, and on a busy machine for two.
+pytestmark = pytest.mark.timeout(300)
 CLIENTS, MODULES = ROOT / "test" / "clients", ROOT / "test" / "node_modules"
 NAMES = sorted(documents())
 
