@@ -20,7 +20,7 @@ from order_service.order import (
     refusals_of,
 )
 from order_service.prices import Prices
-from two_phase.coordinator.coordinator import Coordinator, Outcome
+from two_phase.coordinator.coordinator import Coordinator
 from two_phase.coordinator.idempotency import (
     INSTEAD_OF_MAX,
     Answered,
@@ -29,6 +29,7 @@ from two_phase.coordinator.idempotency import (
     Keys,
     digest_of,
 )
+from two_phase.coordinator.ticket import Outcome
 from two_phase.coordinator.verdict import Transaction
 from two_phase.coordinator.waiting import NotDecided, Pending, Waiting
 from two_phase.coordinator.wording import Wording

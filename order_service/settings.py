@@ -10,7 +10,7 @@ from order_service.participants import (
     by_deprecated_names,
 )
 from service_chassis.settings import Seconds, ServiceSettings
-from two_phase.coordinator.coordinator import Limits
+from two_phase.coordinator.limits import Limits
 
 
 class OrderSettings(ServiceSettings):

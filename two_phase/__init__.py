@@ -1,1 +1,1 @@
-"""Group presumed-abort two-phase commit over plain HTTP; knows no word of the shop."""
+"""Group presumed-abort two-phase commit over plain HTTP, for any application."""

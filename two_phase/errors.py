@@ -8,10 +8,10 @@ from typing import Any
 
 
 class Refused(Exception):
-    """A participant's business no: a vote, and a 409 to the customer.
+    """A participant's business no: a vote, and a 409 to the client.
 
     ``contended`` says that only undecided transactions stand in the way, so that a second try may
-    succeed; ``facts`` are what the coordinator may learn from the refusal (a price, for example).
+    succeed; ``facts`` are what the coordinator may learn from the refusal (what would have been accepted, for example).
     """
 
     def __init__(

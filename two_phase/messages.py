@@ -15,22 +15,18 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-#: Raised when a message changes its meaning; a round of another version is refused, never half
-#: understood.
+#: Raised when a message changes its meaning; one of another version is refused.
 PROTOCOL_VERSION = 1
 
 #: The largest integer that every JSON reader keeps exact (RFC 8259, section 6).
 MAX_INTEGER = 2**53 - 1
 
-#: Limits of one round: the prepares of a batch, the decisions that ride along with them, and the
-#: bytes of it all.
+#: Limits of one round: prepares, the decisions that ride along with them, and the bytes of it all.
 ROUND_PREPARES_MAX = 1024
 ROUND_DECISIONS_MAX = 4096
 ROUND_BYTES_MAX = 16 * 1024 * 1024
 
-
-#: A transaction's identity: a UUID in canonical lower-case text (version 7 where the coordinator
-#: makes it).
+#: A UUID in canonical lower-case text (version 7 where the coordinator makes it).
 TransactionId = Annotated[
     str,
     StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"),
@@ -96,7 +92,7 @@ class Message(BaseModel):
 class Prepare(Message):
     """Ask a participant to make its branch durable.
 
-    ``instead_of`` names earlier attempts at the same order: the participant aborts them first.
+    ``instead_of`` names earlier attempts at the same thing: the participant aborts them first.
     ``memo`` is kept with the branch and means nothing to the participant: it is what a log that was
     lost needs to know again.
     """

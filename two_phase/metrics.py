@@ -1,6 +1,6 @@
 """What the protocol counts, for Prometheus. No label ever carries an id.
 
-Their number must not grow with the orders.
+Their number must not grow with the transactions.
 """
 
 from collections.abc import Callable, Iterable

@@ -1,6 +1,6 @@
 """Statements that PostgreSQL plans once per connection.
 
-The few that every order needs, whose planning takes longer than their work.
+The few that every transaction needs, whose planning takes longer than their work.
 
 They travel as PREPARE and EXECUTE, straight through the driver: on the way through SQLAlchemy each
 would cost as much again. A plan is kept for as long as its connection, so that it must not depend

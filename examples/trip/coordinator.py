@@ -9,8 +9,9 @@ from pydantic import BaseModel
 from examples.trip.tables import LOG
 from service_chassis import problems
 from service_chassis.web import internal_app
-from two_phase.coordinator.coordinator import Coordinator, Limits
+from two_phase.coordinator.coordinator import Coordinator
 from two_phase.coordinator.idempotency import Answered, Claims, KeyRequest, Keys, digest_of
+from two_phase.coordinator.limits import Limits
 from two_phase.coordinator.remote_participant import RemoteParticipant
 from two_phase.coordinator.sql_decision_log import SqlDecisionLog
 from two_phase.coordinator.verdict import Transaction

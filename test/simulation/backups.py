@@ -97,7 +97,7 @@ class Operator:
                 cannot_know = life.paused or decision_log.log_position < written
             else:
                 missed = any(
-                    participant.round_count_seen < heard.get(participant.name, 0)
+                    participant.history.round_count_seen < heard.get(participant.name, 0)
                     for participant in participants
                     if participant.name == disk.name
                 )

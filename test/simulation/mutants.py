@@ -141,7 +141,7 @@ MUTANTS = {
         "two_phase.coordinator.verdict", "len(votes) == len(transaction.payloads) and ", ""
     ),
     "confirms what a customer was sent away from": Mutant(
-        "two_phase.coordinator.coordinator",
+        "two_phase.coordinator.ticket",
         "self.abandoned = not self.confirm_sent",
         "self.abandoned = True",
         seed=394,
@@ -188,7 +188,7 @@ MUTANTS = {
     ),
     "what ballots say of the log is not observed": Mutant(
         "two_phase.coordinator.restore_detector",
-        "self._log.observe(max((participant.log_position_seen for participant in self._participants), default=0))",
+        "self._log.observe(max((participant.history.log_position_seen for participant in self._participants), default=0))",
         "pass",
         quick=False,
     ),
@@ -200,7 +200,7 @@ MUTANTS = {
     ),
     "what others have heard of a participant is not believed": Mutant(
         "two_phase.coordinator.restore_detector",
-        "participant.round_count_seen = max(participant.round_count_seen, heard)",
+        "participant.history.round_count_seen = max(participant.history.round_count_seen, heard)",
         "pass",
         quick=False,
     ),

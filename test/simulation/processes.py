@@ -27,10 +27,12 @@ from simulation.escrow import TRADES
 from simulation.network import Peer, SimulatedCoordinator, SimulatedTransport
 from simulation.plan import SERVICES
 from simulation.store import MemoryBranchStore
-from two_phase.coordinator.coordinator import Coordinator, Limits, Ticket
+from two_phase.coordinator.coordinator import Coordinator
 from two_phase.coordinator.idempotency import Claims, KeyBusy, KeyReused
+from two_phase.coordinator.limits import Limits
 from two_phase.coordinator.remote_participant import RemoteParticipant
 from two_phase.coordinator.sql_decision_log import SqlDecisionLog
+from two_phase.coordinator.ticket import Ticket
 from two_phase.coordinator.verdict import Transaction
 from two_phase.coordinator.waiting import NotDecided, Pending
 from two_phase.errors import Unavailable

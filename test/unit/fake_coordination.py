@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from two_phase.coordinator.coordinator import Coordinator, Limits
+from two_phase.coordinator.coordinator import Coordinator
 from two_phase.coordinator.decision_log import LOG, LoggedDecision, LogStatus
+from two_phase.coordinator.limits import Limits
 from two_phase.coordinator.remote_participant import RemoteParticipant
 from two_phase.coordinator.verdict import Transaction, Verdict
 from two_phase.errors import Unavailable

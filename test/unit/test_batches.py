@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from two_phase import metrics
-from two_phase.coordinator.coordinator import Ticket
+from two_phase.coordinator.ticket import Ticket
 from two_phase.errors import Unavailable
 from two_phase.messages import Decision
 from unit.fake_coordination import IMPATIENT, LIMITS, LINGER_SECONDS, Shop, transaction

@@ -190,7 +190,11 @@ async def test_a_counter_that_has_not_risen_is_a_restored_participant() -> None:
     with pytest.raises(Unavailable, match="restored"):
         await remote.ask([PREPARE], POSITION)
 
-    assert (remote.restored, remote.round_count_seen, remote.unacknowledged) == (True, 6, 0)
+    assert (remote.history.restored, remote.history.round_count_seen, remote.unacknowledged) == (
+        True,
+        6,
+        0,
+    )
 
 
 async def test_rounds_that_overlap_may_have_equal_counters() -> None:
@@ -206,7 +210,7 @@ async def test_rounds_that_overlap_may_have_equal_counters() -> None:
     participant.free.set()
     await asyncio.gather(*asking)
 
-    assert (remote.restored, remote.round_count_seen) == (False, 6)
+    assert (remote.history.restored, remote.history.round_count_seen) == (False, 6)
 
 
 async def test_what_was_under_way_during_a_reconciliation_accuses_nobody() -> None:
@@ -214,18 +218,18 @@ async def test_what_was_under_way_during_a_reconciliation_accuses_nobody() -> No
     participant = Participant()
     participant.answers = [Ballot(counter=5), Ballot(counter=2)]
     remote = RemoteParticipant("payment", participant)
-    remote.round_count_seen = 5
+    remote.history.round_count_seen = 5
     await remote.handshake(POSITION)
     participant.free.clear()
 
     asking = asyncio.create_task(remote.ask([PREPARE], POSITION))
     await asyncio.sleep(0)
-    remote.is_reconciled(9)
+    remote.history.is_reconciled(9)
     participant.free.set()
     with pytest.raises(Unavailable, match="restored"):
         await asking
 
-    assert (remote.restored, remote.round_count_seen) == (False, 9)
+    assert (remote.history.restored, remote.history.round_count_seen) == (False, 9)
 
 
 async def test_only_who_counts_is_told_of_the_log() -> None:
@@ -246,4 +250,4 @@ async def test_only_who_counts_is_told_of_the_log() -> None:
     assert [(each.log_counter, each.counter_heard) for each in participant.rounds] == [
         (None, 0)
     ] * 3 + [(40, 0)]
-    assert [remote.counts, remote.log_position_seen] == [True, 40]
+    assert [remote.history.counts, remote.history.log_position_seen] == [True, 40]

@@ -14,14 +14,16 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from two_phase import crash_points, metrics
 from two_phase.coordinator.batch_queue import BatchQueue
 from two_phase.coordinator.decision_log import DecisionLog, LoggedDecision
+from two_phase.coordinator.limits import Limits
 from two_phase.coordinator.remote_participant import RemoteParticipant
 from two_phase.coordinator.restore_detector import RestoreDetector
+from two_phase.coordinator.ticket import Outcome, Ticket
+from two_phase.coordinator.unanswered import Records, Unanswered
 from two_phase.coordinator.verdict import Transaction, Verdict, judge
 from two_phase.coordinator.wording import Wording
 from two_phase.errors import Unavailable
@@ -35,66 +37,6 @@ from two_phase.messages import (
 )
 
 log = logging.getLogger(__name__)
-
-#: What the log says of each transaction that it was asked to write.
-Records = Mapping[TransactionId, LoggedDecision]
-
-#: Inserts of one batch that may wait for the log at a time: the first one, and its repetition.
-ATTEMPTS_UNDER_WAY_MAX = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """A limit on everything the coordinator does (R13)."""
-
-    batch: int = 128
-    queue: int = 512
-    #: Decisions sent to the log whose fate is not known yet; past it new work is refused.
-    unsure: int = 1024
-    prepare_seconds: float = 2.0
-    decision_seconds: float = 1.0
-    #: How long a batch waits for what is expected: some forced writes of a claim, not its
-    #: time-outs.
-    arrival_seconds: float = 0.1
-    #: How long a transaction may wait in the queue and still be worth starting.
-    queue_timeout_seconds: float = 2.0
-    #: How long, after the start, a silent participant may keep questions about unknown transactions
-    #: without an answer.
-    startup_grace_seconds: float = 10.0
-
-
-@dataclass(slots=True, eq=False)
-class Ticket:
-    """What ``submit`` gives back.
-
-    The caller awaits ``outcome`` and, when its time is up first, calls ``give_up``.
-    """
-
-    transaction: Transaction
-    submitted: float
-    outcome: asyncio.Future["Outcome"] = field(repr=False)
-    #: A ``confirmed`` insert has left for the log: from here on only the log knows.
-    confirm_sent: bool = False
-    #: The caller gave up while nothing was decided: from here on it can only be cancelled.
-    abandoned: bool = False
-
-    def give_up(self) -> bool:
-        """Return True if the transaction can only be cancelled from now on, False if its decision is with the log."""
-        self.abandoned = not self.confirm_sent
-        return self.abandoned
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A durable decision, and the verdict that led to it (which the log may have overruled).
-
-    ``existed`` if the decision was in the log already: by an earlier try to write it, or by
-    somebody else.
-    """
-
-    decision: Decision
-    verdict: Verdict
-    existed: bool = False
 
 
 class Coordinator:
@@ -112,10 +54,10 @@ class Coordinator:
         self._limits = limits
         self._wording = wording
         self._queue: BatchQueue[Ticket] = BatchQueue(limits.arrival_seconds)
-        #: Lets the next batch wait for what follows the block: an order whose key is claimed first.
+        #: Lets the next batch wait for what follows the block: a transaction whose key is claimed first.
         self.arriving = self._queue.arriving
         self._background: set[asyncio.Task[None]] = set()
-        self._unsure = 0
+        self._unanswered = Unanswered()
         self._restore_detector = RestoreDetector(
             participants,
             decision_log,
@@ -137,7 +79,10 @@ class Coordinator:
         """Raise Unavailable if the coordinator can bear no more, or nothing at all for now, as ``submit`` would."""
         if blocking_reason := self._restore_detector.blocking_reason():
             raise Unavailable(blocking_reason)
-        if len(self._queue) >= self._limits.queue or self._unsure >= self._limits.unsure:
+        if (
+            len(self._queue) >= self._limits.queue
+            or self._unanswered.transactions >= self._limits.unsure
+        ):
             raise Unavailable(self._wording.too_many)
 
     async def run(self) -> None:
@@ -170,7 +115,7 @@ class Coordinator:
         batch: list[Ticket] = []
         while len(batch) < most and (ticket := self._queue.take()):
             if ticket.submitted < oldest:
-                _fail(ticket, Unavailable(self._wording.waited_too_long))
+                ticket.fail(Unavailable(self._wording.waited_too_long))
             elif not ticket.abandoned:
                 batch.append(ticket)
         if not self._queue.is_under_way():
@@ -182,7 +127,7 @@ class Coordinator:
             return
         if blocking_reason := self._restore_detector.blocking_reason():
             for ticket in batch:
-                _fail(ticket, Unavailable(blocking_reason))
+                ticket.fail(Unavailable(blocking_reason))
             return
         metrics.BATCH.observe(len(batch))
         crash_points.reach("prepares_not_left")
@@ -249,35 +194,11 @@ class Coordinator:
         generation: int,
         asking: "asyncio.Future[Records]",
     ) -> None:
-        """Repeat the same insert until the log tells what became of the first one (R3).
-
-        The first one may hang for ever on a broken connection, so a second one is sent while it is
-        still under way.
-        """
-        self._unsure += len(batch)
-        metrics.UNSURE.set(self._unsure)
-        under_way = [asking]
-        pause_seconds = 0.05
-        while True:
-            done, _ = await asyncio.wait(
-                under_way, timeout=pause_seconds, return_when=asyncio.FIRST_COMPLETED
-            )
-            answered = [
-                attempt for attempt in under_way if attempt in done and attempt.exception() is None
-            ]
-            under_way = [attempt for attempt in under_way if attempt not in done]
-            if answered:
-                break
-            if done:
-                await asyncio.sleep(pause_seconds)
-            pause_seconds = min(1.0, pause_seconds * 2)
-            if len(under_way) < ATTEMPTS_UNDER_WAY_MAX:
-                under_way.append(self._write(verdicts, generation))
-        for attempt in under_way:
-            attempt.add_done_callback(_let_go)
-        self._unsure -= len(batch)
-        metrics.UNSURE.set(self._unsure)
-        self._announce(batch, verdicts, answered[0].result())
+        """Announce what became of an insert that was not answered, once the log tells (R3)."""
+        recorded = await self._unanswered.answer(
+            len(batch), asking, lambda: self._write(verdicts, generation)
+        )
+        self._announce(batch, verdicts, recorded)
 
     def _announce(
         self, batch: Sequence[Ticket], verdicts: Sequence[Verdict], recorded: Records
@@ -296,10 +217,7 @@ class Coordinator:
                 "the log was restored", extra={"transaction_id": verdict.transaction.transaction_id}
             )
             self._restore_detector.log_is_behind()
-            _fail(
-                ticket,
-                Unavailable(self._wording.restored("the decision log")),
-            )
+            ticket.fail(Unavailable(self._wording.restored("the decision log")))
         elif not ticket.outcome.done():
             ticket.outcome.set_result(Outcome(recorded.decision, verdict, existed=recorded.existed))
 
@@ -312,7 +230,7 @@ class Coordinator:
 def _prepare(transaction: Transaction, participant: RemoteParticipant) -> Prepare:
     memo: dict[str, Any] = (
         {"memo": dict(transaction.memo)}
-        if transaction.memo is not None and participant.counts
+        if transaction.memo is not None and participant.history.counts
         else {}
     )
     return Prepare(
@@ -332,18 +250,3 @@ def _verdict(ticket: Ticket, votes: Mapping[str, Mapping[TransactionId, Vote]]) 
     }
     # Nobody waits for an abandoned one any more: whatever was voted, it counts as unanswered.
     return judge(transaction, {} if ticket.abandoned else heard)
-
-
-def _let_go(future: "asyncio.Future[Any]") -> None:
-    """Look at a failure that nobody may be left to hear of.
-
-    Asyncio would report it as forgotten.
-    """
-    if not future.cancelled():
-        future.exception()
-
-
-def _fail(ticket: Ticket, failure: Exception) -> None:
-    if not ticket.outcome.done():
-        ticket.outcome.set_exception(failure)
-        _let_go(ticket.outcome)

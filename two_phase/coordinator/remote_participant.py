@@ -9,9 +9,10 @@ the participant's own recovery.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from two_phase import crash_points, metrics
+from two_phase.coordinator.round_history import RoundHistory
 from two_phase.errors import ProtocolViolation, Unavailable
 from two_phase.messages import (
     ROUND_DECISIONS_MAX,
@@ -56,18 +57,8 @@ class RemoteParticipant:
         #: hold up a round of prepares.
         self._held_up: set[TransactionId] = set()
         self._something_to_announce = asyncio.Event()
-        #: The participant has answered since this process started, and whether it counts its forced
-        #: rounds.
-        self.connected = False
-        self.counts = False
-        #: The highest counter that was heard from it, and the highest counter of the log that it
-        #: has seen.
-        self.round_count_seen = 0
-        self.log_position_seen = 0
-        #: It was restored from an older backup: what it votes counts for nothing until it is
-        #: reconciled.
-        self.restored = False
-        self._reconciliations = 0
+        #: What was heard of its counts (R12).
+        self.history = RoundHistory(name)
 
     @property
     def unacknowledged(self) -> int:
@@ -82,21 +73,15 @@ class RemoteParticipant:
             self._unacknowledged.pop(oldest)
         self._look_for_something_to_announce()
 
-    def is_reconciled(self, round_count_seen: int) -> None:
-        """Trust the participant again, beginning with the counter that the log has kept."""
-        self._reconciliations += 1
-        self.restored = False
-        self.round_count_seen = round_count_seen
-
     async def handshake(self, position: LogPosition) -> None:
         """Ask how far the participant has come, and how far it has seen the log come.
 
         Raises Unavailable.
         """
-        round_count_seen, reconciliations = self.round_count_seen, self._reconciliations
+        before = self.history.before(forced=False)
         ballot = await self._sent(Round(generation=position.generation))
-        self.connected = True
-        self._count(ballot, round_count_seen, reconciliations)
+        self.history.connected = True
+        self.history.hear(ballot, before, forced=False)
 
     async def ask(
         self, prepares: Sequence[Prepare], position: LogPosition
@@ -135,19 +120,15 @@ class RemoteParticipant:
         decisions = self._take_along(alone=not prepares)
         if not decisions and not prepares:
             return Ballot()
-        counting: dict[str, Any] = (
-            {"log_counter": position.counter, "counter_heard": self.round_count_seen}
-            if self.counts
-            else {}
-        )
         message = Round(
             generation=position.generation,
             aborts=[each for each, decision in decisions if decision is Decision.CANCELLED],
             commits=[each for each, decision in decisions if decision is Decision.CONFIRMED],
             prepares=list(prepares),
-            **counting,
+            **self.history.tells(position),
         )
-        round_count_seen, reconciliations = self.round_count_seen, self._reconciliations
+        forced = bool(prepares)
+        before = self.history.before(forced=forced)
         try:
             ballot = await self._sent(message)
             self._heard(ballot)
@@ -155,12 +136,9 @@ class RemoteParticipant:
         finally:
             self._in_flight.difference_update(each for each, _ in decisions)
             self._look_for_something_to_announce()
-        trusted = self._count(ballot, round_count_seen + bool(prepares), reconciliations)
-        if prepares and not trusted:
+        trusted = self.history.hear(ballot, before, forced=forced)
+        if forced and not trusted:
             raise Unavailable(f"{self.name} was restored from an older backup")
-        if prepares and ballot.counter is not None:
-            # Only what a forced round says is durable.
-            self.round_count_seen = max(self.round_count_seen, ballot.counter)
         return ballot
 
     async def _sent(self, message: Round) -> Ballot:
@@ -170,28 +148,6 @@ class RemoteParticipant:
         except Unavailable:
             metrics.ROUNDS_FAILED.labels(self.name).inc()
             raise
-
-    def _count(self, ballot: Ballot, round_count_seen_before: int, reconciliations: int) -> bool:
-        """Look at the counters of a ballot, and return False if it is from a database that has fallen back."""
-        if ballot.counter is None:
-            return True
-        self.counts = True
-        self.log_position_seen = max(self.log_position_seen, ballot.log_seen)
-        if ballot.counter >= round_count_seen_before:
-            return True
-        # A ballot that was under way while the participant was reconciled says nothing of today.
-        if reconciliations == self._reconciliations and not self.restored:
-            self.restored = True
-            log.error(
-                "%s was restored from an older backup",
-                self.name,
-                extra={
-                    "participant": self.name,
-                    "counter": ballot.counter,
-                    "expected": round_count_seen_before,
-                },
-            )
-        return False
 
     def _take_along(self, *, alone: bool) -> list[tuple[TransactionId, Decision]]:
         left = self._in_flight if alone else self._in_flight | self._held_up

@@ -1,9 +1,9 @@
-"""Notices databases that came back from an older backup, whoever restored them, and says what new orders have to wait for.
+"""Notices databases that came back from an older backup, and says what new transactions have to wait for.
 
     a participant   its counter of forced rounds is not higher than what had been heard from it before the round was sent
     the log         its counter of forced writes is lower than what a participant, or this process, has seen of it
 
-Until `shop reconcile` has mended it nobody is asked to prepare; commits and aborts still go. That
+Until a reconciliation has mended it no participant is asked to prepare; commits and aborts still go. That
 one of them was restored is noted in the log, so that all replicas know, and that it stays known.
 Everything is looked at again once a second, so that nobody needs a restart; a replica that starts
 asks every participant first, because its own memory is empty.
@@ -60,15 +60,18 @@ class RestoreDetector:
     def observe(self) -> None:
         """Let the log know what the participants have seen of it."""
         self._log.observe(
-            max((participant.log_position_seen for participant in self._participants), default=0)
+            max(
+                (participant.history.log_position_seen for participant in self._participants),
+                default=0,
+            )
         )
 
     def round_counts_seen(self) -> dict[str, int]:
         """Return the highest counter that was heard from each participant that counts."""
         return {
-            participant.name: participant.round_count_seen
+            participant.name: participant.history.round_count_seen
             for participant in self._participants
-            if participant.round_count_seen
+            if participant.history.round_count_seen
         }
 
     def blocking_reason(self) -> str | None:
@@ -78,11 +81,13 @@ class RestoreDetector:
         if self._log_is_behind:
             return self._wording.restored("the decision log")
         if restored := [
-            participant.name for participant in self._participants if participant.restored
+            participant.name for participant in self._participants if participant.history.restored
         ]:
             return self._wording.restored(" and ".join(restored))
         if silent := [
-            participant.name for participant in self._participants if not participant.connected
+            participant.name
+            for participant in self._participants
+            if not participant.history.connected
         ]:
             return f"no answer from {' and '.join(silent)} since the service started"
         return None if self._opened else "the service is starting"
@@ -109,11 +114,11 @@ class RestoreDetector:
                 *(
                     self._handshake(participant)
                     for participant in self._participants
-                    if not participant.connected
+                    if not participant.history.connected
                 )
             )
             if (
-                all(participant.connected for participant in self._participants)
+                all(participant.history.connected for participant in self._participants)
                 or loop.time() > grace_ends
             ):
                 self.observe()
@@ -149,15 +154,15 @@ class RestoreDetector:
         heard = status.round_counts.get(participant.name, 0)
         if participant.name in status.restored:
             self._noted.add(participant.name)
-            participant.restored = True
+            participant.history.restored = True
         elif participant.name in self._noted:
             self._noted.discard(participant.name)
-            participant.is_reconciled(heard)
-        elif participant.restored:
-            await self._log.note_restored(participant.name, participant.round_count_seen)
+            participant.history.is_reconciled(heard)
+        elif participant.history.restored:
+            await self._log.note_restored(participant.name, participant.history.round_count_seen)
             self._noted.add(participant.name)
-        participant.round_count_seen = max(participant.round_count_seen, heard)
-        self._gauges[participant.name].set(participant.restored)
+        participant.history.round_count_seen = max(participant.history.round_count_seen, heard)
+        self._gauges[participant.name].set(participant.history.restored)
 
     async def _handshake(self, participant: RemoteParticipant) -> None:
         if not self._generation:

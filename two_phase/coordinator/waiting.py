@@ -8,7 +8,8 @@ deadline passed, the log was asked       -> Pending: only the log can tell
 import asyncio
 from dataclasses import dataclass
 
-from two_phase.coordinator.coordinator import Coordinator, Outcome, Ticket
+from two_phase.coordinator.coordinator import Coordinator
+from two_phase.coordinator.ticket import Outcome, Ticket
 from two_phase.coordinator.verdict import Transaction
 from two_phase.coordinator.wording import Wording
 from two_phase.errors import Unavailable

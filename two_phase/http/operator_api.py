@@ -49,7 +49,7 @@ def add_operator_routes(router: APIRouter, reconciliation: Reconciliation) -> No
 
     @router.post(RESUME_PATH, responses=answers_with(Done), openapi_extra=takes(Resume))
     async def resume_orders(request: Request) -> Response:
-        """Let orders flow again."""
+        """Let transactions flow again."""
         wanted = await read_message(request, Resume)
         await reconciliation.resume(wanted.log_counter, wanted.reconciled)
         return json_response({})

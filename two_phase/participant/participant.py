@@ -41,7 +41,7 @@ class Take(Protocol[C_contra, P_contra]):
     """Take what each of ``asked`` wants, in their order, and return one verdict for each.
 
     After it returns, what was answered Taken is held by this local transaction; a Refused holds
-    nothing. An order that does not fit must not block a smaller one behind it. Raising spoils the
+    nothing. A transaction that does not fit must not block a smaller one behind it. Raising spoils the
     whole round: it is repeated one by one.
     """
 

@@ -53,7 +53,7 @@ ALTER TABLE branches ADD COLUMN memo jsonb;
 """
 
 
-# An order without meaning: new entries meet dead ones and take their place. By id they would come
+# A sequence without meaning: new entries meet dead ones and take their place. By id they would come
 # behind all, and each scan would pass by everything that was in doubt since the last vacuum.
 BRANCHES_DDL_3 = (
     # What an attempt that was broken off has left is not valid, and would count as existing.
@@ -102,7 +102,7 @@ _ADD = Planned("""
 
 
 # What was recorded in the future is old too: the clock has jumped back, and nobody must wait until
-# it has caught up. Apart, because the order would else be had by walking over all branches that
+# it has caught up. Apart, because the sequence would else be had by walking over all branches that
 # there are.
 _IN_DOUBT = text("""
     WITH undecided AS MATERIALIZED (SELECT * FROM branches WHERE state = 'prepared')
