@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 
-from shop.operator.audit import TransactionView, views
+from shop.operator.audit import NOBODY, TransactionView, views
 from shop.operator.services import Services
 from two_phase.coordinator.decision_log import LOG
 from two_phase.messages import Prepare, Round
@@ -99,6 +99,8 @@ class _Work:
         self._wishes = options
         self._progress = progress
         self._restored: list[str] | None = None
+        #: The oldest order that each participant knows: none, or unknown ("").
+        self._first: dict[str, str | None] = {}
 
     def reconcile_log(self) -> None:
         """Write the log's lost rows again and, if all are, let it go on in a new generation."""
@@ -159,6 +161,7 @@ class _Work:
         states = {
             name: lost.branches[name]["state"] if name in lost.branches else "missing"
             for name in self._names
+            if self._is_member(name, lost)
         }
         promised = all(state in _PROMISED for state in states.values())
         # What a participant has lost itself it cannot deny.
@@ -180,6 +183,21 @@ class _Work:
         if word is None and lost.transaction_id not in self.findings.undecided:
             self.findings.undecided.append(lost.transaction_id)
         return word
+
+    def _is_member(self, name: str, lost: TransactionView) -> bool:
+        """Return whether a participant may have been asked about a lost order, and not only been added later.
+
+        Taken for later is what has been asked about nothing yet, or about nothing as old. If it was
+        asked all the same, a human decides where it would have said no.
+        """
+        if name in lost.branches or name in self._fallen():
+            return True
+        if name not in self._first:
+            first = self._services.branches(name, NOBODY, 1)
+            asked = bool(first) or self._services.counters(name)["counter"] > 0
+            self._first[name] = str(first[0]["transaction_id"]) if first else "" if asked else None
+        oldest = self._first[name]
+        return oldest is not None and oldest < lost.transaction_id
 
     def reconcile_participants(self) -> None:
         """Bring back to each restored participant what the log says it must hold, and let it have orders again."""
@@ -255,8 +273,9 @@ def _is_forgotten(standing: TransactionView, generation: int, *, behind: bool) -
 
 
 def _is_to_be_replayed(standing: TransactionView, name: str) -> bool:
-    confirmed = standing.decision is not None and standing.decision["decision"] == "confirmed"
-    return confirmed and (
+    decision = standing.decision or {}
+    is_due = decision.get("decision") == "confirmed" and name in (decision["payloads"] or {})
+    return is_due and (
         name not in standing.branches or standing.branches[name]["state"] == "prepared"
     )
 

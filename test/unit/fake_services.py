@@ -37,6 +37,8 @@ class Services:
             "heard": dict.fromkeys(PARTICIPANTS, 10),
             "restored": [],
         }
+        #: Who takes part in an order, where not all do.
+        self.members: dict[str, Sequence[str]] = {}
         self.refuses: set[str] = set()
         self.calls_left = 1000
         self.changed = 0
@@ -70,7 +72,7 @@ class Services:
             {
                 "transaction_id": e,
                 "decision": self.orders[e],
-                "payloads": PAYLOADS,
+                "payloads": {name: PAYLOADS[name] for name in self.members.get(e, PARTICIPANTS)},
                 "memo": {"of": e},
             }
             for e in known
