@@ -1,6 +1,7 @@
 """A real PostgreSQL for the tests of this folder, with the four migrated schemas, each reached by its own role."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
@@ -8,6 +9,8 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, create_engine, text
 
 from hostile_settings import ANOTHER_ACCESS_METHOD, assigned
+from order_service.models import LOG
+from order_service.order import row_of
 from ready_data import migrate
 from service_chassis import server
 from service_chassis.database import connect
@@ -15,6 +18,7 @@ from shop.local import postgres_binaries
 from shop.local.ports import Ports
 from shop.local.postgres import Postgres, account_for
 from shop.topology import PACKAGES
+from two_phase.coordinator.sql_decision_log import SqlDecisionLog
 
 PASSWORD = "of-this-test-run"  # noqa: S105 - a server that lives as long as the tests
 DATABASE = "shop"
@@ -153,3 +157,10 @@ def altered(admin: Engine) -> Iterator[Callable[[str, str], bool]]:
         yield alter
         connection.execute(text("ALTER ROLE payment_service RESET ALL"))
         connection.execute(text("DROP ACCESS METHOD heap2"))
+
+
+@pytest.fixture
+def decision_log(log_engine: Engine) -> Iterator[SqlDecisionLog]:
+    """Return a log as one replica has it."""
+    with ThreadPoolExecutor(4) as executor:
+        yield SqlDecisionLog(log_engine, executor, LOG, row_of)
