@@ -199,10 +199,11 @@ def test_stop_in_the_middle_of_the_start_is_obeyed(ready: Path, tmp_path: Path, 
     """SIGTERM ends the start as it ends the run: in time, in order, with nothing left."""
     ready_data.copy(ready, tmp_path / "data")
     shop = launch(tmp_path)
-    _wait_until(lambda: line in shop.output.read_text(), f"it has said {line}")
-    pids = _pids(shop)
-
-    shop.stop()
+    try:
+        _wait_until(lambda: line in shop.output.read_text(), f"it has said {line}", 60)
+        pids = _pids(shop)
+    finally:
+        shop.stop()
 
     assert pids
     assert not any(_lives(pid) for pid in pids.values())
