@@ -58,7 +58,7 @@ def create(
     body: M | Many[M],
     make: Callable[[Sequence[M]], list[dict[str, Any]]],
 ) -> dict[str, Any]:
-    """Return what ``make`` makes of the one or the many that ``body`` asks for, or what it made before for ``key``."""
+    """Make the one or the many that ``body`` asks for, or return what ``key`` made before."""
 
     def made() -> dict[str, Any]:
         return {"items": make(body.items)} if isinstance(body, Many) else make([body])[0]

@@ -69,7 +69,7 @@ def connect(url: SecretStr, schema: str, *, pool_size: int, autocommit: bool = F
 
 
 def check_durable(connection: Connection, *, standby_required: bool = False) -> None:
-    """Raise UnsafeDatabase unless what this server has flushed survives a crash, and its promotion if a standby is required."""
+    """Raise UnsafeDatabase unless what is flushed survives a crash, and a required promotion."""
     found = {name: connection.execute(text(f"SHOW {name}")).scalar_one() for name in _MUST_BE}
     unsafe = [f"{name} = {value}" for name, value in found.items() if value != _MUST_BE[name]]
     if unsafe:
@@ -81,20 +81,22 @@ def check_durable(connection: Connection, *, standby_required: bool = False) -> 
         and not connection.execute(text("SHOW synchronous_standby_names")).scalar_one()
     ):
         raise UnsafeDatabase(
-            "PostgreSQL's synchronous_standby_names is empty, and SYNCHRONOUS_STANDBY_REQUIRED is set: a standby that takes over"
+            "PostgreSQL's synchronous_standby_names is empty, and SYNCHRONOUS_STANDBY_REQUIRED"
+            " is set: a standby that takes over"
             " would not know the last decisions that were told"
         )
 
 
 def check_database(engine: Engine, schema: str, *, standby_required: bool = False) -> None:
-    """Raise UnsafeDatabase unless ``engine`` leads to a database and to sessions on which a service may work."""
+    """Raise UnsafeDatabase unless a service may work on the sessions of ``engine``."""
     try:
         with engine.connect() as connection, engine.connect() as another:
             check_durable(connection, standby_required=standby_required)
             encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
             if encoding != "UTF8":
                 raise UnsafeDatabase(
-                    f"the database has the encoding {encoding}, in which not every name can be written: create it with ENCODING 'UTF8'"
+                    f"the database has the encoding {encoding}, in which not every name can be"
+                    " written: create it with ENCODING 'UTF8'"
                 )
             check_sessions(connection, another, pinned(schema))
     except UnsafeSession as unsafe:

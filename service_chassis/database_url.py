@@ -23,7 +23,8 @@ def database_url(given: str, password: str = "") -> URL:
         ) from None
     if given.count("@") > 1 or "@" in f"{url.host}{url.database}":
         raise ValueError(
-            "has more than one @: write %40 for an @ in a password (%3A for :, %2F for /, %25 for %),"
+            "has more than one @: write %40 for an @ in a password"
+            " (%3A for :, %2F for /, %25 for %),"
             " or leave the password out and set DATABASE_PASSWORD to it as it is"
         )
     if url.port is not None and not 0 < url.port <= _PORT_MAX:

@@ -93,7 +93,8 @@ IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "The same key with the same body gets the first answer again, whatever has become of the connection.",
+    "description": "The same key with the same body gets the first answer again,"
+    " whatever has become of the connection.",
     "schema": KEY_SCHEMA,
     "example": "2f3a9c1e-order-17",
 }
@@ -227,7 +228,7 @@ def _made(app: FastAPI, about: Document) -> dict[str, Any]:
 
 
 def _add_problems(operation: dict[str, Any], about: Document) -> None:
-    """Add the problems that any operation of its kind may answer, where it does not say more of them itself."""
+    """Add the problems that any operation of its kind may answer and it does not name."""
     responses = operation["responses"]
     if MEDIA_TYPE not in responses.get("422", {}).get("content", {}):
         responses.pop("422", None)

@@ -22,7 +22,10 @@ _INVISIBLE = (
 )
 #: The same past the first 65,536 characters, where documents cannot follow: not every reader of
 #: theirs takes such ranges.
-_INVISIBLE_BEYOND = "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+_INVISIBLE_BEYOND = (
+    "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
 _CONTROLS = r"\u0000-\u001f\u007f-\u009f"
 #: No control characters, and one character at least that can be seen. A regular expression of JSON
 #: Schema as well.
@@ -88,7 +91,7 @@ def _in_utc(value: datetime) -> datetime:
 
 
 def plain_digits(value: object) -> object:
-    """Refuse text of a path or a query that is a number for Python alone, such as " 1", "+1" and "1_0"."""
+    """Refuse a number of a path or query that is one for Python alone: " 1", "+1", "1_0"."""
     if isinstance(value, str) and not _DIGITS.fullmatch(value):
         raise ValueError("must be an integer, in digits alone")
     return value

@@ -1,4 +1,4 @@
-"""Lists a page at a time: ``limit``, and an opaque ``cursor`` that says where the next page begins."""
+"""Lists a page at a time: ``limit``, and an opaque ``cursor`` where the next page begins."""
 
 import re
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class Page(BaseModel):
 
 @dataclass(frozen=True)
 class Cursor:
-    """The cursors of one list: the list's ``name``, and the position of a page's last item, which matches ``position``.
+    """The cursors of one list: its ``name``, and a last item's position, as ``position`` allows.
 
     Documents say the pattern, so that every text is a cursor of this list or announced to be none.
     """
@@ -75,5 +75,5 @@ class Cursor:
         return text.removeprefix(f"{self.name}-")
 
     def behind(self, items: Sequence[dict[str, Any]], limit: int, key: str) -> str | None:
-        """Return the cursor behind a page of ``items``, of which one more than ``limit`` was read if there is a next page."""
+        """Return the cursor behind a page; one of ``items`` past ``limit`` tells of a next page."""
         return self.write(items[limit - 1][key]) if len(items) > limit else None

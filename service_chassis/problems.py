@@ -114,7 +114,7 @@ def answered(body: Any, status: int = 200, headers: Mapping[str, str] | None = N
 
 
 def created(body: Mapping[str, Any], path: str = "", key: str = "") -> Response:
-    """Return a 201, with the Location of what is found under ``path`` by its ``key``, if the body is one thing that has it."""
+    """Return a 201; its Location is ``path`` and the body's ``key``, if it is one thing."""
     return answered(body, 201, {"Location": f"{path}/{body[key]}"} if key in body else None)
 
 

@@ -180,7 +180,7 @@ async def _work(service: Service, settings: ServiceSettings) -> None:
 
 
 def _spare_the_collector() -> None:
-    """Leave what lives as long as the process out of every garbage collection, and collect less often.
+    """Leave what lives as long as the process out of garbage collections; collect less often.
 
     Requests come and go without cycles; walking over the framework's own objects for them cost a
     sixth of the time.

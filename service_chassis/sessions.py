@@ -77,12 +77,16 @@ _PIN = """
 SET statement_timeout = 0;
 SELECT pg_catalog.json_object_agg(wanted.name, CASE
     WHEN wanted.value IS NULL THEN pg_catalog.current_setting(wanted.name)
-    WHEN pg_catalog.current_setting(wanted.name, true) IS NOT NULL THEN pg_catalog.set_config(wanted.name, wanted.value, false)
+    WHEN pg_catalog.current_setting(wanted.name, true) IS NOT NULL
+    THEN pg_catalog.set_config(wanted.name, wanted.value, false)
 END) FROM (VALUES {}) AS wanted (name, value)
 """
 _ROW = "('{}', {})"
 _SESSION = text("""
-    SELECT pg_backend_pid(), (SELECT json_object_agg(name, current_setting(name, true)) FROM unnest(CAST(:names AS text[])) AS name)
+    SELECT pg_backend_pid(), (
+        SELECT json_object_agg(name, current_setting(name, true))
+        FROM unnest(CAST(:names AS text[])) AS name
+    )
 """)
 
 
@@ -94,12 +98,12 @@ class UnsafeSession(OperationalError):  # type: ignore[misc] # the driver has no
 
 
 def pinned(schema: str) -> dict[str, str]:
-    """Return what a session of the service that owns ``schema`` is set to, as far as its server has the setting."""
+    """Return the settings of sessions of the service that owns ``schema``."""
     return {**MEANING, **LIMITS, "search_path": schema}
 
 
 def pin(engine: Engine, settings: Mapping[str, str]) -> None:
-    """Set ``settings`` on every connection that ``engine`` makes, and drop a connection that has lost them or turned read-only."""
+    """Set ``settings`` on every connection of ``engine``; drop one that lost them or only reads."""
     rows = [_ROW.format(name, f"'{value}'") for name, value in settings.items()]
     rows += [_ROW.format(name, "NULL") for name in REQUIRED]
     statement = _PIN.format(", ".join(rows))
@@ -127,7 +131,8 @@ def _check(found: Mapping[str, str | None], settings: Mapping[str, str]) -> None
     for name, (value, consequence) in REQUIRED.items():
         if found[name] != value:
             raise UnsafeSession(
-                f"PostgreSQL's sessions have {name} = {found[name]}, where {value} is needed: {consequence}"
+                f"PostgreSQL's sessions have {name} = {found[name]},"
+                f" where {value} is needed: {consequence}"
             )
     for name, value in settings.items():
         if found[name] not in (value, None):
@@ -137,7 +142,7 @@ def _check(found: Mapping[str, str | None], settings: Mapping[str, str]) -> None
 
 
 def check_sessions(first: Connection, second: Connection, settings: Mapping[str, str]) -> None:
-    """Raise UnsafeSession unless each of two open connections is a session of its own, and still as it was set up.
+    """Raise UnsafeSession unless two open connections are sessions of their own, as set up.
 
     Behind a pooler in transaction mode they are one session, or another one each time.
     """
@@ -155,4 +160,7 @@ def check_sessions(first: Connection, second: Connection, settings: Mapping[str,
         raise UnsafeSession(f"two connections share one session of PostgreSQL: {_POOLER}")
 
 
-_POOLER = "a pooler in front of it must work in session mode (pool_mode = session), because a service keeps its settings there"
+_POOLER = (
+    "a pooler in front of it must work in session mode (pool_mode = session),"
+    " because a service keeps its settings there"
+)

@@ -1,4 +1,4 @@
-"""Settings that all services share, read once at the start from the environment or from mounted secret files.
+"""Settings that all services share, read at the start from the environment or secret files.
 
 A service refuses to start on a contradiction, on a key that is too short, and on the values of the
 examples in secrets/.
@@ -138,7 +138,8 @@ class ServiceSettings(BaseSettings):
     def _is_longer_than_our_clients_wait(cls, value: int) -> int:
         if value <= IDLE_SECONDS:
             raise ValueError(
-                f"must be above {IDLE_SECONDS}: clients of ours keep an unused connection so long, and"
+                f"must be above {IDLE_SECONDS}: clients of ours keep an unused connection so long,"
+                " and"
                 " a service that closes it first loses a request"
             )
         return value

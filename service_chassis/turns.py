@@ -1,4 +1,4 @@
-"""One call at a time for one resource, so that a row which is locked for long takes one thread and one connection, not all.
+"""One call at a time for one resource: a locked row takes one thread and connection, not all.
 
 Writers of one row wait for each other in the database in any case; here they wait without a
 connection. Readers of one resource that have to ask the coordinator ask together.

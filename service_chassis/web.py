@@ -40,7 +40,7 @@ class HeadLikeGet:
 
 
 class OneOfEachParameter:
-    """Refuses a query that names a parameter twice, where the first or the last would be meant in silence."""
+    """Refuses a query that names a parameter twice: either could be meant."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -93,7 +93,7 @@ class StrictRoute(APIRoute):
 def public_app(
     about: Document, prefix: str, routes: APIRouter, is_ready: Callable[[], bool]
 ) -> FastAPI:
-    """Return the application that the ingress reaches, with its documentation and its health under ``prefix``."""
+    """Return the public application; its documentation and health are under ``prefix``."""
     app = FastAPI(
         title=about.title,
         version=VERSION,

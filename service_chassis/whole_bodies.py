@@ -14,7 +14,7 @@ _FRAMING = (b"content-length", b"transfer-encoding")
 
 
 class WholeBodies:
-    """The application ``app``, on connections that never take the rest of a body for the next request.
+    """The application ``app``; the rest of a body is never taken for the next request.
 
     What ``app`` has left of a body is read and discarded before its answer goes out. If the body is
     not there to its end by then, the answer says `Connection: close`, and its connection ends.

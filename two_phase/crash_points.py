@@ -1,4 +1,4 @@
-"""Named points at which a test may kill the process, to show that the protocol survives a crash right there.
+"""Named points at which a test may kill the process: the protocol survives a crash right there.
 
 Inert unless ``CRASH_POINTS_DIR`` names a folder when the process starts. A test then arms a point
 by creating the file ``POINT.PID``; when that process reaches the point it removes the file and dies

@@ -30,10 +30,7 @@ class Refused(Exception):
 
 
 class Unavailable(Exception):
-    """No answer can be given now.
-
-    The same call may be repeated safely after ``retry_after_seconds``.
-    """
+    """No answer can be given now; the call may be repeated after ``retry_after_seconds``."""
 
     def __init__(self, detail: str, *, retry_after_seconds: int = 1) -> None:
         super().__init__(detail)
@@ -42,10 +39,7 @@ class Unavailable(Exception):
 
 
 class ProtocolViolation(Exception):
-    """Somebody broke the protocol.
-
-    Refused, logged as an error, counted, and never retried blindly.
-    """
+    """A message contradicts the protocol: refused, logged, counted, and never retried blindly."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)

@@ -1,4 +1,4 @@
-"""The words that coordinator and participants exchange, and the three ways in which a call can fail.
+"""The messages that a coordinator and its participants exchange.
 
 A round is one request to one participant. It carries the aborts, the commits and the prepares of
 many transactions, which are applied in that order; its answer carries a vote for each prepare and
@@ -105,24 +105,19 @@ class Prepare(Message):
 
 @dataclass(frozen=True, slots=True)
 class LogPosition:
-    """How far a decision log has come.
-
-    Its generation, and how many forced writes it had made when it was last heard.
-    """
+    """How far a decision log has come: its generation, and its forced writes as last known."""
 
     generation: WholeNumber
     counter: int = 0
 
 
 class Round(Message):
-    """One request to one participant.
-
-    ``aborts``, then ``commits``, then ``prepares``, in this order.
+    """One request to one participant: ``aborts``, then ``commits``, then ``prepares``.
 
     ``log_counter`` is how far the log had come when the round was sent, as far as its sender knows,
-    and ``counter_heard`` how far the participant had: one that is behind it was restored from an
-    older backup, and takes no prepares. Only a participant that counts is told these, and a
-    ``memo``. Who counts says so in the answer to a round with nothing in it.
+    and ``counter_heard`` how far the participant had: a participant that is behind it was restored
+    from an older backup, and takes no prepares. Only a participant that counts is sent these, and a
+    ``memo``; it says that it counts in the answer to a round with nothing in it.
     """
 
     version: WholeNumber = PROTOCOL_VERSION
@@ -153,12 +148,11 @@ class Violation(Message):
 
 
 class Ballot(Message):
-    """The answer to a round: ``votes`` on prepares, and the commits and aborts that are ``acknowledged``.
+    """The answer to a round: ``votes`` on prepares, and the decisions that are ``acknowledged``.
 
-    ``counter`` is how many forced rounds the participant has made, with this one: a participant
-    that was restored from an older backup is found by it, and one that does not count leaves it
-    out. ``log_seen`` is the highest counter of the log that it has seen: a log that was restored is
-    found by it.
+    ``counter`` is how many forced rounds the participant has made, with this one; a participant
+    that does not count leaves it out. ``log_seen`` is the highest counter of the log that it has
+    seen. A participant, and a log, that was restored from an older backup is found by them.
     """
 
     version: WholeNumber = PROTOCOL_VERSION
@@ -170,14 +164,14 @@ class Ballot(Message):
 
 
 class InDoubt(Message):
-    """A prepared branch whose decision was not heard, with the generation of the log that began it."""
+    """A prepared branch without a decision, and the generation of the log that began it."""
 
     transaction_id: TransactionId
     generation: WholeNumber = Field(ge=1, le=MAX_INTEGER)
 
 
 class Question(Message):
-    """What a participant asks about its branches in doubt, by ``outcomes`` (which decides) or ``peek`` (which never does).
+    """A participant's branches in doubt, sent to ``outcomes``, which decides, or to ``peek``.
 
     ``log_seen`` is the highest counter of the log that it has seen: a log that is behind it answers
     for what it knows alone.
@@ -189,7 +183,7 @@ class Question(Message):
 
 
 class Outcomes(Message):
-    """The answer to a question. A transaction that is in neither list is undecided, or is not this log's to decide."""
+    """The answer to a question; what is in neither list is undecided, or of another log."""
 
     version: WholeNumber = PROTOCOL_VERSION
     confirmed: list[TransactionId] = Field(default_factory=list)

@@ -1,1 +1,1 @@
-"""The coordinator's side: batches, verdicts, the decision log, and what each participant is asked and told."""
+"""The coordinator's side: batches, verdicts, the decision log, and the remote participants."""

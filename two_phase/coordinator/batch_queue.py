@@ -56,7 +56,7 @@ class BatchQueue(Generic[T]):
             coming.set_result(None)
 
     async def wait_for_batch(self, enough: int) -> None:
-        """Return when there are ``enough``, or some, nobody is at the door, and those who were announced by then have come."""
+        """Wait until ``enough`` items are queued, or one is and no more are arriving."""
         await self._arrival.wait()
         await self._wait_until_quiet(enough)
         if self._arriving and len(self._waiting) < enough:

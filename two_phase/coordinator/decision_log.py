@@ -73,7 +73,7 @@ class DecisionLog(Protocol):
         ...
 
     async def note_restored(self, name: str, seen: int = 0) -> None:
-        """Let all replicas know that a participant, or the LOG, was restored from an older backup, and had been seen at ``seen``.
+        """Tell all replicas that a participant, or the LOG, last seen at ``seen``, was restored.
 
         A log that has come so far, which means that it was reconciled meanwhile, takes no such note
         of itself. One that has taken it decides nothing, however far it comes, until it is

@@ -1,4 +1,4 @@
-"""Idempotency keys: which transaction may answer for a key, so that the same request gets the same answer (R11).
+"""Idempotency keys: which transaction may answer for a key, so that its answer stays (R11).
 
 A claim is written, and flushed, before its transaction's first round leaves. A request that finds
 its key claimed gets the answer of the final transaction that holds it; or waits while the claiming
@@ -47,7 +47,7 @@ class KeyBusy(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class KeyRequest:
-    """A request with a key: ``transaction_id`` is the transaction that is to answer it, ``digest`` stands for its body.
+    """A request with a key: ``transaction_id`` is to answer it, ``digest`` stands for its body.
 
     Equal keys are the same key only within one ``scope``.
     """
@@ -117,7 +117,7 @@ class Claims:
         return moved is not None
 
     async def release(self, key_request: KeyRequest) -> None:
-        """Let the next request with this key take over at once, because nothing will come of ours."""
+        """Let the next request with this key take over at once: nothing will come of ours."""
         parameters = {
             "scope": key_request.scope,
             "key": key_request.key,
@@ -205,7 +205,7 @@ def _row(key_request: KeyRequest) -> dict[str, Any]:
 
 
 class Keys:
-    """Answers requests with a key: one at a time for each key in this process, once for all replicas.
+    """Answers requests with a key: one at a time in this process, once for all replicas.
 
     Inside ``arriving`` the coordinator's next batch waits for the transaction that is to follow.
     """
@@ -271,7 +271,7 @@ class Keys:
     async def move(
         self, request: KeyRequest, successor: TransactionId, deadline: float
     ) -> KeyRequest | None:
-        """Hand the claim on to the next attempt, and return its request; None if the key is lost."""
+        """Hand the claim on to the next attempt; return its request, None if the key is lost."""
         if not await _until(deadline, self._claims.move(request, successor)):
             return None
         return replace(request, transaction_id=successor)

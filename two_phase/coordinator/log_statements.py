@@ -137,7 +137,7 @@ RESUME = text("""
 
 
 class LogStatements:
-    """What the log says to PostgreSQL about the application's ``table``, whose column ``scope`` bounds its keys.
+    """The SQL over the application's ``table``, whose column ``scope`` bounds its keys.
 
     Share one among all that work on the table: a connection plans the hot ones once for each.
     """
@@ -167,7 +167,7 @@ class LogStatements:
 
 
 def tombstone(row: Mapping[str, Any]) -> Row:
-    """Return the row of a transaction that is cancelled and of which no more is known than what ``row`` says."""
+    """Return the row of a cancelled transaction of which only ``row`` is known."""
     return {
         "transaction_id": row["transaction_id"],
         "generation": row["generation"],
@@ -181,7 +181,7 @@ def _type(column: Column[Any]) -> str:
 
 
 def _value(column: Column[Any]) -> str:
-    """Return what is inserted: what the row has, or the default of a column that may not be empty."""
+    """Return what is inserted: the row's value, or the default of a column that needs one."""
     value = f"decision.{_QUOTED.quote(column.name)}"
     default: Any = column.server_default
     if column.nullable or default is None:

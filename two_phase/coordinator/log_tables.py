@@ -105,7 +105,7 @@ def log_tables(metadata: MetaData, scope: str, scope_type: type[TypeEngine[Any]]
 
 
 def _log_state(metadata: MetaData) -> None:
-    """Add what a restored log is noticed by: its generation, and counters, its own and those it has heard (R12)."""
+    """Add what a restored log is noticed by: a generation, its counters and those seen (R12)."""
     state = Table(
         "log_state",
         metadata,

@@ -1,4 +1,4 @@
-"""What an operator's tool says to a coordinator whose log was restored from an older backup, and what the coordinator does.
+"""What an operator's tool tells a coordinator whose log was restored from an older backup.
 
 The tool looks at the branches of all participants. What they prove is written into the log again,
 row by row and first writer wins, as any other decision; what they cannot prove a human has to say.
@@ -60,7 +60,7 @@ class Rebuild(Message):
 
 
 class Resume(Message):
-    """Transactions may flow again: the log was seen at ``log_counter``, and these participants are ``reconciled``."""
+    """Let transactions flow: the log was seen at ``log_counter``; these are ``reconciled``."""
 
     version: WholeNumber = PROTOCOL_VERSION
     log_counter: WholeNumber = Field(default=0, ge=0, le=COUNTER_MAX)
@@ -89,7 +89,7 @@ class Reconciliation(Protocol):
         ...
 
     async def hold(self, restored: Sequence[str]) -> None:
-        """Let all replicas know that these participants were restored, before any has noticed it."""
+        """Tell all replicas that these participants were restored, before any notices it."""
         ...
 
     async def rebuild(self, lost: Sequence[Lost]) -> Outcomes:
@@ -102,7 +102,7 @@ class Reconciliation(Protocol):
         ...
 
     async def resume(self, log_counter: int, reconciled: Sequence[str]) -> None:
-        """Lift the log's counter to ``log_counter``, in a new generation if it was lower, and trust these participants again."""
+        """Raise the log's counter to ``log_counter``, in a new generation if it was lower."""
         ...
 
 
@@ -193,7 +193,7 @@ def verdict_of(lost: Lost, payloads: Mapping[str, Mapping[str, Any]], record: An
 
 
 def without_answer(rows: Sequence[Row], said: Outcomes) -> list[Row]:
-    """Return the refusals among ``rows`` that were not written, because another transaction has answered for their key."""
+    """Return the refusals among ``rows`` whose key another transaction has answered."""
     missing = [
         row for row in rows if row["transaction_id"] not in {*said.confirmed, *said.cancelled}
     ]

@@ -135,7 +135,7 @@ class SqlDecisionLog:
     def ask(
         self, connection: Connection, transactions: Sequence[InDoubt]
     ) -> dict[TransactionId, Decision]:
-        """Return the decisions, by an insert that waits for one in flight; those that hang are left out."""
+        """Return the decisions, by an insert that waits for one in flight; hung ones left out."""
         rows = [tombstone(each.model_dump()) for each in transactions]
         try:
             self._inserted(connection, rows, forced=True, lock_timeout=_ASK_LOCK_TIMEOUT)

@@ -43,7 +43,7 @@ class Waiting:
         self._pending: set[TransactionId] = set()
 
     def is_pending(self, transaction_id: TransactionId) -> bool:
-        """Return whether a client was told that it is pending, and this process does not know more yet."""
+        """Return whether a client was told that it is pending, and no more is known here."""
         return transaction_id in self._pending
 
     async def decided(self, transaction: Transaction, deadline: float) -> Outcome | Pending:

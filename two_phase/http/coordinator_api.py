@@ -51,7 +51,7 @@ def coordinator_routes(
 
     @router.get(DECISIONS_PATH, responses=answers_with(DecisionList))
     async def list_decisions(limit: Limit = 100, after: TransactionId = BEFORE_ALL) -> Response:
-        """List decisions by id, beginning behind ``after``, each with what its branches must hold."""
+        """List decisions by id, from behind ``after``, with what their branches must hold."""
         assert decisions
         return json_response({"items": await decisions(after, limit)})
 

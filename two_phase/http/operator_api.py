@@ -1,4 +1,4 @@
-"""The internal endpoints with which an operator's tool rebuilds a log that was restored from an older backup."""
+"""The internal endpoints by which an operator's tool rebuilds a log from an older backup."""
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response

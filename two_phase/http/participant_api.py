@@ -73,7 +73,7 @@ def participant_routes(
 
     @router.get(CONSERVATION_PATH, responses=answers_with(Conservation))
     async def check_conservation() -> Response:
-        """Compare, in one snapshot, what was put in with what is available and what branches have taken."""
+        """Compare, in one snapshot, what was put in with what is available and what is taken."""
         assert conservation
         checked, broken = await run(conservation)
         return json_response({"checked": checked, "broken": broken})

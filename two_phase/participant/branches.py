@@ -101,7 +101,7 @@ class BranchStore(Protocol[C]):
     def in_doubt(
         self, older_than_seconds: float, limit: int, after: TransactionId = BEFORE_ALL
     ) -> list[InDoubt]:
-        """Return up to ``limit`` branches in doubt for so long, by id, beginning behind ``after``."""
+        """Return up to ``limit`` branches in doubt for so long, by id, from behind ``after``."""
 
 
 def branch_of(prepare: Prepare, generation: int, verdict: Taken | Refused) -> Branch:

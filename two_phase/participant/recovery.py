@@ -41,7 +41,7 @@ Run = Callable[[Callable[[], T]], Awaitable[T]]
 
 
 class Recovery:
-    """Resolve the branches in doubt of one participant; any number of replicas may do so at once."""
+    """Resolve the branches in doubt of one participant, side by side with its replicas."""
 
     def __init__(
         self,

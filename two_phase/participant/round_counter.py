@@ -1,15 +1,14 @@
 """How far a participant has come, counted in its own database.
 
-A database that was restored from an older backup has fallen back.
-
-The counter is the sum over sixteen rows. Every forced local transaction adds one to one of them,
+A database that was restored from an older backup has fallen back, and is found by its counter. The
+counter is the sum over sixteen rows. Every forced local transaction adds one to one of them,
 chosen by lot, as the last thing it does. A sequence would not do: it is logged ahead, so that a
 restored one may come back too high. Nor would a single row: all replicas would wait for each
 other's flush at its lock.
 
 What a statement reads of others' rows is what they have committed, so that the sum is exact and
-never falls: who begins after another has ended gets a higher one. Two that overlap may get the
-same.
+never falls: a transaction that begins after another has ended gets a higher one. Two that overlap
+may get the same.
 """
 
 import logging
@@ -34,7 +33,9 @@ INSERT INTO round_counters (slot) SELECT generate_series(0, 15);
 _READ = text("SELECT CAST(sum(forced) AS bigint), max(log_seen) FROM round_counters")
 _LIFT = text("""
     UPDATE round_counters
-    SET forced = forced + greatest(0, :counter - (SELECT CAST(sum(forced) AS bigint) FROM round_counters)) WHERE slot = 0
+    SET forced = forced
+        + greatest(0, :counter - (SELECT CAST(sum(forced) AS bigint) FROM round_counters))
+    WHERE slot = 0
 """)
 
 

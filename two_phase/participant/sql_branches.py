@@ -1,6 +1,4 @@
-"""The branches of one participant in PostgreSQL.
-
-One table, the same in every participant, and the SQL over it.
+"""The branches of one participant in PostgreSQL: a table that all have alike, and its SQL.
 
 Rows are locked in the order of their ids, so that any number of replicas work side by side; they
 are never deleted.
