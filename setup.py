@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: all packages that are here, and the two folders that the shop reads beside its code."""
+"""What pyproject.toml cannot say: all packages, and the two folders that the shop reads."""
 
 from setuptools import find_namespace_packages, setup
 

@@ -1,7 +1,4 @@
-"""Creations with an Idempotency-Key.
-
-The first answer is kept, and told again to the same request.
-"""
+"""Creations with an Idempotency-Key: the first answer is kept for the same request."""
 
 import hashlib
 from collections.abc import Callable, Sequence

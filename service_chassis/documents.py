@@ -1,7 +1,4 @@
-"""What the OpenAPI documents say beyond the framework.
-
-Problems and headers of every answer, servers, security, licence.
-"""
+"""The OpenAPI documents beyond the framework's part: problems, headers, servers, security."""
 
 import http
 from collections.abc import Mapping, Sequence

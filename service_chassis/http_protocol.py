@@ -1,4 +1,4 @@
-"""Where a request begins and ends on a connection, and what is answered when nobody can tell."""
+"""Where a request begins and ends on a connection, and the answer when that cannot be told."""
 
 import http
 import logging
@@ -86,10 +86,7 @@ class HttpProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer in this request's turn, and end the connection.
-
-        Nobody can tell where the next request begins.
-        """
+        """Answer in this request's turn, and end the connection: no next request can be found."""
         self._ended = True
         answer = problems.problem(400, "malformed", msg, headers={"Connection": "close"})
         cycle: RequestResponseCycle | None = self.cycle

@@ -1,7 +1,4 @@
-"""Logs as one JSON object a line, and the metrics page. A log line is a sentence.
-
-Its fields are ``extra``.
-"""
+"""Logs as one JSON object a line, a sentence and its fields (``extra``); the metrics page."""
 
 import logging
 import sys

@@ -89,10 +89,7 @@ Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
 def told(error: ValidationError) -> str:
-    """Return what is wrong with settings.
-
-    A line for each, without its value, which may be a secret.
-    """
+    """Return a line for each wrong setting, without its value, which may be a secret."""
 
     def line(name: str, message: str) -> str:
         return f"{name or 'settings'}: {message.removeprefix('Value error, ')}"

@@ -20,10 +20,7 @@ _TOGETHER_MAX = 256
 
 
 class Turns:
-    """Turns at resources, each in the order in which they were asked for.
-
-    What nobody waits for is forgotten.
-    """
+    """Turns at resources, each in the order of the requests; idle resources are forgotten."""
 
     def __init__(self, *, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
@@ -54,9 +51,7 @@ class Together(Generic[Q, A]):
         self._groups: WeakValueDictionary[Hashable, GroupCommit[Q, A]] = WeakValueDictionary()
 
     async def __call__(self, resource: Hashable, question: Q) -> A:
-        """Ask ``question`` with all that are asked for ``resource`` meanwhile.
-
-        Return the answer to all.
+        """Ask ``question`` with those for ``resource`` meanwhile; return the answer to all.
 
         Raises what the shared call raised.
         """

@@ -195,10 +195,7 @@ _INTERNAL_TAGS = {
 
 
 def internal_app(name: str, routes: APIRouter, keys: Sequence[SecretStr]) -> ASGIApp:
-    """Return the application on the internal port.
-
-    The protocol, for those who have one of ``keys``, and the metrics.
-    """
+    """Return the internal application: the protocol, for callers with one of ``keys``; metrics."""
     app = FastAPI(
         version=VERSION,
         docs_url=None,

@@ -1,4 +1,4 @@
-"""The rules on messages: what is not a round of this version, from somebody with the key, is refused and nothing of it done."""
+"""The rules on messages: what is not a round of this version, with the key, is refused."""
 
 import json
 from collections.abc import Iterable

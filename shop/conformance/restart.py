@@ -1,7 +1,4 @@
-"""The rule on restarts, and how a participant is restarted.
-
-By a command, or by the person at the terminal.
-"""
+"""The rule on restarts; a command, or the person at the terminal, restarts a participant."""
 
 import subprocess
 import sys
@@ -59,10 +56,7 @@ def _is_known(trial: Trial, prepare: Prepare) -> bool:
 
 
 def restarter(command: str | None, wire: Wire) -> Callable[[], None] | None:
-    """Return how to restart the participant and wait for it.
-
-    None if there is neither a command nor a person.
-    """
+    """Return how to restart the participant, or None without a command and a person."""
     if command is None and not sys.stdin.isatty():
         return None
 

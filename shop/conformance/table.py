@@ -1,7 +1,4 @@
-"""How a report is shown: a table on a terminal, plain lines elsewhere, or JSON.
-
-With the exchange that broke each broken rule.
-"""
+"""A report as a table on a terminal, plain lines or JSON, with what broke each broken rule."""
 
 import json
 

@@ -34,10 +34,7 @@ GIVEN_BACK_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class Offer:
-    """What the participant can be asked for.
-
-    Payloads that it takes and refuses, and one of any size.
-    """
+    """Payloads that the participant takes and refuses, and one of any size."""
 
     payload: Payload | None = None
     refused_payload: Payload | None = None
@@ -174,10 +171,7 @@ class Trial:
             self.round(aborts=waiting[start : start + GIVEN_BACK_AT_ONCE])
 
     def left_behind(self) -> list[TransactionId]:
-        """Return what is still prepared.
-
-        By the participant's own list, or by all that is known where it has none.
-        """
+        """Return what is still prepared, by the participant's list or by all that was asked."""
         listed: list[dict[str, Any]] | None = None
         with contextlib.suppress(Broken):
             listed = self.listed_from(min(self._sent)) if self._sent else None
@@ -187,10 +181,7 @@ class Trial:
         return list(self._open)
 
     def listed_from(self, transaction_id: TransactionId) -> list[dict[str, Any]] | None:
-        """Return the prepared branches listed from ``transaction_id`` on.
-
-        None if this participant has no such list.
-        """
+        """Return the prepared branches listed from ``transaction_id`` on, None without a list."""
         before = UUID(int=UUID(transaction_id).int - 1)
         exchange = self.wire.get(
             f"{BRANCHES_PATH}?state={State.PREPARED}&limit=1000&after={before}"

@@ -104,7 +104,7 @@ class Wire:
         return self.post(json.dumps({"generation": self.generation}))
 
     def check_reachable(self) -> None:
-        """Raise CannotRun unless somebody who speaks the protocol takes the key here."""
+        """Raise CannotRun unless a participant takes the key here."""
         exchange = self._empty_round()
         if exchange.status is None:
             raise CannotRun(f"nobody answers: {exchange.answer}")

@@ -35,7 +35,7 @@ Played = tuple[Step, bool, str]
 
 
 class _Stopped(BaseException):
-    """Somebody asked the demo to end."""
+    """The demo was asked to end."""
 
 
 def demo(database_url: str | None) -> bool:
@@ -141,10 +141,7 @@ def _stoppable() -> Iterator[None]:
 
 
 def _forget(folder: Path, database_url: str | None) -> None:
-    """Remove everything that the demo has left.
-
-    Its folder, and on a server that is not its own its database and roles.
-    """
+    """Remove the demo's folder, and its database and roles on a server not its own."""
     if database_url and (folder / "secrets.json").exists():
         secrets = DataFolder(folder).secrets()
         # A server that let nothing in has nothing to forget.

@@ -34,10 +34,7 @@ def make(folder: Path = FOLDER) -> list[Path]:
 
 
 def make_environment(path: Path = ROOT / ".env") -> list[Path]:
-    """Write each secret of compose.yaml into ``path``, unless it is there.
-
-    Return what was written.
-    """
+    """Write each secret of compose.yaml that ``path`` lacks; return what was written."""
     names = sorted(set(_VARIABLE.findall(COMPOSE.read_text())))
     text = "".join(f"{name}={secrets.token_hex(_BYTES)}\n" for name in names)
     return [path] if _written(path, text) else []

@@ -1,6 +1,4 @@
-"""What one run of the shop keeps on disk, under SHOP_DATA.
-
-The data, the logs, the pid files, the secrets, and two locks.
+"""What one run of the shop keeps under SHOP_DATA: data, logs, pids, secrets, two locks.
 
     postgres/       PostgreSQL's data, unless DATABASE_URL names a server
     logs/           a log per process; a run begins new ones and keeps those of the run before as *.log.previous
@@ -95,14 +93,11 @@ class DataFolder:
         return ""
 
     def write_pid(self, name: str, pid: int) -> None:
-        """Tell everybody the pid of process ``name``.
-
-        Who reads the file finds the old pid or the new one, never half of one.
-        """
+        """Write the pid of process ``name``; a reader finds the old or the new one, never half."""
         _replace(self.run / f"{name}.pid", f"{pid}\n")
 
     def forget_pid(self, name: str) -> None:
-        """Tell everybody that process ``name`` does not run."""
+        """Remove the pid of process ``name``, which does not run."""
         (self.run / f"{name}.pid").unlink(missing_ok=True)
 
     def write_addresses(self, addresses: object) -> None:
@@ -155,7 +150,7 @@ def _lock_file(path: Path) -> Iterator[int]:
 
 
 def _is_locked(descriptor: int) -> bool:
-    """Lock the file if nobody else has, and return whether we have it."""
+    """Lock the file unless another process has, and return whether we have it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,6 +1,4 @@
-"""The shop's database on a PostgreSQL server.
-
-One database, and in it a schema and a role for each service.
+"""The shop's database on a PostgreSQL server: a schema and a role for each service.
 
 A role owns its own schema and may do nothing anywhere else, so that no service can lean on
 another's tables. Everything here may be done any number of times.

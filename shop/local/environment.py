@@ -1,6 +1,4 @@
-"""What of the caller's environment reaches our processes.
-
-What the machine needs, and our own settings; nothing else.
+"""What reaches our processes of the caller's environment: the machine's needs, our settings.
 
 An address says all of a database. What libpq would take from its own variables or from files in the
 home folder belongs to other programs: it would change whom a service talks to, or how, and a wrong
@@ -65,10 +63,7 @@ def of_a_service() -> dict[str, str]:
 
 
 def check_settings() -> None:
-    """Raise CannotRun if a service would refuse what it finds.
-
-    Before anything is started, and not by each of them.
-    """
+    """Raise CannotRun if a service would refuse what it finds, before any is started."""
     peer = {"urls": ("http://127.0.0.1",), "key": SecretStr("k" * KEY_LENGTH_MIN)}
     decided: dict[str, Any] = {
         "database_url": SecretStr("postgresql+psycopg2://role@127.0.0.1/shop"),
@@ -88,10 +83,7 @@ def check_settings() -> None:
 
 
 def of_a_postgresql_tool() -> dict[str, str]:
-    """Return what PostgreSQL's own programs find.
-
-    No locale either, because the machine may not have it.
-    """
+    """Return PostgreSQL's environment, without a locale that the machine may not have."""
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
     return {**kept, **_NO_FILES, "LC_ALL": "C"}
 

@@ -21,7 +21,7 @@ class Ports:
         self._holding: list[socket.socket] = []
 
     def reserve(self) -> int:
-        """Return a port on the loopback interface that is nobody else's until ``release``."""
+        """Return a port on the loopback interface that stays ours until ``release``."""
         holder = socket.socket()
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.bind((LOOPBACK, 0))

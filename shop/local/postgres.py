@@ -1,6 +1,4 @@
-"""A real PostgreSQL of our own on the loopback interface.
-
-Created once, kept, killed and started again at will.
+"""A real PostgreSQL of our own on the loopback interface, kept from run to run.
 
 The server is a plain child process in the foreground, so its pid is the postmaster's and anybody
 may supervise it.
@@ -59,10 +57,7 @@ _STOP_SIGNALS = {
 
 
 def account_for(folder: Path) -> Account | None:
-    """Return whom PostgreSQL must run as on ``folder``: nobody special, unless we are root.
-
-    Then its owner, at first `nobody`.
-    """
+    """Return the account for PostgreSQL on ``folder``: as root its owner, at first `nobody`."""
     if os.geteuid() != 0:
         return None
     with contextlib.suppress(FileNotFoundError):
@@ -80,10 +75,7 @@ def major_of(folder: Path) -> int | None:
 
 
 class Postgres:
-    """One PostgreSQL server: ``create``, ``start``, ``stop``.
-
-    Or ``program`` for somebody who supervises it.
-    """
+    """One PostgreSQL server: ``create``, ``start``, ``stop``, or ``program`` for a supervisor."""
 
     def __init__(self, binaries: Binaries, folder: Path, port: int, password: str) -> None:
         """Describe the server whose data is in ``folder``; nothing is done yet.

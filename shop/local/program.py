@@ -1,6 +1,4 @@
-"""How a child process of the shop is started.
-
-With a session of its own, and never outliving the shop.
+"""Starts child processes of the shop: a session of their own, never outliving the shop.
 
 A session of its own keeps Ctrl-C in a terminal away from the children: who stops when is the
 supervisor's decision. If the supervisor itself is killed, the kernel sends every child its
@@ -25,7 +23,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Account:
-    """Whom a process runs as, if not as ourselves."""
+    """The account that a process runs as, if not ours."""
 
     uid: int
     gid: int

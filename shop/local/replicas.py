@@ -95,10 +95,7 @@ def program(
 
 
 def migration(service: Service, database_url: str) -> Program:
-    """Return the program that brings the schema of ``service`` up to date.
-
-    The command of every deployment.
-    """
+    """Return the program that migrates the schema of ``service``, as deployments run it."""
     return Program(
         name=f"migrate-{service.name}",
         command=(

@@ -24,7 +24,7 @@ WELL_AFTER_SECONDS = 5.0
 
 
 class Stopping(BaseException):
-    """Somebody asked the run to end."""
+    """The run was asked to end."""
 
 
 @dataclass

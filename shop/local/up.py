@@ -1,4 +1,4 @@
-"""`shop up`: the whole shop on this machine, until somebody stops it.
+"""`shop up`: the whole shop on this machine, until it is stopped.
 
 PostgreSQL -> database, roles, schemas -> migrations -> participants -> order -> gateway -> ready
 """

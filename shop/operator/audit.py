@@ -162,7 +162,7 @@ class _Stream:
 
 
 def look(services: Services, transaction_id: str) -> TransactionView:
-    """Return one transaction as everybody has it now."""
+    """Return one transaction as the log and all participants have it now."""
     branches = {name: services.branch(name, transaction_id) for name in services.participants}
     return TransactionView(
         transaction_id,

@@ -262,10 +262,7 @@ def _highest_generation(database: URL) -> int:
 
 
 def _address(database: URL) -> str:
-    """Return what libpq is told of the database, which other users of the machine can read.
-
-    Not the password.
-    """
+    """Return libpq's words for the database without the password: other users can read it."""
     plain = URL.create(
         "postgresql",
         database.username,

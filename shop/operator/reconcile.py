@@ -214,7 +214,7 @@ class _Work:
                 self._services.resume(0, [name])
 
     def _hold(self, unnoticed: Collection[str]) -> None:
-        """Stop orders where nobody has noticed the restore yet, so that they do not take what must be brought back."""
+        """Stop orders before the restore is noticed: they must not take what comes back."""
         if unnoticed and not self._wishes.dry_run:
             self._services.hold(sorted(unnoticed))
             time.sleep(NOTICED_SECONDS)
@@ -264,7 +264,7 @@ class _Work:
 
 
 def _is_forgotten(standing: TransactionView, generation: int, *, behind: bool) -> bool:
-    """Return whether the log has no row that it must once have had, or that nobody will write any more."""
+    """Return whether the log lacks a row that it must have had, or will not get any more."""
     if standing.decision is not None or not standing.branches:
         return False
     return behind or any(

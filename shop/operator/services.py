@@ -1,6 +1,4 @@
-"""The services' internal API, for an operator.
-
-Where it is, which keys open it, and what can be asked.
+"""The services' internal API for an operator: its addresses, keys and questions.
 
 On a local run everything stands in SHOP_DATA. Elsewhere ORDER_URL, and PAYMENT_URL and the like for
 each participant, name the internal listeners, and PAYMENT_KEY and the like are the keys that the

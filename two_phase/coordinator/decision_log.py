@@ -58,7 +58,7 @@ class DecisionLog(Protocol):
         ...
 
     def observe(self, log_seen: int) -> None:
-        """Know that somebody has seen the log at ``log_seen``."""
+        """Know that a participant, or a replica, has seen the log at ``log_seen``."""
         ...
 
     def open(self) -> None:

@@ -159,10 +159,7 @@ class RemoteParticipant:
         return waiting
 
     def _look_for_something_to_announce(self) -> None:
-        """Let ``deliver`` sleep while all that is unacknowledged is on its way.
-
-        A silent participant must not keep it awake.
-        """
+        """Let ``deliver`` sleep while all is on its way, so that silence does not keep it awake."""
         if len(self._unacknowledged) > len(self._in_flight):
             self._something_to_announce.set()
         else:

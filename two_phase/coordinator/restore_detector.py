@@ -28,7 +28,7 @@ HANDSHAKE_SECONDS = 0.025
 
 
 class RestoreDetector:
-    """What one replica of the coordinator knows of how far everybody has come."""
+    """How far the log and all participants have come, as one replica knows it."""
 
     def __init__(
         self,

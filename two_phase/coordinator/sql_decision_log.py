@@ -147,7 +147,7 @@ class SqlDecisionLog:
         return self._found(connection, _ids(answered))
 
     async def peek(self, transactions: Sequence[InDoubt], log_seen: int = 0) -> Outcomes:
-        """Return the decisions recorded by now; only where there are any is a flush worth its while (R4)."""
+        """Return the decisions recorded by now, flushed if there are any (R4)."""
         self.observe(log_seen)
 
         def peeked(connection: Connection) -> dict[TransactionId, Decision]:
@@ -236,7 +236,7 @@ class SqlDecisionLog:
         }
 
     def _inserted_alone(self, connection: Connection, row: Row) -> bool:
-        """Ask about one transaction: one whose decision hangs in flight must not hold up the others."""
+        """Ask about one transaction: a decision that hangs in flight holds up no other."""
         try:
             self._inserted(connection, [row], forced=True, lock_timeout=_ASK_ALONE_LOCK_TIMEOUT)
         except DBAPIError as error:

@@ -67,7 +67,7 @@ class Waiting:
 
 
 def key_was_lost(outcome: Outcome | Pending) -> bool:
-    """Return whether another transaction has taken the key over meanwhile, and the log decided for it."""
+    """Return whether another transaction has taken the key over, and is decided."""
     return (
         isinstance(outcome, Outcome) and outcome.existed and outcome.decision is Decision.CANCELLED
     )

@@ -38,10 +38,7 @@ def rounds(
     """Return the endpoint that takes rounds."""
 
     async def round_(request: Request) -> Response:
-        """Apply aborts, commits and prepares, in this order.
-
-        Answer with votes and acknowledgements.
-        """
+        """Apply aborts, commits and prepares, in this order; answer with votes."""
         message = await read_message(request, Round)
         return message_response(await run(lambda: participant.round(message)))
 
@@ -54,10 +51,7 @@ def participant_routes(
     conservation: Conserved | None = None,
     run: Run[Any] = asyncio.to_thread,
 ) -> APIRouter:
-    """Return the endpoints of a participant.
-
-    Rounds in, ballots out, and what an auditor may look at.
-    """
+    """Return the endpoints of a participant: rounds, and what an auditor may look at."""
     router = APIRouter()
     router.post(
         ROUND_PATH, name="take_round", responses=answers_with(Ballot), openapi_extra=takes(Round)

@@ -1,6 +1,4 @@
-"""What the internal endpoints answer that is no message of the protocol.
-
-Records for an auditor, counters, standings.
+"""Answers of the internal endpoints beside the protocol: records, counters, standings.
 
 These models are for documents; what is answered is written from the records themselves.
 """

@@ -109,10 +109,7 @@ def _singles(message: Round) -> list[Round]:
 
 
 def _halves(message: Round) -> list[Round]:
-    """Return smaller rounds that say the same in the same order: each kind alone, or two halves.
-
-    None if it says one thing.
-    """
+    """Return rounds that say the same in this order: each kind alone, or halves, if any."""
     kinds = [kind for kind in _KINDS if getattr(message, kind)]
     if len(kinds) > 1:
         return [_only(message, kind, slice(None)) for kind in kinds]

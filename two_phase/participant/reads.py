@@ -1,7 +1,4 @@
-"""What a read returns beside what it shows.
-
-The branches in doubt that it has met, to be asked about (R10).
-"""
+"""What a read returns beside what it shows: the branches in doubt that it has met (R10)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar

@@ -210,10 +210,7 @@ class SqlBranchStore:
     def records(
         self, state: State | None, after: TransactionId, limit: int
     ) -> list[dict[str, Any]]:
-        """Return up to ``limit`` branches as they stand, by id, beginning behind ``after``.
-
-        What an auditor looks at.
-        """
+        """Return up to ``limit`` branches for an auditor, by id, from behind ``after``."""
         parameters = {"state": state and state.value, "after": after, "limit": limit}
         with self.begin(forced=False) as connection:
             return [dict(row) for row in connection.execute(_RECORDS, parameters).mappings()]
