@@ -172,7 +172,7 @@ async def test_a_decision_that_is_held_up_rides_on_no_round_of_prepares(held_up:
 
 
 @pytest.mark.parametrize("failure", [Locked("lock timeout"), RuntimeError("of any kind")])
-def test_a_greeting_that_fails_is_not_answered_as_by_one_that_does_not_count(
+def test_a_question_that_fails_is_not_answered_as_by_one_that_does_not_count(
     waiting: Waiting, monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
     """F21: a coordinator that once heard no counter would send none for as long as it lives."""
