@@ -11,7 +11,8 @@ class Refused(Exception):
     """A participant's business no: a vote, and a 409 to the client.
 
     ``contended`` says that only undecided transactions stand in the way, so that a second try may
-    succeed; ``facts`` are what the coordinator may learn from the refusal (what would have been accepted, for example).
+    succeed; ``facts`` are what the coordinator may learn from the refusal (what would have been
+    accepted, for example).
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Statements that PostgreSQL plans once per connection.
 
-The few that every transaction needs, whose planning takes longer than their work.
+They are for what every transaction needs, and takes longer to plan than to do.
 
 They travel as PREPARE and EXECUTE, straight through the driver: on the way through SQLAlchemy each
 would cost as much again. A plan is kept for as long as its connection, so that it must not depend
@@ -37,7 +37,7 @@ _NUMBERS = count(1)
 
 
 class Planned:
-    """An SQL statement whose parameters are written ``:name``, each of a type that can be told from its place or its CAST.
+    """An SQL statement with parameters ``:name``, whose types its places or CASTs tell.
 
     See https://www.postgresql.org/docs/current/sql-prepare.html.
     """
@@ -72,7 +72,7 @@ class Planned:
 
 
 def session_is_lost(error: DriverError) -> bool:
-    """Return whether ``error`` says that its connection is of no use any more, although it still answers."""
+    """Return whether ``error`` says that its connection is of no use, although it answers."""
     return error.pgcode in _LOST
 
 

@@ -2,7 +2,7 @@
 
 Take what has arrived, ask everybody at once, decide once, tell.
 
-    submit() -> [queue] -> take -> ask three participants -> judge -> DecisionLog.decide -> tell the callers and the participants
+    submit() -> [queue] -> take -> ask the participants -> judge -> DecisionLog.decide -> announce
                              ^______________________ next batch ______________________|
 
 A batch is whatever arrived while the last one was under way: there is no timer, a lone transaction
@@ -54,7 +54,7 @@ class Coordinator:
         self._limits = limits
         self._wording = wording
         self._queue: BatchQueue[Ticket] = BatchQueue(limits.arrival_seconds)
-        #: Lets the next batch wait for what follows the block: a transaction whose key is claimed first.
+        #: Lets the next batch wait for what follows the block, once its key is claimed.
         self.arriving = self._queue.arriving
         self._background: set[asyncio.Task[None]] = set()
         self._unanswered = Unanswered()
@@ -67,7 +67,7 @@ class Coordinator:
         self.is_open = self._restore_detector.is_open
 
     def submit(self, transaction: Transaction) -> Ticket:
-        """Queue a transaction; raises Unavailable at once when the coordinator has all that it can bear."""
+        """Queue a transaction; raises Unavailable at once if the coordinator is full."""
         self.check_capacity()
         assert transaction.payloads.keys() == self._participants.keys()
         loop = asyncio.get_running_loop()
@@ -76,7 +76,7 @@ class Coordinator:
         return ticket
 
     def check_capacity(self) -> None:
-        """Raise Unavailable if the coordinator can bear no more, or nothing at all for now, as ``submit`` would."""
+        """Raise Unavailable where ``submit`` would."""
         if blocking_reason := self._restore_detector.blocking_reason():
             raise Unavailable(blocking_reason)
         if (
@@ -98,7 +98,7 @@ class Coordinator:
                 await self._one_batch(self._take())
 
     async def drain(self) -> None:
-        """Return when everything that was submitted is decided and told, as far as the participants can be reached."""
+        """Wait until all submitted is decided, and announced to those that can be reached."""
         while (  # noqa: ASYNC110 - many things may keep us
             len(self._queue)
             or self._background

@@ -97,7 +97,7 @@ class RemoteParticipant:
     async def deliver(
         self, position: Callable[[], LogPosition], prepares_are_near: Callable[[], bool]
     ) -> None:
-        """Tell what no round of prepares has carried, or will soon, for as long as the process lives."""
+        """Announce what no round of prepares carries soon, until cancelled."""
         pause_seconds = self._linger_seconds
         while True:
             await self._something_to_announce.wait()

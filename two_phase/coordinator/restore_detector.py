@@ -1,9 +1,10 @@
-"""Notices databases that came back from an older backup, and says what new transactions have to wait for.
+"""Notices databases that came back from an older backup, and says why transactions must wait.
 
-    a participant   its counter of forced rounds is not higher than what had been heard from it before the round was sent
-    the log         its counter of forced writes is lower than what a participant, or this process, has seen of it
+    a participant   its round count is not higher than it was seen before the round was sent
+    the log         its count of forced writes is lower than a participant, or we, have seen it
 
-Until a reconciliation has mended it no participant is asked to prepare; commits and aborts still go. That
+Until a reconciliation has mended it no participant is asked to prepare; commits and aborts still
+go. That
 one of them was restored is noted in the log, so that all replicas know, and that it stays known.
 Everything is looked at again once a second, so that nobody needs a restart; a replica that starts
 asks every participant first, because its own memory is empty.

@@ -1,4 +1,4 @@
-"""What was heard of how far one participant has come, by which a restored database is noticed (R12)."""
+"""How far one participant was seen to have come: a restored database is noticed by it (R12)."""
 
 import logging
 from typing import Any, NamedTuple

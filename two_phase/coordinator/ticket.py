@@ -24,7 +24,7 @@ class Ticket:
     abandoned: bool = False
 
     def give_up(self) -> bool:
-        """Return True if the transaction can only be cancelled from now on, False if its decision is with the log."""
+        """Return whether it can only be cancelled from now on; else the log is deciding it."""
         self.abandoned = not self.confirm_sent
         return self.abandoned
 

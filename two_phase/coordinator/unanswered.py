@@ -1,4 +1,4 @@
-"""Decisions that were sent to the log and not answered: only the log knows what became of them (R3)."""
+"""Decisions that were sent to the log and not answered: only the log knows of them (R3)."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ class Unanswered:
         first: "asyncio.Future[Records]",
         repeat: "Callable[[], asyncio.Future[Records]]",
     ) -> Records:
-        """Return the answer to an insert of so many ``transactions``, by the ``first`` attempt or a repetition.
+        """Return the answer to an insert of ``transactions``, by the ``first`` attempt or another.
 
         The first one may hang for ever on a broken connection, so a second one is sent while it is
         still under way.
@@ -61,6 +61,6 @@ class Unanswered:
 
 
 def let_go(future: "asyncio.Future[Any]") -> None:
-    """Look at a failure that no caller may be left to hear of; asyncio would report it as forgotten."""
+    """Look at a failure without a caller left, which asyncio would report as forgotten."""
     if not future.cancelled():
         future.exception()

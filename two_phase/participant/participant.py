@@ -41,8 +41,8 @@ class Take(Protocol[C_contra, P_contra]):
     """Take what each of ``asked`` wants, in their order, and return one verdict for each.
 
     After it returns, what was answered Taken is held by this local transaction; a Refused holds
-    nothing. A transaction that does not fit must not block a smaller one behind it. Raising spoils the
-    whole round: it is repeated one by one.
+    nothing. A transaction that does not fit must not block a smaller one behind it. Raising spoils
+    the whole round: it is repeated one by one.
     """
 
     def __call__(
