@@ -7,69 +7,36 @@ its rows: another one that wants to insert the same row waits, as in PostgreSQL.
 is a matter of fate: it may fail before, after, or long in flight.
 """
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
-from contextvars import Context
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError
-
 from order_service import orders
 from order_service.models import LOG as STATEMENTS
-from simulation.clock import VirtualLoop
 from simulation.disk import Disk, LocalTransaction
-from simulation.fate import Fate
 from simulation.sessions import Rows, failure
+from simulation.statements import LOCK_TIMEOUT_SECONDS, SimulatedServer
 from two_phase.coordinator import log_statements
 from two_phase.coordinator.decision_log import LOG
 
-LOCK_TIMEOUT = "55P03"
-DEADLOCK = "40P01"
 CHECK_VIOLATION = "23514"
 
-#: What the services set for every session; a decision insert sets its own.
-_LOCK_TIMEOUT_SECONDS = 2.0
-#: When the operating system notices that nobody is at the other end any more.
-_KEEPALIVE_SECONDS = 11.0
 
-Write = Callable[[Mapping[str, Any], str], Awaitable[Rows]]
-Read = Callable[[Mapping[str, Any]], Rows]
-Answer = Callable[[Rows | Exception], None]
+class LogDatabase(SimulatedServer):
+    """Answers the statements of the decision log, of the claims, and of one page."""
 
-
-class LogDatabase:
-    """Answers statements."""
-
-    def __init__(
-        self,
-        disk: Disk,
-        fate: Fate,
-        loop: VirtualLoop,
-        die: Callable[[], None],
-        broke: Callable[[str, str], None],
-        context: Context,
-    ) -> None:
-        self.disk = disk
-        self._broke = broke
-        self.under_way = 0
-        self.sent = 0
-        self._fate = fate
-        self._loop = loop
-        self._die = die
-        self._context = context
-        self._locks: dict[Any, asyncio.Future[None]] = {}
+    def __init__(self, disk: Disk, *arguments: Any) -> None:
+        super().__init__(disk, *arguments)
         disk.tables["log_state"].update(generation=1, counters=(0, {}))
-        self._writes: dict[str, Write] = {
+        self._writes |= {
             STATEMENTS.decide.call: self._decide,
             STATEMENTS.claim.call: self._claim,
             STATEMENTS.take_over.text: self._take_over,
             STATEMENTS.release.text: self._release,
             log_statements.NOTE.text: self._note,
         }
-        self._reads: dict[str, Read] = {
+        self._reads |= {
             STATEMENTS.found.text: self._found,
             STATEMENTS.peek.text: self._peek,
             log_statements.STATUS.text: self._status,
@@ -78,99 +45,6 @@ class LogDatabase:
             STATEMENTS.look.text: self._look,
             orders._ONE.text: self._one,
         }
-
-    def perform(self, statement: str, parameters: Mapping[str, Any], answer: Answer) -> None:
-        """Execute a statement in its own time, whatever becomes of the process that sent it."""
-        self.under_way += 1
-        # A replica looks once a second how far the log has come, for as long as it lives.
-        self.sent += statement not in (log_statements.STATUS.text, log_statements.WRITTEN.text)
-        if statement in self._writes:
-            work = self._writes[statement]
-            fault = self._fate.at("write", work.__name__[1:])
-            self._loop.create_task(
-                self._perform(work, parameters, fault, answer), context=self._context
-            )
-        else:
-            read = self._reads[statement]
-            fault = self._fate.at("read", read.__name__[1:])
-            seconds = self._fate.seconds("statement")
-            self._loop.call_later(
-                seconds, self._read, read, parameters, fault, answer, context=self._context
-            )
-
-    def _read(self, read: Read, parameters: Mapping[str, Any], fault: str, answer: Answer) -> None:
-        self._may_die(fault, "database_dies_before")
-        if self.disk.down or fault == "refused":
-            self._answer(answer, failure(), 0.0)
-        elif fault == "silent":
-            self._answer(answer, failure(), _KEEPALIVE_SECONDS)
-        else:
-            self._answer(answer, read(parameters), 0.0)
-
-    async def _perform(
-        self, work: Write, parameters: Mapping[str, Any], fault: str, answer: Answer
-    ) -> None:
-        await self._pass("statement")
-        self._may_die(fault, "database_dies_before")
-        try:
-            rows: Rows | Exception = await self._executed(work, parameters, fault)
-        except DBAPIError as error:
-            rows = error
-        seconds = _KEEPALIVE_SECONDS if fault == "silent" else self._fate.seconds("statement")
-        lost = fault in ("silent", "reply_lost", "unflushed", "database_dies_after")
-        self._answer(answer, failure() if lost else rows, seconds)
-
-    async def _executed(self, work: Write, parameters: Mapping[str, Any], fault: str) -> Rows:
-        if self.disk.down or fault == "refused":
-            raise failure()
-        if fault == "deadlock":
-            raise failure(DEADLOCK)
-        rows = await work(parameters, fault)
-        self._may_die(fault, "database_dies_after")
-        return rows
-
-    def _may_die(self, fault: str, when: str) -> None:
-        if fault == when:
-            self._die()
-
-    def _answer(self, answer: Answer, rows: Rows | Exception, seconds: float) -> None:
-        def answered() -> None:
-            self.under_way -= 1
-            answer(rows)
-
-        self._loop.call_later(seconds, answered, context=self._context)
-
-    async def _pass(self, what: str) -> None:
-        await asyncio.sleep(self._fate.seconds(what))
-
-    @asynccontextmanager
-    async def _locked(
-        self, keys: Iterable[Any], fault: str, timeout_seconds: float
-    ) -> AsyncIterator[None]:
-        """Hold rows from the statement to its commit, once nobody else does."""
-        wanted, deaths = list(keys), self.disk.deaths
-        deadline = self._loop.now + timeout_seconds
-        while holders := [self._locks[key] for key in wanted if key in self._locks]:
-            await asyncio.wait([holders[0]], timeout=max(0.0, deadline - self._loop.now))
-            if not holders[0].done():
-                raise failure(LOCK_TIMEOUT)
-        released = self._loop.create_future()
-        self._locks.update(dict.fromkeys(wanted, released))
-        try:
-            await self._pass("hangs" if fault in ("hangs", "fails_late") else "statement")
-            if fault == "fails_late" or deaths != self.disk.deaths:
-                raise failure()
-            yield
-        finally:
-            for key in wanted:
-                if self._locks.get(key) is released:
-                    del self._locks[key]
-            released.set_result(None)
-
-    def _commit(self, transaction: LocalTransaction, fault: str, *, forced: bool) -> None:
-        self.disk.commit(
-            transaction.changes, flush=forced and transaction.wrote and fault != "unflushed"
-        )
 
     async def _decide(self, parameters: Mapping[str, Any], fault: str) -> Rows:
         rows = sorted(json.loads(parameters["rows"]), key=lambda row: row["transaction_id"])
@@ -263,7 +137,7 @@ class LogDatabase:
 
     async def _note(self, parameters: Mapping[str, Any], fault: str) -> Rows:
         name, seen = parameters["name"], parameters["seen"]
-        async with self._locked([name], fault, _LOCK_TIMEOUT_SECONDS):
+        async with self._locked([name], fault, LOCK_TIMEOUT_SECONDS):
             transaction = LocalTransaction(self.disk)
             written, heard = transaction.get("log_state", "counters")
             if name != LOG or written < seen:
@@ -275,7 +149,7 @@ class LogDatabase:
     async def _claim(self, parameters: Mapping[str, Any], fault: str) -> Rows:
         rows = sorted(json.loads(parameters["rows"]), key=_key)
         async with self._locked(
-            [("claim", *_key(row)) for row in rows], fault, _LOCK_TIMEOUT_SECONDS
+            [("claim", *_key(row)) for row in rows], fault, LOCK_TIMEOUT_SECONDS
         ):
             transaction = LocalTransaction(self.disk)
             claimed = Rows()
@@ -317,7 +191,7 @@ class LogDatabase:
 
     async def _take_over(self, parameters: Mapping[str, Any], fault: str) -> Rows:
         key = (parameters["scope"], parameters["key"])
-        async with self._locked([("claim", *key)], fault, _LOCK_TIMEOUT_SECONDS):
+        async with self._locked([("claim", *key)], fault, LOCK_TIMEOUT_SECONDS):
             transaction = LocalTransaction(self.disk)
             claim, holder = transaction.get("claims", key), parameters["holder"]
             if claim is None or claim.transaction_id != holder:
@@ -332,7 +206,7 @@ class LogDatabase:
 
     async def _release(self, parameters: Mapping[str, Any], fault: str) -> Rows:
         key = (parameters["scope"], parameters["key"])
-        async with self._locked([("claim", *key)], fault, _LOCK_TIMEOUT_SECONDS):
+        async with self._locked([("claim", *key)], fault, LOCK_TIMEOUT_SECONDS):
             transaction = LocalTransaction(self.disk)
             claim = transaction.get("claims", key)
             if claim is not None and claim.transaction_id == parameters["transaction_id"]:
