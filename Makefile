@@ -138,4 +138,4 @@ bench: .venv/installed ## measure the shop against everything it is compared wit
 clean: ## remove what was installed and what local runs left
 	@"$$PYTHON" -I tools/install.py clean
 
-.PHONY: FORCE help install lock up demo newman format check check-code check-unit test test-faults test-services images manifests secrets charts e2e simulate faults model conformance bench clean
+.PHONY: FORCE help install lock up demo example newman format check check-code check-unit test test-faults test-services images manifests secrets charts e2e simulate faults model conformance bench clean
