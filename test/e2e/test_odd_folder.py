@@ -18,6 +18,7 @@ def test_shop_runs_in_a_folder_of_any_name(tmp_path: Path) -> None:
     tree.mkdir()
     for package in (
         "two_phase",
+        "service_chassis",
         "order_service",
         "payment_service",
         "stock_service",

@@ -20,11 +20,14 @@ from shop.local.database import connected
 from shop.local.ports import Ports
 from shop.local.postgres import Postgres, account_for
 from shop.project import ROOT
+from shop.topology import PARTICIPANTS
 
 #: Every character that means something in an address, a shell or YAML, and some that are not ASCII.
 PASSWORD = "a@b/c:d%e#f?g&h[i]j \"k'l\\\\m$(HOME) %40 пароль-ж"  # noqa: S105 - of a server that lives as long as a test
 SUBJECT = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
 CA_FOLDER = "/etc/shop/database"
+KEYS_FOLDER = "/etc/shop/keys"
+KEY = "k" * 40
 
 
 def _openssl(*words: str) -> None:
@@ -73,7 +76,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
 def _told(
     kind: str, server: Postgres, authority: Path, *, host: str, sslmode: str
 ) -> dict[str, str]:
-    """Return the environment that a workload of order_service is given, with the mounted certificate in its place."""
+    """Return the environment of a workload of order_service, with what is mounted in its place."""
     database = f"externalHost={host},database.port={server.port},database.sslmode={sslmode},database.ca.configMap=ca"
     done = templated(f"--set=database.{database}")
     assert not done.returncode, done.stderr
@@ -81,6 +84,13 @@ def _told(
     workload = next(each for each in workloads(resources, kind) if each.name.startswith("order-"))
     assert CA_FOLDER in {each["mountPath"] for each in workload.containers[0]["volumeMounts"]}
     told = _environment(workload)
+    keys = server.folder.parent / "keys"
+    keys.mkdir(exist_ok=True)
+    for participant in PARTICIPANTS:
+        (keys / f"{participant.name}-key").write_text(KEY)
+    if "PARTICIPANTS" in told:
+        assert KEYS_FOLDER in told["PARTICIPANTS"]
+        told["PARTICIPANTS"] = told["PARTICIPANTS"].replace(KEYS_FOLDER, str(keys))
     return {
         **told,
         "DATABASE_URL": told["DATABASE_URL"].replace(f"{CA_FOLDER}/ca.crt", str(authority)),
@@ -95,7 +105,7 @@ def _environment(workload: Workload) -> dict[str, str]:
 def _value(variable: Mapping[str, Any], secret: Mapping[str, str]) -> str:
     if "value" in variable:
         return str(variable["value"])
-    return secret.get(variable["valueFrom"]["secretKeyRef"]["key"], "k" * 40)
+    return secret.get(variable["valueFrom"]["secretKeyRef"]["key"], KEY)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from sqlalchemy import URL, Engine, text
 from sqlalchemy.exc import OperationalError
 
 from payment_service import accounts
-from payment_service.charge import Charge, take
+from payment_service.charge import Charge, give_back, take
 from payment_service.schemas import NewUser
 from service_chassis.database import UnsafeDatabase, check_database, connect, is_reachable
 from shop.local.ports import LOOPBACK, Ports
@@ -133,9 +133,11 @@ def test_a_service_works_behind_a_pooler_in_session_mode(
             list(customers.map(deposit, range(40)))
         for _ in range(2):
             with engine.begin() as connection:
-                assert take(connection, [(ID, Charge(user_id=user_id, amount=1))]) == [Taken()]
+                charge = [(ID, Charge(user_id=user_id, amount=1))]
+                assert take(connection, charge) == [Taken()]
+                give_back(connection, charge)
         with engine.connect() as connection:
-            assert accounts.shown(connection, user_id)[0]["available"] == 38
+            assert accounts.shown(connection, user_id)[0]["available"] == 40
         assert is_reachable(engine)
     finally:
         with admin.begin() as connection:
