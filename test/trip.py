@@ -65,7 +65,8 @@ class Trips:
         return subprocess.Popen(command, cwd=ROOT, env=self._environment)
 
     def pid(self, name: str) -> int:
-        """Return the pid of a process."""
+        """Return the pid of a process, which is started again if it has died."""
+        self.start_again()
         return self._running[name].pid
 
     def start_again(self) -> list[str]:

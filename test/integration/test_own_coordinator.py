@@ -1,5 +1,6 @@
 """The coordinator that two_phase/README.md shows: that of examples/trip, which runs and survives."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -15,6 +16,9 @@ from two_phase.http.paths import OUTCOMES_PATH
 from two_phase.messages import new_transaction_id
 
 pytestmark = pytest.mark.timeout(300)
+TRIES_MAX = 4
+#: The last points are reached soon after the answer.
+SOON_SECONDS = 3
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +56,26 @@ def test_the_coordinator_survives_its_death(trips: trip.Trips, points: Path, poi
     armed = points / f"{point}.{trips.pid('coordinator')}"
     armed.touch()
 
-    booked = trips.book(str(uuid4()))
+    booked = _booked_until_gone(trips, armed)
     trips.until(lambda: not armed.exists(), f"{point} was never reached")
 
-    assert booked.status_code == httpx.codes.CREATED
-    assert trips.left() == (seats - 1, beds - 1, cars - 1)
+    assert {each.status_code for each in booked} == {httpx.codes.CREATED}
+    count = len(booked)
+    assert trips.left() == (seats - count, beds - count, cars - count)
+
+
+def _booked_until_gone(trips: trip.Trips, armed: Path) -> list[httpx.Response]:
+    """Book trips until the coordinator has died where it should, a few at the most.
+
+    A decision that is written slowly is learnt by asking again, which goes past the point.
+    """
+    booked: list[httpx.Response] = []
+    while armed.exists() and len(booked) < TRIES_MAX:
+        booked.append(trips.book(str(uuid4())))
+        deadline = time.monotonic() + SOON_SECONDS
+        while armed.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+    return booked
 
 
 def test_a_question_is_answered_alike_after_a_death(trips: trip.Trips, points: Path) -> None:
